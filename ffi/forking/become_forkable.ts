@@ -1,0 +1,168 @@
+import { cString, textAt } from "../c_string.ts";
+import { check, SyscallError } from "../errno.ts";
+import { execveOrErrno } from "../execve.ts";
+import { libc } from "../libc.ts";
+import { readLink, readText } from "../proc.ts";
+import { heldSignals, holdSignals, kernelMask, setKernelMask } from "../signal_mask.ts";
+import { checkSignal, SIGCHLD, SIGKILL, signalName, SIGSTOP } from "../signals.ts";
+import { blockedSignals, isV8Worker, onMainThread, threads } from "./threads.ts";
+
+/** What a program will do once it is forkable. */
+export interface ForkableOptions {
+  /**
+   * The signals that it will handle with {@linkcode signal}. Until it does, and outside
+   * interruption points, they stay pending: do not name SIGINT without handling it, or
+   * Control-C is dead. SIGCHLD by default.
+   */
+  readonly signals?: readonly number[];
+}
+
+/** Carries what the first run must tell the second: `pid:mask:DENO_V8_FLAGS`. */
+const MARKER = "TINE_REEXECUTED";
+const V8_FLAGS = "DENO_V8_FLAGS";
+const SINGLE_THREADED = "--single-threaded";
+
+/**
+ * Makes this process one that can fork. The first line of a program: it runs
+ * the program again from its start, in the same process, with V8's worker
+ * threads left out and the signals that the program will handle blocked in
+ * every thread. Both can only be had from a process's first moment on.
+ *
+ * The pid, the command line, the arguments, the environment, the working
+ * directory, the standard streams and inherited descriptors stay. What stands
+ * before this line runs twice, all else once. In a process that is forkable
+ * already it returns at once.
+ *
+ * @param options What the program will do.
+ * @throws {Error} Where the program cannot be run again (standard input, the REPL), in a
+ *   worker, or when running it again did not help; the message says which.
+ * @throws {RangeError} When a signal is none, or SIGKILL or SIGSTOP, which nothing can block.
+ * @throws {SyscallError} When the kernel refuses to run it again.
+ *
+ * @example
+ * ```ts no-run
+ * import { becomeForkable, fork, SIGCHLD, SIGTERM } from "@tine/tine";
+ *
+ * becomeForkable({ signals: [SIGCHLD, SIGTERM] });
+ * fork();
+ * ```
+ */
+export function becomeForkable(options: ForkableOptions = {}): void {
+  const wanted = new Set(options.signals ?? [SIGCHLD]);
+  for (const signum of wanted) checkHandleable(signum);
+  if (isForkable() && wanted.isSubsetOf(heldSignals())) return;
+  if (!onMainThread()) {
+    throw new Error(
+      "Cannot become forkable in a worker or a test: only a program's main thread survives " +
+        "fork(). Call becomeForkable() in the main program, or start one with Deno.Command",
+    );
+  }
+  const firstRun = takeMarker();
+  const obstacle = findObstacle(wanted);
+  if (obstacle === undefined) {
+    const programMask = firstRun?.mask ?? kernelMask().filter((signum) => !wanted.has(signum));
+    holdSignals(wanted, programMask);
+    return;
+  }
+  if (firstRun !== undefined) {
+    throw new Error(`Cannot become forkable: run again from its start, ${obstacle}`);
+  }
+  runAgain(wanted);
+}
+
+/**
+ * Whether {@linkcode fork} works here: on the main thread of a process that has
+ * none of V8's worker threads.
+ */
+export function isForkable(): boolean {
+  return forkable ||= onMainThread() && !threads().some(isV8Worker);
+}
+
+// Threads of that kind start with V8 or not at all: once true, always true.
+let forkable = false;
+
+function checkHandleable(signum: number): void {
+  checkSignal(signum);
+  if (signum === SIGKILL || signum === SIGSTOP) {
+    throw new RangeError(`Cannot handle ${signalName(signum)}: no process can`);
+  }
+}
+
+/** What keeps this process from being forkable, if anything does. */
+function findObstacle(wanted: ReadonlySet<number>): string | undefined {
+  const all = threads();
+  if (all.length === 1) setKernelMask([...kernelMask(), ...wanted]);
+  for (const thread of all) {
+    if (isV8Worker(thread)) {
+      return `V8 still has worker threads ("${thread.name}"): ${SINGLE_THREADED} was overruled ` +
+        `by --v8-flags or ${V8_FLAGS}`;
+    }
+    const missing = wanted.difference(blockedSignals(thread.tid));
+    if (missing.size > 0) {
+      return `thread "${thread.name}" does not block ${[...missing].map(signalName).join(", ")}: ` +
+        "name all signals in the program's first becomeForkable(), and call it before any other " +
+        "code starts a thread";
+    }
+  }
+  return undefined;
+}
+
+function runAgain(wanted: ReadonlySet<number>): never {
+  checkRepeatable();
+  const before = kernelMask();
+  const flags = environmentVariable(V8_FLAGS);
+  const marker = [libc().getpid(), before.join(","), flags === undefined ? "" : `=${flags}`];
+  setEnvironmentVariable(MARKER, marker.join(":"));
+  setEnvironmentVariable(V8_FLAGS, flags ? `${flags},${SINGLE_THREADED}` : SINGLE_THREADED);
+  setKernelMask([...before, ...wanted]);
+  const number = execveOrErrno(executable(), commandLine());
+  setKernelMask(before);
+  restore(flags);
+  throw new SyscallError("execve", number, `${executable()} to run the program again`);
+}
+
+/** What the run before this one left for it, removed so that no program inherits it. */
+function takeMarker(): { mask: number[] } | undefined {
+  const marker = environmentVariable(MARKER);
+  if (marker === undefined) return undefined;
+  const [, pid, mask, flags] = marker.match(/^(\d+):([\d,]*):(?:=(.*))?$/s) ?? [];
+  check(libc().unsetenv(cString(MARKER)), "unsetenv", MARKER);
+  if (Number(pid) !== libc().getpid()) return undefined;
+  restore(flags);
+  return { mask: mask ? mask.split(",").map(Number) : [] };
+}
+
+function restore(flags: string | undefined): void {
+  if (flags !== undefined) setEnvironmentVariable(V8_FLAGS, flags);
+  else check(libc().unsetenv(cString(V8_FLAGS)), "unsetenv", V8_FLAGS);
+}
+
+// A program that is typed or piped in is used up once it has run.
+function checkRepeatable(): void {
+  const source = Deno.mainModule.match(/\/\$deno\$(stdin|repl)\.\w+$/)?.[1];
+  if (source === undefined) return;
+  throw new Error(
+    `Cannot become forkable: this program comes from ${
+      source === "repl" ? "the REPL" : "standard input"
+    }, which cannot be run again from its start. Save it in a file and run that`,
+  );
+}
+
+function environmentVariable(name: string): string | undefined {
+  const value = libc().getenv(cString(name));
+  return value === null ? undefined : textAt(value);
+}
+
+function setEnvironmentVariable(name: string, value: string): void {
+  check(libc().setenv(cString(name), cString(value), 1), "setenv", name);
+}
+
+/** The running program's file; the link itself where the file was replaced since. */
+function executable(): string {
+  const path = readLink("/proc/self/exe");
+  return path.endsWith(" (deleted)") ? "/proc/self/exe" : path;
+}
+
+function commandLine(): string[] {
+  return readText("/proc/self/cmdline").split("\0").slice(0, -1);
+}

@@ -1,0 +1,83 @@
+import { _exit } from "../process.ts";
+import { fork } from "./fork.ts";
+
+/**
+ * Forks a child that runs a function and ends. The child never goes on in the
+ * caller's code, whatever the function does: `_exit()` stands in a `finally`.
+ *
+ * @param child Runs in the child; what it returns is the exit code, 0 if nothing. What it
+ *   throws is printed, and the exit code is 1.
+ * @returns The child's pid.
+ * @throws {Error} When the process is not forkable.
+ * @throws {SyscallError} `EAGAIN` when the user has too many processes, `ENOMEM`.
+ *
+ * @example
+ * ```ts no-run
+ * import { becomeForkable, forkChild, waitpid } from "@tine/tine";
+ *
+ * becomeForkable();
+ * const pid = forkChild(() => console.log("in the child"));
+ * console.log(waitpid(pid).status);
+ * ```
+ */
+export function forkChild(child: () => number | void): number {
+  const pid = fork();
+  if (pid !== 0) return pid;
+  let code = 1;
+  try {
+    code = child() ?? 0;
+  } catch (error) {
+    report(error);
+  } finally {
+    _exit(exitCode(code));
+  }
+}
+
+/**
+ * Forks a child that has an event loop of its own, runs an asynchronous function
+ * and ends. The child never goes on in the caller's code, nor in any other that
+ * waits for its turn in the parent: the fork happens when none does.
+ *
+ * @param child Runs in the child; what it resolves to is the exit code, 0 if nothing. What it
+ *   rejects with is printed, and the exit code is 1.
+ * @returns The child's pid.
+ * @throws {Error} When the process is not forkable, or the runtime could not be brought to a
+ *   safe point in time.
+ * @throws {SyscallError} `EAGAIN` when the user has too many processes, `ENOMEM`.
+ *
+ * @example
+ * ```ts no-run
+ * import { becomeForkable, forkRuntimeChild, waitpid } from "@tine/tine";
+ *
+ * becomeForkable();
+ * const pid = await forkRuntimeChild(async () => {
+ *   console.log(await (await fetch("data:,in the child")).text());
+ * });
+ * console.log(waitpid(pid).status);
+ * ```
+ */
+export async function forkRuntimeChild(child: () => Promise<number | void>): Promise<number> {
+  // A turn of the event loop begins with no promise job waiting.
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  const pid = fork({ runtime: true });
+  if (pid !== 0) return pid;
+  let code = 1;
+  try {
+    code = await child() ?? 0;
+  } catch (error) {
+    report(error);
+  } finally {
+    _exit(exitCode(code));
+  }
+}
+
+function report(error: unknown): void {
+  console.error("error: Uncaught", error);
+}
+
+// _exit() refuses what is no exit code; in a finally, the child must end all the same.
+function exitCode(code: number): number {
+  if (Number.isInteger(code) && code >= 0 && code <= 255) return code;
+  console.error(`error: A child returned ${code}, which is no exit code from 0 to 255`);
+  return 1;
+}

@@ -1,0 +1,45 @@
+/**
+ * A child without a runtime must not return to the event loop: the loop is the
+ * parent's, and so is the code that waits in it.
+ */
+import { _exit, getpid } from "../process.ts";
+import { rebuildEventLoop } from "./runtime.ts";
+
+/**
+ * Ends this child with an error should its code ever return to the event loop.
+ *
+ * It costs a child nothing that leaves with `_exit()`: only on the way to the
+ * loop does it get one of its own, which leaves the parent's alone, tells of an
+ * uncaught exception, and otherwise has this to do.
+ *
+ * @param poolAtRest Whether the child's copy of the runtime's pool can be used.
+ */
+export function leaveNoWayBack(poolAtRest: boolean): void {
+  queueMicrotask(() => {
+    // Deno tells of an exception only after its pool has shut down.
+    if (!poolAtRest) endChild();
+    rebuildEventLoop();
+    abandonTimers();
+    // One turn later, for an exception is reported between two turns of the loop.
+    setTimeout(() => setTimeout(endChild, 0), 0);
+  });
+}
+
+function endChild(): never {
+  console.error(
+    `error: forked child ${getpid()} returned to the event loop, where it has no place: ` +
+      "end it with _exit(), or fork({ runtime: true }) to give it an event loop of its own",
+  );
+  _exit(1);
+}
+
+/** How many of the newest, and of the oldest, timers are looked for. */
+const NEWEST = 1_000_000;
+const OLDEST = 100_000;
+
+/** Clears the parent's timers in a child: they would run the parent's code there. */
+export function abandonTimers(): void {
+  const newest = Number(setTimeout(() => {}, 0));
+  for (let id = Math.max(1, newest - NEWEST); id <= newest; id++) clearTimeout(id);
+  for (let id = 1; id <= Math.min(OLDEST, newest - NEWEST); id++) clearTimeout(id);
+}

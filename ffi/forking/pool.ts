@@ -1,0 +1,115 @@
+/**
+ * Fact 4, before the fork: the threads of tokio's blocking pool do not come
+ * along, but the pool's count of idle ones does, and the child would wait for
+ * them. With every thread at work, the copy counts none and starts its own. So
+ * each gets work: to read from a pipe that is empty.
+ *
+ * They stay there until the parent's code returns to the event loop: a parent
+ * that forks in a loop parks its pool once.
+ */
+import { O_CLOEXEC, pipe, write } from "../descriptor.ts";
+import { pauseBriefly } from "../interruption.ts";
+import { libc } from "../libc.ts";
+import { isPoolThread, ofThread, threads } from "./threads.ts";
+
+/** How long a thread must sit in one system call of the parent's to be at rest, in milliseconds. */
+const SETTLED = 50;
+
+/** The pipe whose reads the threads are parked in. */
+interface Parking {
+  readonly pid: number;
+  readonly readEnd: number;
+  readonly writeEnd: number;
+  /** How many threads were sent there. */
+  reads: number;
+}
+
+// One for the life of the process: a read may still be queued when it is released,
+// and would take a byte from whatever file had the number by then.
+let parking: Parking | undefined;
+const byte = new Uint8Array(new ArrayBuffer(1));
+
+/** Whether the pool was sent to rest since this process last was in the event loop. */
+export function isPoolParked(): boolean {
+  return parking !== undefined && parking.reads > 0;
+}
+
+/**
+ * Brings every thread of the blocking pool to rest in a system call, until the
+ * caller's code returns to the event loop.
+ *
+ * A thread in a long call of the program's own (a read of standard input, a
+ * lock) is at rest too, once it was seen there for a while.
+ *
+ * @param patience How long it may take, in milliseconds.
+ * @returns What is not at rest: the system calls that threads were last seen in; none on success.
+ */
+export function parkPool(patience: number): string[] {
+  const start = performance.now();
+  let seen = "";
+  let since = start;
+  for (;;) {
+    const calls = poolCalls();
+    if (calls.length === 0) return [];
+    const { readEnd, reads } = parking ??= makeParking();
+    const others = calls.filter((call) => !isReadOf(call, readEnd));
+    const queued = reads - (calls.length - others.length);
+    const now = performance.now();
+    if (others.join() !== seen) [seen, since] = [others.join(), now];
+    const settled = now - since > SETTLED && others.every(isInLongCall);
+    if (queued <= 0 && (others.length === 0 || settled)) return [];
+    if (now - start > patience) return others;
+    park(others.filter(isIdle).length - queued);
+    pauseBriefly();
+  }
+}
+
+/** The parent's pipe, in a child: not the child's to use, and its numbers must stay taken. */
+export function leaveParking(): number[] {
+  const left = parking === undefined ? [] : [parking.readEnd, parking.writeEnd];
+  parking = undefined;
+  return left;
+}
+
+function makeParking(): Parking {
+  const [readEnd, writeEnd] = pipe(O_CLOEXEC);
+  return { pid: libc().getpid(), readEnd, writeEnd, reads: 0 };
+}
+
+function park(count: number): void {
+  if (parking === undefined || count <= 0) return;
+  if (parking.reads === 0) queueMicrotask(release);
+  parking.reads += count;
+  for (let i = 0; i < count; i++) libc().read_on_pool(parking.readEnd, byte, 1n);
+}
+
+// Runs in every child too that was forked meanwhile, and has nothing to release there.
+function release(): void {
+  if (parking === undefined || parking.pid !== libc().getpid()) return;
+  write(parking.writeEnd, new Uint8Array(parking.reads));
+  parking.reads = 0;
+}
+
+/** What each thread of the pool is doing: the system call's number and arguments. */
+function poolCalls(): string[] {
+  return threads().filter(isPoolThread).flatMap(({ tid }) => {
+    const call = ofThread(tid, "syscall");
+    return call === undefined ? [] : [call.trim()];
+  });
+}
+
+// Read by its arguments, since the number is the architecture's (and under
+// emulation the host's): the descriptor, an address, one byte.
+function isReadOf(call: string, fd: number): boolean {
+  const [, descriptor, , count] = call.split(" ");
+  return descriptor === `0x${fd.toString(16)}` && count === "0x1";
+}
+
+// futex(2): 202 on x86-64, 98 on aarch64. An idle thread waits for work in it.
+function isIdle(call: string): boolean {
+  return /^(202|98) /.test(call);
+}
+
+function isInLongCall(call: string): boolean {
+  return /^\d/.test(call) && !isIdle(call);
+}

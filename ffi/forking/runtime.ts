@@ -1,0 +1,132 @@
+/**
+ * Fact 4, after the fork: the child's event loop shares the parent's epoll
+ * instance, and each would take the other's events. The child gets an instance
+ * and a waker of its own under the old numbers.
+ *
+ * What else the instance watches is the parent's work: its sockets, its
+ * subprocesses. The child must neither go on with it nor keep it open, and must
+ * not free the numbers either, which objects in its memory still name. So each is
+ * replaced with a socket whose other end is gone.
+ */
+import { close, O_CLOEXEC, O_NONBLOCK } from "../descriptor.ts";
+import { check, SyscallError } from "../errno.ts";
+import { libc } from "../libc.ts";
+import { architecture } from "../platform.ts";
+import { readLink, readNumbers, readText } from "../proc.ts";
+import { AF_UNIX } from "../address.ts";
+import { SOCK_STREAM } from "../socket.ts";
+import { leaveParking } from "./pool.ts";
+
+const EPOLL_CTL_ADD = 1;
+
+/** A descriptor that an epoll instance watches. */
+export interface Registration {
+  readonly fd: number;
+  /** The events, `EPOLLIN` and so on. */
+  readonly events: number;
+  /** The token that comes with the events. */
+  readonly data: bigint;
+}
+
+/**
+ * Gives a forked child an event loop of its own.
+ *
+ * @returns Whether the parent had sockets in use, for example idle connections of `fetch`.
+ * @throws {SyscallError} `EMFILE` when no descriptor is left for the exchange.
+ */
+export function rebuildEventLoop(): boolean {
+  const links = openDescriptors();
+  const dead = deadSocket();
+  let replaced = false;
+  for (const [first, ...duplicates] of epollInstances(links)) {
+    const registrations = registrationsOf(first!);
+    replace(check(libc().epoll_create1(O_CLOEXEC), "epoll_create1"), first!);
+    for (const duplicate of duplicates) duplicateOnto(first!, duplicate);
+    for (const registration of registrations) {
+      const { fd } = registration;
+      if (links.get(fd) === "anon_inode:[eventfd]") {
+        replace(check(libc().eventfd(0, O_CLOEXEC | O_NONBLOCK), "eventfd"), fd);
+        register(first!, registration);
+      } else if (isSignalSocket(fd, links)) {
+        register(first!, registration);
+      } else if (links.has(fd)) {
+        duplicateOnto(dead, fd);
+        replaced = true;
+      }
+    }
+  }
+  for (const fd of leaveParking()) duplicateOnto(dead, fd);
+  close(dead);
+  return replaced;
+}
+
+/** What an epoll instance watches. */
+export function registrationsOf(epoll: number): Registration[] {
+  const info = readText(`/proc/self/fdinfo/${epoll}`);
+  return [...info.matchAll(/^tfd:\s*(\d+) events:\s*([0-9a-f]+) data:\s*([0-9a-f]+)/gm)].map(
+    ([, fd, events, data]) => ({
+      fd: Number(fd),
+      events: parseInt(events!, 16),
+      data: BigInt(`0x${data}`),
+    }),
+  );
+}
+
+/** The descriptors of this process and what each is. */
+function openDescriptors(): Map<number, string> {
+  const links = new Map<number, string>();
+  for (const fd of readNumbers("/proc/self/fd")) {
+    try {
+      links.set(fd, readLink(`/proc/self/fd/${fd}`));
+    } catch (error) {
+      // ENOENT: closed since the folder was read.
+      if (!(error instanceof SyscallError && error.code === "ENOENT")) throw error;
+    }
+  }
+  return links;
+}
+
+/** The epoll descriptors, those of one instance together: duplicates watch the same. */
+function epollInstances(links: Map<number, string>): number[][] {
+  const instances = new Map<string, number[]>();
+  for (const [fd, link] of links) {
+    if (link !== "anon_inode:[eventpoll]") continue;
+    const watched = readText(`/proc/self/fdinfo/${fd}`).replace(/^(?!tfd:).*\n?/gm, "") || `${fd}`;
+    instances.set(watched, [...instances.get(watched) ?? [], fd]);
+  }
+  return [...instances.values()];
+}
+
+// tokio's own wake-up for signals: the one watched socket with a duplicate.
+function isSignalSocket(fd: number, links: Map<number, string>): boolean {
+  const link = links.get(fd);
+  return link !== undefined && link.startsWith("socket:") &&
+    [...links].some(([other, otherLink]) => other !== fd && otherLink === link);
+}
+
+function register(epoll: number, { fd, events, data }: Registration): void {
+  // struct epoll_event is packed on x86-64 only.
+  const packed = architecture() === "x86_64";
+  const event = new DataView(new ArrayBuffer(packed ? 12 : 16));
+  event.setUint32(0, events, true);
+  event.setBigUint64(packed ? 4 : 8, data, true);
+  check(libc().epoll_ctl(epoll, EPOLL_CTL_ADD, fd, event), "epoll_ctl", `descriptor ${fd}`);
+}
+
+/** A socket on which reads find the end and writes fail. */
+function deadSocket(): number {
+  const ends = new Int32Array(2);
+  const type = SOCK_STREAM | O_CLOEXEC | O_NONBLOCK;
+  check(libc().socketpair(AF_UNIX, type, 0, ends), "socketpair");
+  close(ends[1]!);
+  return ends[0]!;
+}
+
+function replace(fresh: number, fd: number): void {
+  duplicateOnto(fresh, fd);
+  close(fresh);
+}
+
+function duplicateOnto(fd: number, number: number): void {
+  check(libc().dup3(fd, number, O_CLOEXEC), "dup3", `descriptor ${fd} to ${number}`);
+}

@@ -1,0 +1,58 @@
+/**
+ * Fact 2 and 3, seen from outside: which threads this process has, and which
+ * signals they block. `/proc` is asked, not memory: a flag or a mask may come
+ * from anywhere, and what counts is what the kernel has.
+ */
+import { libc } from "../libc.ts";
+import { readNumbers, readText } from "../proc.ts";
+import { SyscallError } from "../errno.ts";
+
+/** A thread of this process. */
+export interface Thread {
+  /** Its number; the main thread's is the pid. */
+  readonly tid: number;
+  /** Its name, at most 15 bytes. */
+  readonly name: string;
+}
+
+/** Whether the caller runs on the process's main thread. */
+export function onMainThread(): boolean {
+  const { getpid, gettid } = libc();
+  return getpid() === gettid();
+}
+
+/** The threads of this process at this moment. */
+export function threads(): Thread[] {
+  return readNumbers("/proc/self/task").flatMap((tid) => {
+    const name = ofThread(tid, "comm");
+    return name === undefined ? [] : [{ tid, name: name.trim() }];
+  });
+}
+
+/** The signals that a thread blocks; none once it has ended. */
+export function blockedSignals(tid: number): Set<number> {
+  const mask = ofThread(tid, "status")?.match(/^SigBlk:\s*([0-9a-f]+)$/m)?.[1];
+  const bits = BigInt(`0x${mask ?? "0"}`);
+  const signals = Array.from({ length: 64 }, (_, i) => i + 1);
+  return new Set(signals.filter((signum) => bits & (1n << BigInt(signum - 1))));
+}
+
+/** A thread's file in `/proc`; `undefined` when the thread has ended meanwhile. */
+export function ofThread(tid: number, file: string): string | undefined {
+  try {
+    return readText(`/proc/self/task/${tid}/${file}`);
+  } catch (error) {
+    if (error instanceof SyscallError && /ENOENT|ESRCH/.test(error.code)) return undefined;
+    throw error;
+  }
+}
+
+/** V8's own worker threads do not come along, and a child that waits for one hangs. */
+export function isV8Worker({ name }: Thread): boolean {
+  return name.startsWith("V8 ");
+}
+
+/** A thread of the runtime's blocking pool. */
+export function isPoolThread({ name }: Thread): boolean {
+  return name.startsWith("tokio-rt") || name.startsWith("tokio-runtime");
+}

@@ -1,0 +1,129 @@
+/**
+ * Interruption points: the only places where a signal handler written in
+ * TypeScript may run.
+ *
+ * Held signals (see `signal_mask.ts`) are blocked in every thread, so none can
+ * arrive while JavaScript runs. A call that waits gives the kernel the
+ * program's own mask for just that time, in one atomic step: `ppoll()`.
+ */
+import { SyscallError } from "./errno.ts";
+import { errno, libc } from "./libc.ts";
+import { programMask } from "./signal_mask.ts";
+
+/** Called with the number of the signal that arrived. */
+export type SignalHandler = (signum: number) => void;
+
+const handlers = new Map<number, SignalHandler>();
+let running = false;
+let thrown: { error: unknown } | undefined;
+
+// One callback for all signals, made once and kept: the kernel holds its
+// address, which a garbage collection must not free.
+let entry: Deno.PointerValue = null;
+
+/** The function that the kernel calls for every signal with a handler. */
+export function handlerEntry(): Deno.PointerValue {
+  entry ??= new Deno.UnsafeCallback(
+    { parameters: ["i32"], result: "void" } as const,
+    runHandler,
+  ).pointer;
+  return entry;
+}
+
+function runHandler(signum: number): void {
+  running = true;
+  try {
+    handlers.get(signum)?.(signum);
+  } catch (error) {
+    // C cannot carry an exception: the interruption point throws it.
+    thrown ??= { error };
+  } finally {
+    running = false;
+  }
+}
+
+/** The handler of a signal, if it has one. */
+export function handlerOf(signum: number): SignalHandler | undefined {
+  return handlers.get(signum);
+}
+
+/** Registers or removes what {@linkcode handlerEntry} runs for a signal. */
+export function setHandler(signum: number, handler: SignalHandler | undefined): void {
+  if (handler === undefined) handlers.delete(signum);
+  else handlers.set(signum, handler);
+}
+
+/** Whether a waiting call has to let handlers in: not inside one, they never nest. */
+export function interruptible(): boolean {
+  return handlers.size > 0 && !running;
+}
+
+/** Seconds as a `struct timespec`. */
+function timespec(seconds: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(16);
+  const view = new DataView(bytes.buffer);
+  const whole = Math.floor(seconds);
+  view.setBigInt64(0, BigInt(whole), true);
+  view.setBigInt64(8, BigInt(Math.floor((seconds - whole) * 1e9)), true);
+  return bytes;
+}
+
+/** A `struct pollfd` of one descriptor. */
+export function pollfd(fd: number, events: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(8);
+  const view = new DataView(bytes.buffer);
+  view.setInt32(0, fd, true);
+  view.setInt16(4, events, true);
+  return bytes;
+}
+
+/**
+ * ppoll(2) with the program's own signal mask.
+ *
+ * @param syscall The call on whose behalf it waits, for the error.
+ * @param object What that call is applied to, for the error.
+ * @param fds An array of `struct pollfd`, or `null`.
+ * @param milliseconds How long at most; `undefined` for ever.
+ * @returns How many descriptors are ready; 0 when the time is over.
+ * @throws {SyscallError} `EINTR` after a handler has run.
+ * @throws What the handler has thrown.
+ */
+export function waitInterruptibly(
+  syscall: string,
+  object: string,
+  fds: Uint8Array<ArrayBuffer> | null,
+  milliseconds: number | undefined,
+): number {
+  const ready = libc().ppoll(
+    fds,
+    BigInt(fds === null ? 0 : fds.byteLength >> 3),
+    milliseconds === undefined ? null : timespec(milliseconds / 1000),
+    running ? null : programMask(),
+  );
+  if (ready !== -1) return ready;
+  const number = errno();
+  if (thrown !== undefined) {
+    const { error } = thrown;
+    thrown = undefined;
+    throw error;
+  }
+  throw new SyscallError(syscall, number, object);
+}
+
+/**
+ * Runs the handler of a signal that is already pending.
+ *
+ * Needed before any call that may succeed at once: `ppoll()` prefers a ready
+ * descriptor to a pending signal, so a busy server would never hear SIGCHLD.
+ *
+ * @throws {SyscallError} `EINTR` after a handler has run.
+ * @throws What the handler has thrown.
+ */
+export function letSignalsIn(syscall: string, object = ""): void {
+  if (interruptible()) waitInterruptibly(syscall, object, null, 0);
+}
+
+/** Lets other threads run for a tenth of a millisecond. No handler runs: not an interruption point. */
+export function pauseBriefly(): void {
+  libc().ppoll(null, 0n, timespec(0.0001), null);
+}

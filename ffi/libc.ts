@@ -1,0 +1,212 @@
+/**
+ * The one place that opens libc. Beside each symbol stands its C prototype.
+ *
+ * The calls here return what C returns; the files around this one turn that
+ * into values and {@linkcode SyscallError}.
+ */
+import { architecture, UnsupportedPlatformError } from "./platform.ts";
+
+const SYMBOLS = {
+  // int *__errno_location(void);
+  __errno_location: { parameters: [], result: "pointer" },
+  // char *strerror(int errnum);
+  strerror: { parameters: ["i32"], result: "pointer" },
+
+  // Processes
+  // pid_t fork(void);
+  fork: { parameters: [], result: "i32" },
+  // void _exit(int status);
+  _exit: { parameters: ["i32"], result: "void" },
+  // pid_t waitpid(pid_t pid, int *wstatus, int options);
+  waitpid: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+  // pid_t getpid(void);
+  getpid: { parameters: [], result: "i32" },
+  // pid_t getppid(void);
+  getppid: { parameters: [], result: "i32" },
+  // pid_t gettid(void);
+  gettid: { parameters: [], result: "i32" },
+  // pid_t setsid(void);
+  setsid: { parameters: [], result: "i32" },
+  // uid_t getuid(void);
+  getuid: { parameters: [], result: "u32" },
+  // int setuid(uid_t uid);
+  setuid: { parameters: ["u32"], result: "i32" },
+  // gid_t getgid(void);
+  getgid: { parameters: [], result: "u32" },
+  // int setgid(gid_t gid);
+  setgid: { parameters: ["u32"], result: "i32" },
+  // int getrlimit(int resource, struct rlimit *rlim);
+  getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
+  // int setrlimit(int resource, const struct rlimit *rlim);
+  setrlimit: { parameters: ["i32", "buffer"], result: "i32" },
+  // int prctl(int option, unsigned long arg2, arg3, arg4, arg5);
+  prctl: {
+    parameters: ["i32", "u64", "u64", "u64", "u64"],
+    result: "i32",
+  },
+  // int execve(const char *path, char *const argv[], char *const envp[]);
+  execve: { parameters: ["buffer", "buffer", "buffer"], result: "i32" },
+  // void *dlsym(void *handle, const char *symbol);
+  dlsym: { parameters: ["pointer", "buffer"], result: "pointer" },
+  // char *getenv(const char *name);
+  getenv: { parameters: ["buffer"], result: "pointer" },
+  // int setenv(const char *name, const char *value, int overwrite);
+  setenv: { parameters: ["buffer", "buffer", "i32"], result: "i32" },
+  // int unsetenv(const char *name);
+  unsetenv: { parameters: ["buffer"], result: "i32" },
+
+  // Signals
+  // int kill(pid_t pid, int sig);
+  kill: { parameters: ["i32", "i32"], result: "i32" },
+  // unsigned int alarm(unsigned int seconds);
+  alarm: { parameters: ["u32"], result: "u32" },
+  // int sigaction(int signum, const struct sigaction *act, struct sigaction *oldact);
+  sigaction: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  // int pthread_sigmask(int how, const sigset_t *set, sigset_t *oldset);
+  pthread_sigmask: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  // int signalfd(int fd, const sigset_t *mask, int flags);
+  signalfd: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+  // int ppoll(struct pollfd *fds, nfds_t nfds, const struct timespec *tmo, const sigset_t *mask);
+  // The only call that lets a handler in.
+  ppoll: { parameters: ["buffer", "usize", "buffer", "buffer"], result: "i32" },
+
+  // Descriptors
+  // int open(const char *path, int flags, mode_t mode);
+  open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
+  // ssize_t read(int fd, void *buf, size_t count);
+  read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+  // The same, run by a thread of the runtime's blocking pool: it parks that
+  // thread in a system call (see forking/pool.ts).
+  read_on_pool: {
+    name: "read",
+    parameters: ["i32", "buffer", "usize"],
+    result: "isize",
+    nonblocking: true,
+  },
+  // ssize_t write(int fd, const void *buf, size_t count);
+  write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+  // int close(int fd);
+  close: { parameters: ["i32"], result: "i32" },
+  // int pipe2(int pipefd[2], int flags);
+  pipe2: { parameters: ["buffer", "i32"], result: "i32" },
+  // int dup2(int oldfd, int newfd);
+  dup2: { parameters: ["i32", "i32"], result: "i32" },
+  // int dup3(int oldfd, int newfd, int flags);
+  dup3: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  // int fcntl(int fd, int cmd, long arg);
+  fcntl: { parameters: ["i32", "i32", "i64"], result: "i32" },
+  // int flock(int fd, int operation);
+  flock: { parameters: ["i32", "i32"], result: "i32" },
+  // off_t lseek(int fd, off_t offset, int whence);
+  lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+  // int ftruncate(int fd, off_t length);
+  ftruncate: { parameters: ["i32", "i64"], result: "i32" },
+  // int isatty(int fd);
+  isatty: { parameters: ["i32"], result: "i32" },
+  // ssize_t readlink(const char *path, char *buf, size_t bufsiz);
+  readlink: { parameters: ["buffer", "buffer", "usize"], result: "isize" },
+  // ssize_t getdents64(int fd, void *dirp, size_t count);
+  getdents64: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+  // int epoll_create1(int flags);
+  epoll_create1: { parameters: ["i32"], result: "i32" },
+  // int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event);
+  epoll_ctl: { parameters: ["i32", "i32", "i32", "buffer"], result: "i32" },
+  // int eventfd(unsigned int initval, int flags);
+  eventfd: { parameters: ["u32", "i32"], result: "i32" },
+
+  // Sockets
+  // int socket(int domain, int type, int protocol);
+  socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  // int socketpair(int domain, int type, int protocol, int sv[2]);
+  socketpair: { parameters: ["i32", "i32", "i32", "buffer"], result: "i32" },
+  // int setsockopt(int fd, int level, int name, const void *value, socklen_t len);
+  setsockopt: {
+    parameters: ["i32", "i32", "i32", "buffer", "u32"],
+    result: "i32",
+  },
+  // int getsockopt(int fd, int level, int name, void *value, socklen_t *len);
+  getsockopt: {
+    parameters: ["i32", "i32", "i32", "buffer", "buffer"],
+    result: "i32",
+  },
+  // int bind(int fd, const struct sockaddr *addr, socklen_t len);
+  bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+  // int listen(int fd, int backlog);
+  listen: { parameters: ["i32", "i32"], result: "i32" },
+  // int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags);
+  accept4: { parameters: ["i32", "buffer", "buffer", "i32"], result: "i32" },
+  // int connect(int fd, const struct sockaddr *addr, socklen_t len);
+  connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+  // ssize_t recv(int fd, void *buf, size_t len, int flags);
+  recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "isize" },
+  // ssize_t send(int fd, const void *buf, size_t len, int flags);
+  send: { parameters: ["i32", "buffer", "usize", "i32"], result: "isize" },
+  // int shutdown(int fd, int how);
+  shutdown: { parameters: ["i32", "i32"], result: "i32" },
+  // int getsockname(int fd, struct sockaddr *addr, socklen_t *len);
+  getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  // int getpeername(int fd, struct sockaddr *addr, socklen_t *len);
+  getpeername: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  // int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **res);
+  getaddrinfo: {
+    parameters: ["buffer", "buffer", "buffer", "buffer"],
+    result: "i32",
+  },
+  // void freeaddrinfo(struct addrinfo *res);
+  freeaddrinfo: { parameters: ["pointer"], result: "void" },
+  // const char *gai_strerror(int errcode);
+  gai_strerror: { parameters: ["i32"], result: "pointer" },
+
+  // Memory
+  // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
+  mmap: {
+    parameters: ["usize", "usize", "i32", "i32", "i32", "i64"],
+    result: "pointer",
+  },
+  // int madvise(void *addr, size_t length, int advice);
+  madvise: { parameters: ["usize", "usize", "i32"], result: "i32" },
+  // unsigned long getauxval(unsigned long type);
+  getauxval: { parameters: ["u64"], result: "u64" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** libc's functions, by their C names. */
+export type Libc = Deno.StaticForeignLibraryInterface<typeof SYMBOLS>;
+
+let symbols: Libc | undefined;
+let errnoCell: Int32Array | undefined;
+
+/**
+ * libc, opened at the first call.
+ *
+ * @throws {UnsupportedPlatformError} Where there is no glibc.
+ * @throws {Deno.errors.NotCapable} Without `--allow-ffi`.
+ */
+export function libc(): Libc {
+  return symbols ??= open();
+}
+
+/**
+ * errno of the call that failed just now: a plain read of memory, so nothing of
+ * the runtime runs between the call and this.
+ */
+export function errno(): number {
+  return errnoCell?.[0] ?? 0;
+}
+
+function open(): Libc {
+  architecture();
+  let opened: Libc;
+  try {
+    opened = Deno.dlopen("libc.so.6", SYMBOLS).symbols;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) throw error;
+    const detail = error instanceof Error ? error.message : String(error);
+    throw new UnsupportedPlatformError(`no glibc could be opened: ${detail}`);
+  }
+  // errno's address belongs to the thread. A module instance never changes its
+  // thread, and in a forked child the main thread finds it at the same address.
+  const cell = opened.__errno_location();
+  if (cell === null) throw new UnsupportedPlatformError("libc has no errno");
+  errnoCell = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(cell, 4));
+  return opened;
+}

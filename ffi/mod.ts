@@ -1,0 +1,190 @@
+/**
+ * libc as TypeScript: thin, typed system calls, and a `fork()` whose child goes
+ * on running JavaScript.
+ *
+ * A call does one thing, returns its value or throws a
+ * {@linkcode SyscallError}; it retries nothing. Needs `--allow-ffi` only.
+ *
+ * @example
+ * ```ts
+ * import { getpid, getppid } from "@tine/tine/ffi";
+ *
+ * console.log(getpid(), getppid());
+ * ```
+ *
+ * @module
+ */
+export {
+  type Address,
+  AF_INET,
+  AF_INET6,
+  AF_UNIX,
+  formatAddress,
+  type InetAddress,
+  type UnixAddress,
+} from "./address.ts";
+export {
+  close,
+  dup2,
+  F_DUPFD,
+  F_DUPFD_CLOEXEC,
+  F_GETFD,
+  F_GETFL,
+  F_SETFD,
+  F_SETFL,
+  fcntl,
+  FD_CLOEXEC,
+  flock,
+  ftruncate,
+  isatty,
+  LOCK_EX,
+  LOCK_NB,
+  LOCK_SH,
+  LOCK_UN,
+  lseek,
+  O_APPEND,
+  O_CLOEXEC,
+  O_CREAT,
+  O_EXCL,
+  O_NONBLOCK,
+  O_RDONLY,
+  O_RDWR,
+  O_TRUNC,
+  O_WRONLY,
+  open,
+  pipe,
+  read,
+  SEEK_CUR,
+  SEEK_END,
+  SEEK_SET,
+  write,
+} from "./descriptor.ts";
+export { SyscallError } from "./errno.ts";
+export { execve } from "./execve.ts";
+export { becomeForkable, type ForkableOptions, isForkable } from "./forking/become_forkable.ts";
+export { forkChild, forkRuntimeChild } from "./forking/fork_child.ts";
+export { fork, type ForkOptions } from "./forking/fork.ts";
+export type { SignalHandler } from "./interruption.ts";
+export { UnsupportedPlatformError } from "./platform.ts";
+export {
+  poll,
+  POLLERR,
+  POLLHUP,
+  POLLIN,
+  POLLNVAL,
+  POLLOUT,
+  POLLPRI,
+  POLLRDHUP,
+  type PollRequest,
+  type PollResult,
+  ppoll,
+} from "./poll.ts";
+export {
+  _exit,
+  getgid,
+  getpid,
+  getppid,
+  getrlimit,
+  getuid,
+  kill,
+  PR_SET_CHILD_SUBREAPER,
+  PR_SET_DUMPABLE,
+  PR_SET_NO_NEW_PRIVS,
+  PR_SET_PDEATHSIG,
+  prctl,
+  type ResourceLimit,
+  RLIM_INFINITY,
+  RLIMIT_AS,
+  RLIMIT_CORE,
+  RLIMIT_CPU,
+  RLIMIT_FSIZE,
+  RLIMIT_NOFILE,
+  RLIMIT_NPROC,
+  setgid,
+  setrlimit,
+  setsid,
+  setuid,
+} from "./process.ts";
+export { mapShared } from "./shared_memory.ts";
+export { SIG_DFL, SIG_IGN, signal, type SignalAction } from "./signal.ts";
+export {
+  pthread_sigmask,
+  SIG_BLOCK,
+  SIG_SETMASK,
+  SIG_UNBLOCK,
+  sigprocmask,
+} from "./signal_mask.ts";
+export {
+  SIGABRT,
+  SIGALRM,
+  SIGBUS,
+  SIGCHLD,
+  SIGCONT,
+  SIGFPE,
+  SIGHUP,
+  SIGILL,
+  SIGINT,
+  SIGIO,
+  SIGIOT,
+  SIGKILL,
+  signalName,
+  SIGPIPE,
+  SIGPOLL,
+  SIGPROF,
+  SIGPWR,
+  SIGQUIT,
+  SIGSEGV,
+  SIGSTKFLT,
+  SIGSTOP,
+  SIGSYS,
+  SIGTERM,
+  SIGTRAP,
+  SIGTSTP,
+  SIGTTIN,
+  SIGTTOU,
+  SIGURG,
+  SIGUSR1,
+  SIGUSR2,
+  SIGVTALRM,
+  SIGWINCH,
+  SIGXCPU,
+  SIGXFSZ,
+} from "./signals.ts";
+export {
+  IPPROTO_IPV6,
+  IPPROTO_TCP,
+  IPV6_V6ONLY,
+  MSG_DONTWAIT,
+  MSG_PEEK,
+  MSG_WAITALL,
+  SHUT_RD,
+  SHUT_RDWR,
+  SHUT_WR,
+  SO_ACCEPTCONN,
+  SO_DOMAIN,
+  SO_ERROR,
+  SO_KEEPALIVE,
+  SO_RCVBUF,
+  SO_RCVTIMEO,
+  SO_REUSEADDR,
+  SO_REUSEPORT,
+  SO_SNDBUF,
+  SO_SNDTIMEO,
+  SO_TYPE,
+  SOCK_DGRAM,
+  SOCK_SEQPACKET,
+  SOCK_STREAM,
+  Socket,
+  SOL_SOCKET,
+  TCP_NODELAY,
+} from "./socket.ts";
+export { alarm, nanosleep, pause, sleep } from "./time.ts";
+export {
+  decodeWaitStatus,
+  wait,
+  waitpid,
+  type WaitStatus,
+  WCONTINUED,
+  WNOHANG,
+  WUNTRACED,
+} from "./wait.ts";

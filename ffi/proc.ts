@@ -1,0 +1,53 @@
+/**
+ * `/proc` through libc: Deno's own file functions would ask for more than
+ * `--allow-ffi`.
+ */
+import { cString } from "./c_string.ts";
+import { close, directoryFlag, O_CLOEXEC, O_RDONLY, open, read } from "./descriptor.ts";
+import { check } from "./errno.ts";
+import { libc } from "./libc.ts";
+
+/** The text of a small file. */
+export function readText(path: string): string {
+  const fd = open(path, O_RDONLY | O_CLOEXEC);
+  try {
+    const decoder = new TextDecoder();
+    let text = "";
+    for (;;) {
+      const bytes = read(fd, 65536);
+      if (bytes.length === 0) return text + decoder.decode();
+      text += decoder.decode(bytes, { stream: true });
+    }
+  } finally {
+    close(fd);
+  }
+}
+
+/** The names in a folder whose names are numbers: threads, descriptors. */
+export function readNumbers(path: string): number[] {
+  const fd = open(path, O_RDONLY | O_CLOEXEC | directoryFlag());
+  try {
+    const numbers: number[] = [];
+    const buffer = new Uint8Array(32768);
+    const view = new DataView(buffer.buffer);
+    for (;;) {
+      const filled = Number(libc().getdents64(fd, buffer, BigInt(buffer.length)));
+      if (check(filled, "getdents64", path) === 0) return numbers;
+      // struct linux_dirent64: d_ino (8), d_off (8), d_reclen (2), d_type (1), d_name.
+      for (let at = 0; at < filled; at += view.getUint16(at + 16, true)) {
+        const name = buffer.subarray(at + 19, buffer.indexOf(0, at + 19));
+        const number = Number(new TextDecoder().decode(name));
+        if (Number.isInteger(number) && number !== fd) numbers.push(number);
+      }
+    }
+  } finally {
+    close(fd);
+  }
+}
+
+/** Where a symbolic link points. */
+export function readLink(path: string): string {
+  const buffer = new Uint8Array(4096);
+  const length = Number(libc().readlink(cString(path), buffer, BigInt(buffer.length)));
+  return new TextDecoder().decode(buffer.subarray(0, check(length, "readlink", path)));
+}

@@ -1,0 +1,78 @@
+import { check } from "./errno.ts";
+import { handlerEntry, handlerOf, setHandler, type SignalHandler } from "./interruption.ts";
+import { libc } from "./libc.ts";
+import { heldSignals, sigset, SIGSET_BYTES } from "./signal_mask.ts";
+import { checkSignal, SIGCHLD, signalName } from "./signals.ts";
+
+/** The default action of a signal, signal(7). */
+export const SIG_DFL: unique symbol = Symbol("SIG_DFL");
+/** The signal is ignored. */
+export const SIG_IGN: unique symbol = Symbol("SIG_IGN");
+
+/** What {@linkcode signal} sets: a function, {@linkcode SIG_IGN} or {@linkcode SIG_DFL}. */
+export type SignalAction = SignalHandler | typeof SIG_IGN | typeof SIG_DFL;
+
+// struct sigaction: handler (8), sa_mask (128), sa_flags (4 + 4), sa_restorer (8).
+const SIGACTION_BYTES = 8 + SIGSET_BYTES + 16;
+
+/**
+ * Sets what happens when a signal arrives.
+ *
+ * A function runs only at interruption points (`accept poll pause sleep
+ * nanosleep wait waitpid recv connect`), which then fail with `EINTR`: it never
+ * cuts into other code, never into another handler, and what it throws is
+ * thrown by the interruption point. A signal that arrives in between stays
+ * pending, once. A forked child inherits the handlers.
+ *
+ * @param signum The signal's number.
+ * @param action A function that gets the number, {@linkcode SIG_IGN} or {@linkcode SIG_DFL}.
+ * @returns The action before; {@linkcode SIG_DFL} if the runtime had one of its own.
+ * @throws {Error} When a function is given for a signal that the runtime's threads do not
+ *   block, because it was not named to `becomeForkable()`.
+ * @throws {RangeError} When there is no such signal.
+ * @throws {SyscallError} `EINVAL` for SIGKILL and SIGSTOP.
+ *
+ * @example Reap every child, as webserver3g does
+ * ```ts no-run
+ * import { becomeForkable, SIGCHLD, signal, waitpid, WNOHANG } from "@tine/tine";
+ *
+ * becomeForkable();
+ * signal(SIGCHLD, () => {
+ *   while (waitpid(-1, WNOHANG).pid !== 0);
+ * });
+ * ```
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/signal.2.html signal(2)}
+ */
+export function signal(signum: number, action: SignalAction): SignalAction {
+  checkSignal(signum);
+  const name = signalName(signum);
+  if (typeof action === "function" && !heldSignals().has(signum)) {
+    throw new Error(
+      `Cannot handle ${name}: a thread of the runtime could take it. Name it in the first ` +
+        `line of the program: becomeForkable({ signals: [${
+          [...new Set([SIGCHLD, ...heldSignals(), signum])].map(signalName).join(", ")
+        }] })`,
+    );
+  }
+  const before = new Uint8Array(SIGACTION_BYTES);
+  check(libc().sigaction(signum, sigaction(action), before), "signal", name);
+  const handler = handlerOf(signum);
+  setHandler(signum, typeof action === "function" ? action : undefined);
+  if (handler !== undefined) return handler;
+  return new DataView(before.buffer).getBigUint64(0, true) === 1n ? SIG_IGN : SIG_DFL;
+}
+
+function sigaction(action: SignalAction): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(SIGACTION_BYTES);
+  const handler = action === SIG_DFL
+    ? 0n
+    : action === SIG_IGN
+    ? 1n
+    : BigInt(Deno.UnsafePointer.value(handlerEntry()));
+  new DataView(bytes.buffer).setBigUint64(0, handler, true);
+  // During a handler no other held signal gets in. No SA_RESTART: the article's
+  // lesson is the call that fails with EINTR.
+  bytes.set(sigset(heldSignals()), 8);
+  return bytes;
+}

@@ -1,0 +1,460 @@
+import {
+  type Address,
+  AF_INET,
+  AF_INET6,
+  AF_UNIX,
+  decodeAddress,
+  encodeAddress,
+  formatAddress,
+  SOCKADDR_BYTES,
+} from "./address.ts";
+import { check, EAGAIN, EBADF, EINPROGRESS, fail, SyscallError } from "./errno.ts";
+import { interruptible, letSignalsIn, pollfd, waitInterruptibly } from "./interruption.ts";
+import { errno, libc } from "./libc.ts";
+import { POLLIN, POLLOUT } from "./poll.ts";
+
+/** A connection: a stream of bytes. */
+export const SOCK_STREAM = 1;
+/** Single messages. */
+export const SOCK_DGRAM = 2;
+/** A connection that keeps messages apart (UNIX sockets). */
+export const SOCK_SEQPACKET = 5;
+
+/** Options of every socket, socket(7). */
+export const SOL_SOCKET = 1;
+/** Options of TCP, tcp(7). */
+export const IPPROTO_TCP = 6;
+/** Options of IPv6, ipv6(7). */
+export const IPPROTO_IPV6 = 41;
+
+/** Bind although old connections of this port linger. */
+export const SO_REUSEADDR = 2;
+/** Read only: the socket's type. */
+export const SO_TYPE = 3;
+/** Read only: the pending error's number, cleared by reading. */
+export const SO_ERROR = 4;
+/** Bytes of the send buffer. */
+export const SO_SNDBUF = 7;
+/** Bytes of the receive buffer. */
+export const SO_RCVBUF = 8;
+/** Probe idle connections. */
+export const SO_KEEPALIVE = 9;
+/** Several sockets may listen on one port; the kernel spreads connections. */
+export const SO_REUSEPORT = 15;
+/** Seconds that `accept` and `recv` wait before `EAGAIN`; fractions count, 0 for ever. */
+export const SO_RCVTIMEO = 20;
+/** Seconds that `send` and `connect` wait before `EAGAIN`/`EINPROGRESS`; 0 for ever. */
+export const SO_SNDTIMEO = 21;
+/** Read only: whether the socket listens. */
+export const SO_ACCEPTCONN = 30;
+/** Read only: the socket's address family. */
+export const SO_DOMAIN = 39;
+/** Send small segments at once. */
+export const TCP_NODELAY = 1;
+/** Whether an IPv6 socket leaves IPv4 alone. */
+export const IPV6_V6ONLY = 26;
+
+/** Look at the data and leave it. */
+export const MSG_PEEK = 0x02;
+/** Fail with `EAGAIN` where the call would wait. */
+export const MSG_DONTWAIT = 0x40;
+/** Wait until the whole buffer is filled. */
+export const MSG_WAITALL = 0x100;
+
+/** `shutdown()` of the receiving side. */
+export const SHUT_RD = 0;
+/** `shutdown()` of the sending side: the other end reads the end of the stream. */
+export const SHUT_WR = 1;
+/** `shutdown()` of both sides. */
+export const SHUT_RDWR = 2;
+
+const SOCK_CLOEXEC = 0o2000000;
+const MSG_NOSIGNAL = 0x4000;
+const F_GETFL = 3;
+const F_SETFL = 4;
+const O_NONBLOCK = 0o4000;
+const LARGEST_COUNT = 0x7fff_f000; // what one read or write transfers at most, read(2)
+
+/**
+ * A socket, with the methods of the article. It owns its descriptor: `close()`
+ * twice is harmless, and a closed socket fails with `EBADF` before the kernel
+ * sees a number that another file may have taken since.
+ *
+ * Descriptors are close-on-exec. Nothing is retried: `EINTR` after a signal
+ * handler ran, and a partial `send()`, are the caller's to see.
+ *
+ * @example A listening socket and a client of it
+ * ```ts
+ * import { AF_INET, SO_REUSEADDR, SOCK_STREAM, Socket, SOL_SOCKET } from "@tine/tine";
+ *
+ * using listenSocket = new Socket(AF_INET, SOCK_STREAM);
+ * listenSocket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
+ * listenSocket.bind(["127.0.0.1", 0]);
+ * listenSocket.listen(5);
+ * using client = new Socket(AF_INET, SOCK_STREAM);
+ * client.connect(listenSocket.getsockname());
+ * client.sendall(new TextEncoder().encode("hello"));
+ * const [connection] = listenSocket.accept();
+ * console.log(new TextDecoder().decode(connection.recv(1024)));
+ * connection.close();
+ * ```
+ *
+ * @see {@link https://man7.org/linux/man-pages/man7/socket.7.html socket(7)}
+ */
+export class Socket implements Disposable {
+  /** The address family: `AF_INET`, `AF_INET6` or `AF_UNIX`. */
+  readonly family: number;
+  #fd: number;
+
+  /**
+   * @param family `AF_INET`, `AF_INET6` or `AF_UNIX`.
+   * @param type `SOCK_STREAM`, ...
+   * @param protocol 0 for the usual one.
+   * @param fileno An open socket's descriptor to take over instead of making a new one; see
+   *   {@linkcode Socket.fromDescriptor}.
+   * @throws {RangeError} When the family is none of the three.
+   * @throws {SyscallError} `EMFILE` when no descriptor is left, ...
+   */
+  constructor(family: number, type: number, protocol = 0, fileno?: number) {
+    if (family !== AF_INET && family !== AF_INET6 && family !== AF_UNIX) {
+      throw new RangeError(
+        `Cannot make a socket of family ${family}: it is AF_INET, AF_INET6 or AF_UNIX`,
+      );
+    }
+    this.family = family;
+    this.#fd = fileno ??
+      check(libc().socket(family, type | SOCK_CLOEXEC, protocol), "socket");
+  }
+
+  /**
+   * Takes over a descriptor that is open already, such as an inherited one.
+   *
+   * @param fd The descriptor; from now on this object's to close.
+   * @returns The socket.
+   * @throws {SyscallError} `EBADF` or `ENOTSOCK` when it is no open socket.
+   */
+  static fromDescriptor(fd: number): Socket {
+    const object = `descriptor ${fd}`;
+    const family = readOption(fd, SOL_SOCKET, SO_DOMAIN, object);
+    const type = readOption(fd, SOL_SOCKET, SO_TYPE, object);
+    const socket = new Socket(family, type, 0, fd);
+    if (readOption(fd, SOL_SOCKET, SO_ACCEPTCONN, object) !== 0) setNonblocking(fd, true);
+    return socket;
+  }
+
+  /** The descriptor's number, or -1 when the socket is closed. */
+  fileno(): number {
+    return this.#fd;
+  }
+
+  /**
+   * Sets an option.
+   *
+   * @param level `SOL_SOCKET`, `IPPROTO_TCP`, ...
+   * @param option `SO_REUSEADDR`, `TCP_NODELAY`, ...
+   * @param value A whole number; seconds for `SO_RCVTIMEO` and `SO_SNDTIMEO`.
+   * @throws {RangeError} When the value is none.
+   * @throws {SyscallError} When the kernel refuses.
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/setsockopt.2.html setsockopt(2)}
+   */
+  setsockopt(level: number, option: number, value: number): void {
+    const fd = this.#open("setsockopt");
+    const bytes = isTimeout(level, option) ? timeval(value) : int(value);
+    check(
+      libc().setsockopt(fd, level, option, bytes, bytes.byteLength),
+      "setsockopt",
+      `option ${option} to ${value}`,
+    );
+  }
+
+  /**
+   * Reads an option.
+   *
+   * @param level `SOL_SOCKET`, `IPPROTO_TCP`, ...
+   * @param option `SO_ERROR`, ...
+   * @returns A whole number; seconds for `SO_RCVTIMEO` and `SO_SNDTIMEO`.
+   * @throws {SyscallError} When the kernel refuses.
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/getsockopt.2.html getsockopt(2)}
+   */
+  getsockopt(level: number, option: number): number {
+    return readOption(this.#open("getsockopt"), level, option, `option ${option}`);
+  }
+
+  /**
+   * Gives the socket its own address.
+   *
+   * @param address `["", 8888]` for all interfaces, `["127.0.0.1", 0]` for a free port,
+   *   `["::1", 80]`, or a path.
+   * @throws {RangeError} When the port is not 0 to 65535 or the path is too long.
+   * @throws {TypeError} When it is no address of the socket's family.
+   * @throws {SyscallError} `EADDRINUSE`, `EACCES` for a port below 1024 without privileges, ...
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/bind.2.html bind(2)}
+   */
+  bind(address: Address): void {
+    const fd = this.#open("bind");
+    const sockaddr = encodeAddress("bind", this.family, address);
+    check(libc().bind(fd, sockaddr, sockaddr.byteLength), "bind", formatAddress(address));
+  }
+
+  /**
+   * Makes it a listening socket.
+   *
+   * @param backlog How many connections may wait to be accepted.
+   * @throws {RangeError} When it is not a whole number from 0.
+   * @throws {SyscallError} When the kernel refuses.
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/listen.2.html listen(2)}
+   */
+  listen(backlog: number): void {
+    const fd = this.#open("listen");
+    if (!Number.isInteger(backlog) || backlog < 0 || backlog > 0x7fff_ffff) {
+      throw new RangeError(`Cannot listen with backlog ${backlog}: it takes a whole number from 0`);
+    }
+    check(libc().listen(fd, backlog), "listen");
+    // accept() waits in ppoll(), where handlers may run. Another process that shares
+    // this socket can then take the connection first: accept4() must not wait for the next.
+    setNonblocking(fd, true);
+  }
+
+  /**
+   * Waits for a connection and takes it. An interruption point.
+   *
+   * @returns The connection's socket and the client's address.
+   * @throws {SyscallError} `EINTR` after a signal handler has run, `EMFILE` when no descriptor
+   *   is left, `EAGAIN` after `SO_RCVTIMEO`, ...
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/accept.2.html accept(2)}
+   */
+  accept(): [connection: Socket, address: Address] {
+    const fd = this.#open("accept");
+    const sockaddr = new Uint8Array(SOCKADDR_BYTES);
+    const length = new Uint32Array([SOCKADDR_BYTES]);
+    letSignalsIn("accept");
+    for (;;) {
+      const connection = libc().accept4(fd, sockaddr, length, SOCK_CLOEXEC);
+      if (connection !== -1) {
+        return [
+          new Socket(this.family, SOCK_STREAM, 0, connection),
+          decodeAddress(sockaddr, length[0]!),
+        ];
+      }
+      if (errno() !== EAGAIN) fail("accept");
+      awaitReady("accept", "", fd, POLLIN, SO_RCVTIMEO);
+    }
+  }
+
+  /**
+   * Connects to an address. An interruption point.
+   *
+   * @param address The other end.
+   * @throws {SyscallError} `ECONNREFUSED`, `ETIMEDOUT`, `EINPROGRESS` after `SO_SNDTIMEO`,
+   *   `EINTR` after a signal handler has run (the kernel goes on connecting), ...
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/connect.2.html connect(2)}
+   */
+  connect(address: Address): void {
+    const fd = this.#open("connect");
+    const object = formatAddress(address);
+    const sockaddr = encodeAddress("connect", this.family, address);
+    letSignalsIn("connect", object);
+    if (!interruptible()) {
+      check(libc().connect(fd, sockaddr, sockaddr.byteLength), "connect", object);
+      return;
+    }
+    setNonblocking(fd, true);
+    try {
+      if (libc().connect(fd, sockaddr, sockaddr.byteLength) !== -1) return;
+      if (errno() !== EINPROGRESS) fail("connect", object);
+      awaitReady("connect", object, fd, POLLOUT, SO_SNDTIMEO);
+      const failure = readOption(fd, SOL_SOCKET, SO_ERROR, object);
+      if (failure !== 0) throw new SyscallError("connect", failure, object);
+    } finally {
+      setNonblocking(fd, false);
+    }
+  }
+
+  /**
+   * Receives what is there, waiting for the first byte. An interruption point.
+   *
+   * @param size The most bytes to take.
+   * @param flags `MSG_PEEK`, `MSG_DONTWAIT`, `MSG_WAITALL`, or-ed together.
+   * @returns The bytes; none at the end of the stream.
+   * @throws {RangeError} When the size is not a whole number from 1.
+   * @throws {SyscallError} `ECONNRESET`, `EINTR` after a signal handler has run, `EAGAIN` with
+   *   `MSG_DONTWAIT` or after `SO_RCVTIMEO`, ...
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/recv.2.html recv(2)}
+   */
+  recv(size: number, flags = 0): Uint8Array<ArrayBuffer> {
+    const fd = this.#open("recv");
+    if (!Number.isInteger(size) || size < 1 || size > LARGEST_COUNT) {
+      throw new RangeError(`Cannot recv ${size} bytes: it takes a whole number from 1`);
+    }
+    const buffer = new Uint8Array(size);
+    letSignalsIn("recv");
+    // Only where handlers wait for their turn is there anything better than to block.
+    if (interruptible() && (flags & MSG_DONTWAIT) === 0) {
+      const received = libc().recv(fd, buffer, BigInt(size), flags | MSG_DONTWAIT);
+      if (received !== -1n && !(flags & MSG_WAITALL)) return buffer.subarray(0, Number(received));
+      if (received === -1n && errno() !== EAGAIN) fail("recv");
+      awaitReady("recv", "", fd, POLLIN, SO_RCVTIMEO);
+    }
+    const received = Number(libc().recv(fd, buffer, BigInt(size), flags));
+    return buffer.subarray(0, check(received, "recv"));
+  }
+
+  /**
+   * Sends some of the bytes: as many as the kernel takes.
+   *
+   * @param data The bytes.
+   * @param flags `MSG_DONTWAIT`.
+   * @returns How many bytes were taken.
+   * @throws {SyscallError} `EPIPE` when the other end is gone (no SIGPIPE), `EAGAIN` with
+   *   `MSG_DONTWAIT` or after `SO_SNDTIMEO`, ...
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/send.2.html send(2)}
+   */
+  send(data: Uint8Array<ArrayBuffer>, flags = 0): number {
+    const fd = this.#open("send");
+    const sent = libc().send(fd, data, BigInt(data.byteLength), flags | MSG_NOSIGNAL);
+    return check(Number(sent), "send");
+  }
+
+  /**
+   * Sends all of the bytes, in as many `send()` calls as it takes.
+   *
+   * @param data The bytes.
+   * @throws {SyscallError} As {@linkcode Socket.send}; some bytes may have been sent.
+   */
+  sendall(data: Uint8Array<ArrayBuffer>): void {
+    for (let sent = this.send(data); sent < data.byteLength;) {
+      sent += this.send(data.subarray(sent));
+    }
+  }
+
+  /**
+   * Ends one or both directions of the connection, for every process that shares it.
+   *
+   * @param how `SHUT_RD`, `SHUT_WR` or `SHUT_RDWR`.
+   * @throws {SyscallError} `ENOTCONN` when there is no connection, ...
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/shutdown.2.html shutdown(2)}
+   */
+  shutdown(how: number): void {
+    check(libc().shutdown(this.#open("shutdown"), how), "shutdown");
+  }
+
+  /**
+   * Closes this process's descriptor. The connection ends with the last
+   * descriptor of it, in whatever process. Closing twice is harmless.
+   *
+   * @throws {SyscallError} When the kernel reports an error; the socket is closed all the same.
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/close.2.html close(2)}
+   */
+  close(): void {
+    const fd = this.#fd;
+    if (fd === -1) return;
+    this.#fd = -1;
+    check(libc().close(fd), "close");
+  }
+
+  /** {@linkcode Socket.close}, for `using`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /**
+   * The socket's own address.
+   *
+   * @throws {SyscallError} When the kernel refuses.
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/getsockname.2.html getsockname(2)}
+   */
+  getsockname(): Address {
+    return readAddress("getsockname", this.#open("getsockname"));
+  }
+
+  /**
+   * The address of the other end.
+   *
+   * @throws {SyscallError} `ENOTCONN` when there is none.
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/getpeername.2.html getpeername(2)}
+   */
+  getpeername(): Address {
+    return readAddress("getpeername", this.#open("getpeername"));
+  }
+
+  /** The descriptor, for a call. */
+  #open(syscall: string): number {
+    if (this.#fd === -1) throw new SyscallError(syscall, EBADF, "on a closed socket");
+    return this.#fd;
+  }
+}
+
+/** Waits until the socket is ready, as long as its timeout option says. */
+function awaitReady(
+  syscall: string,
+  object: string,
+  fd: number,
+  events: number,
+  timeoutOption: number,
+): void {
+  const seconds = readOption(fd, SOL_SOCKET, timeoutOption, object);
+  const ready = waitInterruptibly(
+    syscall,
+    object,
+    pollfd(fd, events),
+    seconds === 0 ? undefined : seconds * 1000,
+  );
+  if (ready === 0) {
+    throw new SyscallError(syscall, syscall === "connect" ? EINPROGRESS : EAGAIN, object);
+  }
+}
+
+function readOption(fd: number, level: number, option: number, object: string): number {
+  const value = new DataView(new ArrayBuffer(16));
+  const length = new Uint32Array([value.byteLength]);
+  check(libc().getsockopt(fd, level, option, value, length), "getsockopt", object);
+  if (!isTimeout(level, option)) return value.getInt32(0, true);
+  return Number(value.getBigInt64(0, true)) + Number(value.getBigInt64(8, true)) / 1e6;
+}
+
+function readAddress(syscall: "getsockname" | "getpeername", fd: number): Address {
+  const sockaddr = new Uint8Array(SOCKADDR_BYTES);
+  const length = new Uint32Array([SOCKADDR_BYTES]);
+  check(libc()[syscall](fd, sockaddr, length), syscall);
+  return decodeAddress(sockaddr, length[0]!);
+}
+
+function setNonblocking(fd: number, nonblocking: boolean): void {
+  const flags = check(libc().fcntl(fd, F_GETFL, 0n), "fcntl");
+  const wanted = nonblocking ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+  if (wanted !== flags) check(libc().fcntl(fd, F_SETFL, BigInt(wanted)), "fcntl");
+}
+
+function isTimeout(level: number, option: number): boolean {
+  return level === SOL_SOCKET && (option === SO_RCVTIMEO || option === SO_SNDTIMEO);
+}
+
+function timeval(seconds: number): Uint8Array<ArrayBuffer> {
+  if (!(seconds >= 0 && seconds < 2 ** 53)) {
+    throw new RangeError(`Cannot set a timeout of ${seconds} seconds: it takes a number from 0`);
+  }
+  const bytes = new Uint8Array(16);
+  const view = new DataView(bytes.buffer);
+  view.setBigInt64(0, BigInt(Math.floor(seconds)), true);
+  view.setBigInt64(8, BigInt(Math.floor((seconds % 1) * 1e6)), true);
+  return bytes;
+}
+
+function int(value: number): Int32Array<ArrayBuffer> {
+  if (!Number.isInteger(value) || value < -0x8000_0000 || value > 0x7fff_ffff) {
+    throw new RangeError(`Cannot set a socket option to ${value}: it takes a whole number`);
+  }
+  return new Int32Array([value]);
+}

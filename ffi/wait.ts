@@ -1,0 +1,151 @@
+import { check } from "./errno.ts";
+import { handlerOf, interruptible, pollfd, waitInterruptibly } from "./interruption.ts";
+import { libc } from "./libc.ts";
+import { POLLIN } from "./poll.ts";
+import { heldSignals, SIG_BLOCK, SIG_SETMASK, sigprocmask, sigset } from "./signal_mask.ts";
+import { SIGCHLD } from "./signals.ts";
+
+/** Return at once with pid 0 when nothing has changed. */
+export const WNOHANG = 1;
+/** Report stopped children too. */
+export const WUNTRACED = 2;
+/** Report children that go on after a stop too. */
+export const WCONTINUED = 8;
+
+/** What became of a child: the `W*` macros as a union. `raw` is C's `wstatus`. */
+export type WaitStatus =
+  | { readonly kind: "exited"; readonly code: number; readonly raw: number }
+  | {
+    readonly kind: "signaled";
+    readonly signal: number;
+    readonly coreDumped: boolean;
+    readonly raw: number;
+  }
+  | { readonly kind: "stopped"; readonly signal: number; readonly raw: number }
+  | { readonly kind: "continued"; readonly raw: number };
+
+/**
+ * Reads C's `wstatus`.
+ *
+ * @param raw The number that waitpid(2) stored.
+ * @returns What became of the child.
+ */
+export function decodeWaitStatus(raw: number): WaitStatus {
+  const signal = raw & 0x7f;
+  if (signal === 0) return { kind: "exited", code: (raw >> 8) & 0xff, raw };
+  if (raw === 0xffff) return { kind: "continued", raw };
+  if (signal === 0x7f) return { kind: "stopped", signal: (raw >> 8) & 0xff, raw };
+  return { kind: "signaled", signal, coreDumped: (raw & 0x80) !== 0, raw };
+}
+
+/**
+ * Waits until a child has ended. An interruption point.
+ *
+ * @returns The child's pid and what became of it.
+ * @throws {SyscallError} `ECHILD` when there is no child, `EINTR` after a signal handler has run.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/wait.2.html wait(2)}
+ */
+export function wait(): { pid: number; status: WaitStatus } {
+  const raw = new Int32Array(1);
+  const pid = waitForChild("wait", -1, raw, 0);
+  return { pid, status: decodeWaitStatus(raw[0]!) };
+}
+
+/**
+ * Waits until a child has ended, or asks whether one has. An interruption point
+ * unless `WNOHANG` is given.
+ *
+ * @param pid A child's pid; -1 for any child, 0 for any of this process group, less than -1
+ *   for any of the process group `-pid`.
+ * @param options `WNOHANG`, `WUNTRACED`, `WCONTINUED`, or-ed together.
+ * @returns The child's pid and what became of it; with `WNOHANG`, pid 0 and no status when
+ *   nothing has changed.
+ * @throws {SyscallError} `ECHILD` when there is no such child, `EINTR` after a signal handler
+ *   has run.
+ *
+ * @example Reap whatever has ended
+ * ```ts
+ * import { SyscallError, waitpid, WNOHANG } from "@tine/tine";
+ *
+ * try {
+ *   for (;;) {
+ *     const { pid, status } = waitpid(-1, WNOHANG);
+ *     if (pid === 0) break; // children, but none has ended
+ *     console.log(pid, status);
+ *   }
+ * } catch (error) {
+ *   if (!(error instanceof SyscallError && error.code === "ECHILD")) throw error;
+ * }
+ * ```
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/waitpid.2.html waitpid(2)}
+ */
+export function waitpid(
+  pid: number,
+  options = 0,
+): { pid: number; status: WaitStatus | undefined } {
+  if (!Number.isInteger(pid) || pid < -0x7fff_ffff || pid > 0x7fff_ffff) {
+    throw new RangeError(`Cannot waitpid ${pid}: it takes a process's number`);
+  }
+  const raw = new Int32Array(1);
+  const changed = waitForChild("waitpid", pid, raw, options);
+  return { pid: changed, status: changed === 0 ? undefined : decodeWaitStatus(raw[0]!) };
+}
+
+/**
+ * waitpid(2), letting handlers in while it waits.
+ *
+ * A child's end makes two things: its status, and SIGCHLD. As in the kernel, the
+ * status comes first, so SIGCHLD stays out while ppoll() waits for it on a
+ * signalfd, which sees the pending signal and leaves it there. Only when it was
+ * another child's is it let in, and its handler interrupts the call.
+ */
+function waitForChild(
+  syscall: string,
+  pid: number,
+  raw: Int32Array<ArrayBuffer>,
+  options: number,
+): number {
+  const object = syscall === "wait" ? "" : `for ${pid}`;
+  if ((options & WNOHANG) !== 0 || !interruptible() || !heldSignals().has(SIGCHLD)) {
+    return check(libc().waitpid(pid, raw, options), syscall, object);
+  }
+  const pending = pollfd(childSignalDescriptor(), POLLIN);
+  for (;;) {
+    const changed = check(libc().waitpid(pid, raw, options | WNOHANG), syscall, object);
+    if (changed !== 0) return changed;
+    const mask = sigprocmask(SIG_BLOCK, [SIGCHLD]);
+    try {
+      waitInterruptibly(syscall, object, pending, undefined);
+    } finally {
+      sigprocmask(SIG_SETMASK, mask);
+    }
+    const now = check(libc().waitpid(pid, raw, options | WNOHANG), syscall, object);
+    if (now !== 0) return now;
+    discardOrHandle(syscall, object, mask.includes(SIGCHLD));
+  }
+}
+
+/** Another child's SIGCHLD: runs its handler, or takes it away if there is none. */
+function discardOrHandle(syscall: string, object: string, blocked: boolean): void {
+  if (handlerOf(SIGCHLD) !== undefined && !blocked) {
+    waitInterruptibly(syscall, object, null, 0);
+  } else {
+    libc().read(childSignalDescriptor(), new Uint8Array(SIGINFO_BYTES), BigInt(SIGINFO_BYTES));
+  }
+}
+
+const SIGINFO_BYTES = 128; // struct signalfd_siginfo
+const SFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
+
+let childSignals = -1;
+
+// Polled only; works in forked children too, each of which sees its own signals.
+function childSignalDescriptor(): number {
+  if (childSignals === -1) {
+    const fd = libc().signalfd(-1, sigset([SIGCHLD]), SFD_NONBLOCK_CLOEXEC);
+    childSignals = check(fd, "signalfd");
+  }
+  return childSignals;
+}

@@ -1,0 +1,6 @@
+/**
+ * fork(2) for Deno.
+ *
+ * @module
+ */
+export * from "./ffi/mod.ts";
