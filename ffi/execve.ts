@@ -3,7 +3,7 @@ import { SyscallError } from "./errno.ts";
 import { handlerOf } from "./interruption.ts";
 import { errno, libc } from "./libc.ts";
 import { SIG_DFL, signal } from "./signal.ts";
-import { heldSignals, kernelMask, programMask, setKernelMask, signalsIn } from "./signal_mask.ts";
+import { heldSignals, kernelMask, programMask, setKernelMask } from "./signal_mask.ts";
 import { SIGPIPE } from "./signals.ts";
 
 /**
@@ -37,7 +37,7 @@ export function execve(
   // A handler must not run between the new mask and the new program.
   const actions = [SIGPIPE, ...[...heldSignals()].filter(handlerOf)]
     .map((signum) => [signum, signal(signum, SIG_DFL)] as const);
-  setKernelMask(signalsIn(programMask()));
+  setKernelMask(programMask());
   const number = execveOrErrno(path, args, variables);
   setKernelMask(mask);
   for (const [signum, action] of actions) signal(signum, action);

@@ -53,11 +53,11 @@ export function heldSignals(): ReadonlySet<number> {
  * program's own mask was before that.
  */
 export function holdSignals(
-  signals: Iterable<number>,
-  programMask: Iterable<number>,
+  signals: ReadonlySet<number>,
+  programMask: ReadonlySet<number>,
 ): void {
-  held = new Set(signals);
-  program = new Set(programMask);
+  held = signals;
+  program = programMask;
   programSet = undefined;
 }
 
@@ -66,20 +66,21 @@ export function programMask(): Uint8Array<ArrayBuffer> {
   return programSet ??= sigset(programSignals());
 }
 
-function programSignals(): ReadonlySet<number> {
-  return program ??= new Set(kernelMask());
+/** The signals that the program itself blocks. */
+export function programSignals(): ReadonlySet<number> {
+  return program ??= new Set(signalsIn(kernelMask()));
 }
 
 /** The mask that the kernel has for the calling thread. */
-export function kernelMask(): number[] {
+export function kernelMask(): Uint8Array<ArrayBuffer> {
   const set = new Uint8Array(SIGSET_BYTES);
   check(libc().pthread_sigmask(SIG_BLOCK, null, set), "sigprocmask");
-  return signalsIn(set);
+  return set;
 }
 
 /** Gives the calling thread this mask in the kernel. */
-export function setKernelMask(signals: Iterable<number>): void {
-  check(libc().pthread_sigmask(SIG_SETMASK, sigset(signals), null), "sigprocmask");
+export function setKernelMask(set: Uint8Array<ArrayBuffer>): void {
+  check(libc().pthread_sigmask(SIG_SETMASK, set, null), "sigprocmask");
 }
 
 /**
@@ -121,7 +122,7 @@ export function sigprocmask(how: number, signals: readonly number[] = []): numbe
         `Cannot change the signal mask: ${how} is none of SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK`,
       );
   }
-  setKernelMask(new Set([...after, ...held]));
+  setKernelMask(sigset([...after, ...held]));
   program = after;
   programSet = undefined;
   return [...before].sort((a, b) => a - b);

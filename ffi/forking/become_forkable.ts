@@ -3,7 +3,14 @@ import { check, SyscallError } from "../errno.ts";
 import { execveOrErrno } from "../execve.ts";
 import { libc } from "../libc.ts";
 import { readLink, readText } from "../proc.ts";
-import { heldSignals, holdSignals, kernelMask, setKernelMask } from "../signal_mask.ts";
+import {
+  heldSignals,
+  holdSignals,
+  kernelMask,
+  setKernelMask,
+  signalsIn,
+  sigset,
+} from "../signal_mask.ts";
 import { checkSignal, SIGCHLD, SIGKILL, signalName, SIGSTOP } from "../signals.ts";
 import { blockedSignals, isV8Worker, onMainThread, threads } from "./threads.ts";
 
@@ -60,8 +67,7 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   const firstRun = takeMarker();
   const obstacle = findObstacle(wanted);
   if (obstacle === undefined) {
-    const programMask = firstRun?.mask ?? kernelMask().filter((signum) => !wanted.has(signum));
-    holdSignals(wanted, programMask);
+    holdSignals(wanted, firstRun?.mask ?? new Set(signalsIn(kernelMask())).difference(wanted));
     return;
   }
   if (firstRun !== undefined) {
@@ -91,7 +97,7 @@ function checkHandleable(signum: number): void {
 /** What keeps this process from being forkable, if anything does. */
 function findObstacle(wanted: ReadonlySet<number>): string | undefined {
   const all = threads();
-  if (all.length === 1) setKernelMask([...kernelMask(), ...wanted]);
+  if (all.length === 1) setKernelMask(sigset([...signalsIn(kernelMask()), ...wanted]));
   for (const thread of all) {
     if (isV8Worker(thread)) {
       return `V8 still has worker threads ("${thread.name}"): ${SINGLE_THREADED} was overruled ` +
@@ -109,27 +115,28 @@ function findObstacle(wanted: ReadonlySet<number>): string | undefined {
 
 function runAgain(wanted: ReadonlySet<number>): never {
   checkRepeatable();
-  const before = kernelMask();
+  const mask = kernelMask();
+  const before = signalsIn(mask);
   const flags = environmentVariable(V8_FLAGS);
   const marker = [libc().getpid(), before.join(","), flags === undefined ? "" : `=${flags}`];
   setEnvironmentVariable(MARKER, marker.join(":"));
   setEnvironmentVariable(V8_FLAGS, flags ? `${flags},${SINGLE_THREADED}` : SINGLE_THREADED);
-  setKernelMask([...before, ...wanted]);
+  setKernelMask(sigset([...before, ...wanted]));
   const number = execveOrErrno(executable(), commandLine());
-  setKernelMask(before);
+  setKernelMask(mask);
   restore(flags);
   throw new SyscallError("execve", number, `${executable()} to run the program again`);
 }
 
 /** What the run before this one left for it, removed so that no program inherits it. */
-function takeMarker(): { mask: number[] } | undefined {
+function takeMarker(): { mask: ReadonlySet<number> } | undefined {
   const marker = environmentVariable(MARKER);
   if (marker === undefined) return undefined;
   const [, pid, mask, flags] = marker.match(/^(\d+):([\d,]*):(?:=(.*))?$/s) ?? [];
   check(libc().unsetenv(cString(MARKER)), "unsetenv", MARKER);
   if (Number(pid) !== libc().getpid()) return undefined;
   restore(flags);
-  return { mask: mask ? mask.split(",").map(Number) : [] };
+  return { mask: new Set(mask ? mask.split(",").map(Number) : []) };
 }
 
 function restore(flags: string | undefined): void {

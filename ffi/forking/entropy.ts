@@ -1,15 +1,19 @@
 /**
  * Fact 5: random state is memory, so fork() copies it, and siblings would draw
  * the same "unique" numbers.
+ *
+ * Deno's generator (rand 0.8) draws blocks of 256 bytes, and through
+ * pthread_atfork() it knows that its process was forked: there it seeds itself
+ * anew, but only where the next block begins. What is left of the block at hand
+ * would be drawn twice. So the parent throws its copy away after each fork: the
+ * child, which has little time, does nothing, and each number is drawn once.
  */
 
-// Deno's generator (rand 0.8) draws blocks of 256 bytes from a seed and has seen,
-// through pthread_atfork(), that the process forked; but it acts on that only
-// where a new block begins. Drawing a whole block gets it there.
+// A whole block, from wherever in the block the generator stands.
 const BLOCK = new Uint8Array(256);
 
-// Math.random() never seeds itself again. Its stand-in draws from a pool of
-// secure random numbers, 53 bits a piece as the original.
+// Math.random() never seeds itself anew. Its stand-in draws from a pool of secure
+// random numbers, 53 bits a piece as the original.
 const pool = new Uint32Array(512);
 let left = 0;
 
@@ -23,9 +27,17 @@ function random(): number {
   return (high * 0x400_0000 + low) / 0x20_0000_0000_0000;
 }
 
-/** Gives a forked child random state of its own. */
-export function renewEntropy(): void {
-  crypto.getRandomValues(BLOCK);
-  left = 0;
+/** Before the first fork: no random number may come from state that does not know of forks. */
+export function makeEntropyForkSafe(): void {
   Math.random = random;
 }
+
+/** In the parent, after each fork: leaves to the child what was drawn in advance. */
+export function leaveEntropyToChild(): void {
+  crypto.getRandomValues(BLOCK);
+  BLOCK.fill(0);
+  left = 0;
+}
+
+/** In a child that lives for longer: leaves nothing of the parent's state in memory. */
+export const renewEntropy: () => void = leaveEntropyToChild;

@@ -1,13 +1,13 @@
 import { check } from "../errno.ts";
-import { handlerOf } from "../interruption.ts";
 import { libc } from "../libc.ts";
-import { heldSignals, holdSignals, programMask, setKernelMask, signalsIn } from "../signal_mask.ts";
+import { getpid } from "../process.ts";
+import { prepareChildMask, takeMask } from "./child_mask.ts";
 import { isForkable } from "./become_forkable.ts";
-import { renewEntropy } from "./entropy.ts";
-import { shareHeap } from "./heap.ts";
-import { abandonTimers, leaveNoWayBack } from "./no_way_back.ts";
-import { isPoolParked, parkPool } from "./pool.ts";
+import { leaveEntropyToChild, makeEntropyForkSafe, renewEntropy } from "./entropy.ts";
 import { renewFetch } from "./fetch.ts";
+import { shareHeap } from "./heap.ts";
+import { abandonTimers, allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
+import { isPoolParked, parkPool } from "./pool.ts";
 import { rebuildEventLoop } from "./runtime.ts";
 
 /** What the child gets besides memory and descriptors. */
@@ -67,17 +67,20 @@ const PATIENCE = 2000;
 // A child without a runtime needs the pool only to tell of an uncaught exception.
 const LITTLE_PATIENCE = 10;
 
+/** The cheap kind: the child has nothing to do before it returns, for all it touches is copied. */
 function forkProcess(): number {
-  const poolAtRest = isPoolParked() || parkPool(LITTLE_PATIENCE).length === 0;
+  prepare();
+  leaveNoWayBack(isPoolParked() || parkPool(LITTLE_PATIENCE).length === 0);
+  const mask = prepareChildMask();
   shareHeap();
   const pid = check(libc().fork(), "fork");
-  if (pid !== 0) return pid;
-  becomeChild();
-  leaveNoWayBack(poolAtRest);
-  return 0;
+  if (pid !== 0) leaveEntropyToChild();
+  else if (mask !== undefined) takeMask(mask);
+  return pid;
 }
 
 function forkWithRuntime(): number {
+  prepare();
   const busy = parkPool(PATIENCE);
   if (busy.length > 0) {
     throw new Error(
@@ -86,27 +89,27 @@ function forkWithRuntime(): number {
         `under way (they were last seen in: ${busy.join("; ")})`,
     );
   }
+  const mask = prepareChildMask();
   shareHeap();
   const pid = check(libc().fork(), "fork");
-  if (pid !== 0) return pid;
-  becomeChild();
+  if (pid !== 0) {
+    leaveEntropyToChild();
+    return pid;
+  }
+  if (mask !== undefined) takeMask(mask);
+  renewEntropy();
+  allowWayBack();
   if (rebuildEventLoop()) renewFetch();
   abandonTimers();
   return 0;
 }
 
-/** What every child must have of its own before any other code runs in it. */
-function becomeChild(): void {
-  const handled = [...heldSignals()].filter(handlerOf);
-  if (handled.length < heldSignals().size) {
-    const mask = signalsIn(programMask());
-    holdSignals(handled, mask);
-    setKernelMask([...mask, ...handled]);
-  }
-  renewEntropy();
-  Object.defineProperty(Deno, "pid", {
-    get: libc().getpid,
-    enumerable: true,
-    configurable: true,
-  });
+let prepared = false;
+
+/** Before the first fork: what a copy of this process would get wrong. */
+function prepare(): void {
+  if (prepared) return;
+  prepared = true;
+  makeEntropyForkSafe();
+  Object.defineProperty(Deno, "pid", { get: getpid, enumerable: true, configurable: true });
 }

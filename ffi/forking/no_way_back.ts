@@ -5,24 +5,42 @@
 import { _exit, getpid } from "../process.ts";
 import { rebuildEventLoop } from "./runtime.ts";
 
+// The state at the last fork, which the child inherits as it was.
+let parent = 0;
+let poolAtRest = false;
+let queued = false;
+
 /**
- * Ends this child with an error should its code ever return to the event loop.
+ * Ends a child with an error should its code ever return to the event loop.
+ * Called in the parent, before the fork: it costs the child nothing.
  *
- * It costs a child nothing that leaves with `_exit()`: only on the way to the
- * loop does it get one of its own, which leaves the parent's alone, tells of an
- * uncaught exception, and otherwise has this to do.
+ * Only on its way to the loop does the child get one of its own, which leaves the
+ * parent's alone, tells of an uncaught exception, and otherwise has this to do.
  *
- * @param poolAtRest Whether the child's copy of the runtime's pool can be used.
+ * @param poolIsAtRest Whether the child's copy of the runtime's pool can be used.
  */
-export function leaveNoWayBack(poolAtRest: boolean): void {
-  queueMicrotask(() => {
-    // Deno tells of an exception only after its pool has shut down.
-    if (!poolAtRest) endChild();
-    rebuildEventLoop();
-    abandonTimers();
-    // One turn later, for an exception is reported between two turns of the loop.
-    setTimeout(() => setTimeout(endChild, 0), 0);
-  });
+export function leaveNoWayBack(poolIsAtRest: boolean): void {
+  parent = getpid();
+  poolAtRest = poolIsAtRest;
+  // One promise job is enough for all children until the parent itself comes by.
+  if (!queued) queueMicrotask(guard);
+  queued = true;
+}
+
+/** In a child that has a runtime: it may return. */
+export function allowWayBack(): void {
+  parent = getpid();
+}
+
+function guard(): void {
+  queued = false;
+  if (getpid() === parent) return;
+  // Deno tells of an exception only after its pool has shut down.
+  if (!poolAtRest) endChild();
+  rebuildEventLoop();
+  abandonTimers();
+  // One turn later, for an exception is reported between two turns of the loop.
+  setTimeout(() => setTimeout(endChild, 0), 0);
 }
 
 function endChild(): never {
