@@ -1,7 +1,7 @@
 // Concurrent server: the finished one
 //
-// Signals of one kind do not queue: of many children that end at the same time, the parent hears once. So the
-// handler collects every child that has ended, and returns when there is none.
+// Signals of one kind do not queue: of many children that end at the same time, the parent hears
+// once. So the handler collects every child that has ended, and returns when there is none.
 import {
   _exit,
   AF_INET,

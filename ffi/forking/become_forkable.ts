@@ -7,6 +7,7 @@ import {
   heldSignals,
   holdSignals,
   kernelMask,
+  programSignals,
   setKernelMask,
   signalsIn,
   sigset,
@@ -64,13 +65,15 @@ export function becomeForkable(options: ForkableOptions = {}): void {
         "fork(). Call becomeForkable() in the main program, or start one with Deno.Command",
     );
   }
-  const firstRun = takeMarker();
+  const marker = takeMarker();
+  ranAgain ||= marker !== undefined;
   const obstacle = findObstacle(wanted);
   if (obstacle === undefined) {
-    holdSignals(wanted, firstRun?.mask ?? new Set(signalsIn(kernelMask())).difference(wanted));
+    const held = wanted.union(heldSignals());
+    holdSignals(held, marker?.mask ?? programSignals().difference(held));
     return;
   }
-  if (firstRun !== undefined) {
+  if (ranAgain) {
     throw new Error(`Cannot become forkable: run again from its start, ${obstacle}`);
   }
   runAgain(wanted);
@@ -86,6 +89,9 @@ export function isForkable(): boolean {
 
 // Threads of that kind start with V8 or not at all: once true, always true.
 let forkable = false;
+
+// There is never a third run.
+let ranAgain = false;
 
 function checkHandleable(signum: number): void {
   checkSignal(signum);

@@ -5,12 +5,14 @@
  * Deno's generator (rand 0.8) draws blocks of 256 bytes, and through
  * pthread_atfork() it knows that its process was forked: there it seeds itself
  * anew, but only where the next block begins. What is left of the block at hand
- * would be drawn twice. So the parent throws its copy away after each fork: the
+ * would be drawn twice, and so would the UUIDs in stock. So the parent throws its copy away after each fork: the
  * child, which has little time, does nothing, and each number is drawn once.
  */
 
 // A whole block, from wherever in the block the generator stands.
 const BLOCK = new Uint8Array(256);
+// crypto.randomUUID() draws this many at once, and hands them out one by one.
+const UUIDS_AT_ONCE = 128;
 
 // Math.random() never seeds itself anew. Its stand-in draws from a pool of secure
 // random numbers, 53 bits a piece as the original.
@@ -34,6 +36,7 @@ export function makeEntropyForkSafe(): void {
 
 /** In the parent, after each fork: leaves to the child what was drawn in advance. */
 export function leaveEntropyToChild(): void {
+  for (let i = 0; i < UUIDS_AT_ONCE; i++) crypto.randomUUID();
   crypto.getRandomValues(BLOCK);
   BLOCK.fill(0);
   left = 0;

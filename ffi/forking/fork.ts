@@ -8,7 +8,7 @@ import { renewFetch } from "./fetch.ts";
 import { shareHeap } from "./heap.ts";
 import { abandonTimers, allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
 import { isPoolParked, parkPool } from "./pool.ts";
-import { rebuildEventLoop } from "./runtime.ts";
+import { hasWork, rebuildEventLoop, surveyEventLoop } from "./runtime.ts";
 
 /** What the child gets besides memory and descriptors. */
 export interface ForkOptions {
@@ -90,6 +90,7 @@ function forkWithRuntime(): number {
     );
   }
   const mask = prepareChildMask();
+  const survey = surveyEventLoop();
   shareHeap();
   const pid = check(libc().fork(), "fork");
   if (pid !== 0) {
@@ -99,7 +100,8 @@ function forkWithRuntime(): number {
   if (mask !== undefined) takeMask(mask);
   renewEntropy();
   allowWayBack();
-  if (rebuildEventLoop()) renewFetch();
+  rebuildEventLoop(survey);
+  if (hasWork(survey)) renewFetch();
   abandonTimers();
   return 0;
 }

@@ -3,7 +3,7 @@
  * parent's, and so is the code that waits in it.
  */
 import { _exit, getpid } from "../process.ts";
-import { rebuildEventLoop } from "./runtime.ts";
+import { rebuildEventLoop, surveyEventLoop } from "./runtime.ts";
 
 // The state at the last fork, which the child inherits as it was.
 let parent = 0;
@@ -37,7 +37,7 @@ function guard(): void {
   if (getpid() === parent) return;
   // Deno tells of an exception only after its pool has shut down.
   if (!poolAtRest) endChild();
-  rebuildEventLoop();
+  rebuildEventLoop(surveyEventLoop());
   abandonTimers();
   // One turn later, for an exception is reported between two turns of the loop.
   setTimeout(() => setTimeout(endChild, 0), 0);

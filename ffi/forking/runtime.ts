@@ -28,36 +28,65 @@ export interface Registration {
   readonly data: bigint;
 }
 
+/** An epoll instance: its descriptors, duplicates of one another, and what it watches. */
+interface EpollInstance {
+  readonly descriptors: readonly number[];
+  readonly waker: readonly Registration[];
+  readonly signals: readonly Registration[];
+  /** The program's own sockets, pipes and subprocesses. */
+  readonly work: readonly Registration[];
+}
+
+/**
+ * What the event loop consists of. Seen from the parent, before the fork: once
+ * there are two processes, the other one changes it under the reader's eyes.
+ */
+export function surveyEventLoop(): EpollInstance[] {
+  const links = openDescriptors();
+  const instances = new Map<string, EpollInstance>();
+  for (const [fd, link] of links) {
+    if (link !== "anon_inode:[eventpoll]") continue;
+    const registrations = registrationsOf(fd);
+    const waker = registrations.filter(({ fd }) => links.get(fd) === "anon_inode:[eventfd]");
+    const signals = registrations.filter(({ fd }) => isSignalSocket(fd, links));
+    // Each instance has a waker of its own, and so have its duplicates.
+    const key = waker.length === 0 ? `epoll ${fd}` : `waker ${waker.map(({ fd }) => fd)}`;
+    instances.set(key, {
+      descriptors: [...instances.get(key)?.descriptors ?? [], fd],
+      waker,
+      signals,
+      work: registrations.filter((one) =>
+        links.has(one.fd) && !waker.includes(one) && !signals.includes(one)
+      ),
+    });
+  }
+  return [...instances.values()];
+}
+
 /**
  * Gives a forked child an event loop of its own.
  *
- * @returns Whether the parent had sockets in use, for example idle connections of `fetch`.
+ * @param survey What the parent's consisted of.
  * @throws {SyscallError} `EMFILE` when no descriptor is left for the exchange.
  */
-export function rebuildEventLoop(): boolean {
-  const links = openDescriptors();
+export function rebuildEventLoop(survey: readonly EpollInstance[]): void {
   const dead = deadSocket();
-  let replaced = false;
-  for (const [first, ...duplicates] of epollInstances(links)) {
-    const registrations = registrationsOf(first!);
+  for (const { descriptors: [first, ...duplicates], waker, signals, work } of survey) {
     replace(check(libc().epoll_create1(O_CLOEXEC), "epoll_create1"), first!);
     for (const duplicate of duplicates) duplicateOnto(first!, duplicate);
-    for (const registration of registrations) {
-      const { fd } = registration;
-      if (links.get(fd) === "anon_inode:[eventfd]") {
-        replace(check(libc().eventfd(0, O_CLOEXEC | O_NONBLOCK), "eventfd"), fd);
-        register(first!, registration);
-      } else if (isSignalSocket(fd, links)) {
-        register(first!, registration);
-      } else if (links.has(fd)) {
-        duplicateOnto(dead, fd);
-        replaced = true;
-      }
+    for (const { fd } of waker) {
+      replace(check(libc().eventfd(0, O_CLOEXEC | O_NONBLOCK), "eventfd"), fd);
     }
+    for (const registration of [...waker, ...signals]) register(first!, registration);
+    for (const { fd } of work) duplicateOnto(dead, fd);
   }
   for (const fd of leaveParking()) duplicateOnto(dead, fd);
   close(dead);
-  return replaced;
+}
+
+/** Whether the parent had sockets in use, for example idle connections of `fetch`. */
+export function hasWork(survey: readonly EpollInstance[]): boolean {
+  return survey.some(({ work }) => work.length > 0);
 }
 
 /** What an epoll instance watches. */
@@ -84,17 +113,6 @@ function openDescriptors(): Map<number, string> {
     }
   }
   return links;
-}
-
-/** The epoll descriptors, those of one instance together: duplicates watch the same. */
-function epollInstances(links: Map<number, string>): number[][] {
-  const instances = new Map<string, number[]>();
-  for (const [fd, link] of links) {
-    if (link !== "anon_inode:[eventpoll]") continue;
-    const watched = readText(`/proc/self/fdinfo/${fd}`).replace(/^(?!tfd:).*\n?/gm, "") || `${fd}`;
-    instances.set(watched, [...instances.get(watched) ?? [], fd]);
-  }
-  return [...instances.values()];
 }
 
 // tokio's own wake-up for signals: the one watched socket with a duplicate.

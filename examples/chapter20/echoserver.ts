@@ -1,0 +1,86 @@
+// Echo server with forking
+//
+// Each client gets a child of its own, which sends back what it receives until the client has no
+// more. The parent has no signal handler: it collects the children that have ended whenever a
+// client connects, so a few zombies wait for the next one.
+import {
+  _exit,
+  AF_INET,
+  becomeForkable,
+  fork,
+  getpid,
+  SO_REUSEADDR,
+  SOCK_STREAM,
+  Socket,
+  SOL_SOCKET,
+  waitpid,
+  WNOHANG,
+} from "../../mod.ts";
+
+becomeForkable();
+
+function reap(): void {
+  for (;;) {
+    let pid: number;
+    try {
+      ({ pid } = waitpid(-1, WNOHANG)); // any child, without waiting
+    } catch {
+      return; // ECHILD: no more children
+    }
+    if (pid === 0) return; // no more zombies
+    console.log(`Reaped child process ${pid}`);
+  }
+}
+
+const host = ""; // all interfaces
+const port = Number(Deno.args[0] ?? 51423);
+
+const s = new Socket(AF_INET, SOCK_STREAM);
+s.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
+s.bind([host, port]);
+s.listen(1);
+
+console.log(`Parent at ${getpid()} listening for connections`);
+if (port === 0) console.log(`on port ${s.getsockname()[1]}`);
+
+for (;;) {
+  let clientsock: Socket;
+  try {
+    [clientsock] = s.accept();
+  } catch (error) {
+    console.error(String(error)); // EMFILE: a stack trace would take a descriptor too
+    continue;
+  }
+
+  // Clean up old children.
+  reap();
+
+  // Fork a process for this connection.
+  const pid = fork();
+
+  if (pid !== 0) { // parent
+    clientsock.close(); // close parent copy and loop over
+  } else { // child
+    s.close(); // close child copy
+
+    try {
+      const [ip, clientport] = clientsock.getpeername();
+      console.log(`Child from ('${ip}', ${clientport}) being handled by PID ${getpid()}`);
+      for (;;) {
+        const data = clientsock.recv(4096);
+        if (data.length === 0) break;
+        clientsock.sendall(data);
+      }
+    } catch (error) {
+      console.error(error);
+    }
+
+    try {
+      clientsock.close();
+    } catch (error) {
+      console.error(error);
+    }
+
+    _exit(0); // or the child would accept clients as well
+  }
+}

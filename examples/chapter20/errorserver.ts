@@ -1,0 +1,93 @@
+// Echo server with forking that survives a fork that fails
+//
+// fork() fails when the user has too many processes, or memory is short. That costs the one
+// client for whom there is no child: its connection is closed without a message, for the parent
+// must not wait for a slow reader. The next one may find that there is a process to be had again.
+import {
+  _exit,
+  AF_INET,
+  becomeForkable,
+  fork,
+  getpid,
+  SO_REUSEADDR,
+  SOCK_STREAM,
+  Socket,
+  SOL_SOCKET,
+  waitpid,
+  WNOHANG,
+} from "../../mod.ts";
+
+becomeForkable();
+
+function reap(): void {
+  for (;;) {
+    let pid: number;
+    try {
+      ({ pid } = waitpid(-1, WNOHANG)); // any child, without waiting
+    } catch {
+      return; // ECHILD: no more children
+    }
+    if (pid === 0) return; // no more zombies
+    console.log(`Reaped child process ${pid}`);
+  }
+}
+
+const host = ""; // all interfaces
+const port = Number(Deno.args[0] ?? 51423);
+
+const s = new Socket(AF_INET, SOCK_STREAM);
+s.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
+s.bind([host, port]);
+s.listen(1);
+
+if (port === 0) console.log(`on port ${s.getsockname()[1]}`);
+
+for (;;) {
+  let clientsock: Socket;
+  try {
+    [clientsock] = s.accept();
+  } catch (error) {
+    console.error(String(error)); // EMFILE: a stack trace would take a descriptor too
+    continue;
+  }
+
+  // Clean up old children.
+  reap();
+
+  // Fork a process for this connection.
+  let pid: number;
+  try {
+    pid = fork();
+  } catch {
+    console.log("BAD THING HAPPENED: fork failed");
+    clientsock.close(); // or each client that is turned away would cost a descriptor
+    continue;
+  }
+
+  if (pid !== 0) { // parent
+    clientsock.close(); // close parent copy and loop over
+  } else { // child
+    console.log(`New child ${getpid()}`);
+    s.close(); // close child copy
+
+    try {
+      const [ip, clientport] = clientsock.getpeername();
+      console.log(`Got connection from ('${ip}', ${clientport})`);
+      for (;;) {
+        const data = clientsock.recv(4096);
+        if (data.length === 0) break;
+        clientsock.sendall(data);
+      }
+    } catch (error) {
+      console.error(error);
+    }
+
+    try {
+      clientsock.close();
+    } catch (error) {
+      console.error(error);
+    }
+
+    _exit(0); // or the child would accept clients as well
+  }
+}

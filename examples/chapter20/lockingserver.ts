@@ -1,0 +1,155 @@
+// Locking server with forking
+//
+// It tells each client when it was last here, from a file that all children read and write:
+// lastaccess.txt in the current directory, emptied at the start. They take turns with flock(),
+// many readers at a time or one writer.
+//
+// A trap: such a lock belongs to the open file, not to the process. Had the parent opened it for
+// all, fork() would have made every child an owner of the same lock, which holds up none of them,
+// and of the same place in the file, where they would all read and write. So each child opens the
+// file for itself.
+import {
+  _exit,
+  AF_INET,
+  becomeForkable,
+  close,
+  flock,
+  fork,
+  ftruncate,
+  getpid,
+  type InetAddress,
+  LOCK_EX,
+  LOCK_SH,
+  LOCK_UN,
+  lseek,
+  O_CREAT,
+  O_RDWR,
+  O_TRUNC,
+  open,
+  read,
+  SEEK_SET,
+  SO_REUSEADDR,
+  SOCK_STREAM,
+  Socket,
+  SOL_SOCKET,
+  waitpid,
+  WNOHANG,
+  write,
+} from "../../mod.ts";
+
+becomeForkable();
+
+/** The time as C's asctime() writes it: Thu Jul  1 06:06:42 2004 */
+function asctime(): string {
+  const [weekday, month, day, year, time] = String(new Date()).split(" ");
+  return `${weekday} ${month} ${day!.replace(/^0/, " ")} ${time} ${year}`;
+}
+
+/** All lines of the file, each an address and a time. */
+function readRecords(fd: number): string[][] {
+  lseek(fd, 0, SEEK_SET);
+  let text = "";
+  for (;;) {
+    const data = read(fd, 4096);
+    if (data.length === 0) break;
+    text += new TextDecoder().decode(data);
+  }
+  return text.split("\n").slice(0, -1).map((line) => line.split("|"));
+}
+
+/** The time of the last access from an address, if there was one. */
+function getLastAccess(fd: number, ip: string): string | undefined {
+  flock(fd, LOCK_SH); // others may read now, but not write
+  try {
+    return readRecords(fd).find(([fileip]) => fileip === ip)?.[1];
+  } finally {
+    flock(fd, LOCK_UN); // whatever happened
+  }
+}
+
+/** Notes that there is an access from an address now. */
+function writeLastAccess(fd: number, ip: string): void {
+  // One lock for reading and writing: between a shared and an exclusive one another child could
+  // write, and what it wrote would be lost.
+  flock(fd, LOCK_EX);
+  try {
+    const records = readRecords(fd).filter(([fileip]) => fileip !== ip);
+    records.push([ip, asctime()]);
+    let data = new TextEncoder().encode(records.map((record) => `${record.join("|")}\n`).join(""));
+    lseek(fd, 0, SEEK_SET);
+    ftruncate(fd, data.length);
+    while (data.length > 0) data = data.subarray(write(fd, data));
+  } finally {
+    flock(fd, LOCK_UN); // whatever happened
+  }
+}
+
+function reap(): void {
+  for (;;) {
+    let pid: number;
+    try {
+      ({ pid } = waitpid(-1, WNOHANG)); // any child, without waiting
+    } catch {
+      return; // ECHILD: no more children
+    }
+    if (pid === 0) return; // no more zombies
+    console.log(`Reaped child process ${pid}`);
+  }
+}
+
+const host = ""; // all interfaces
+const port = Number(Deno.args[0] ?? 51423);
+
+const s = new Socket(AF_INET, SOCK_STREAM);
+s.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
+s.bind([host, port]);
+s.listen(1);
+
+if (port === 0) console.log(`on port ${s.getsockname()[1]}`);
+
+close(open("lastaccess.txt", O_RDWR | O_CREAT | O_TRUNC)); // starts empty
+
+for (;;) {
+  let clientsock: Socket;
+  try {
+    [clientsock] = s.accept();
+  } catch (error) {
+    console.error(String(error)); // EMFILE: a stack trace would take a descriptor too
+    continue;
+  }
+
+  // Clean up old children.
+  reap();
+
+  // Fork a process for this connection.
+  const pid = fork();
+
+  if (pid !== 0) { // parent
+    clientsock.close(); // close parent copy and loop over
+  } else { // child
+    s.close(); // close child copy
+
+    try {
+      const [ip, clientport] = clientsock.getpeername() as InetAddress;
+      console.log(`Got connection from ('${ip}', ${clientport}), servicing with PID ${getpid()}`);
+      const fd = open("lastaccess.txt", O_RDWR | O_CREAT); // an open file of its own
+      const send = (text: string) => clientsock.sendall(new TextEncoder().encode(text));
+      send(`Welcome, ${ip}.\n`);
+      const last = getLastAccess(fd, ip);
+      if (last !== undefined) send(`I last saw you at ${last}.\n`);
+      else send("I've never seen you before.\n");
+      writeLastAccess(fd, ip);
+      send(`I have noted your connection at ${getLastAccess(fd, ip)}.\n`);
+    } catch (error) {
+      console.error(error);
+    }
+
+    try {
+      clientsock.close();
+    } catch (error) {
+      console.error(error);
+    }
+
+    _exit(0); // or the child would accept clients as well
+  }
+}

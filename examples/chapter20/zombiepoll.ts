@@ -1,0 +1,45 @@
+// The zombie problem, solved by asking now and then
+//
+// Without a handler nothing interrupts the parent, and it collects what has ended when it suits
+// it. A child that ends during the first sleep is a zombie until that is over, and gone from ps
+// during the second.
+import { _exit, becomeForkable, fork, getpid, sleep, waitpid, WNOHANG } from "../../mod.ts";
+
+becomeForkable();
+
+const CHILD_SECONDS = Number(Deno.args[0] ?? 5);
+if (!(CHILD_SECONDS >= 0)) throw new RangeError(`Cannot sleep for ${Deno.args[0]} seconds`);
+const PARENT_SECONDS = Number(Deno.args[1] ?? 60);
+if (!(PARENT_SECONDS >= 0)) throw new RangeError(`Cannot sleep for ${Deno.args[1]} seconds`);
+
+function reap(): void {
+  for (;;) {
+    let pid: number;
+    try {
+      ({ pid } = waitpid(-1, WNOHANG)); // any child, without waiting
+    } catch {
+      return; // ECHILD: no more children
+    }
+    if (pid === 0) return; // no more zombies
+    console.log(`Reaped child process ${pid}`);
+  }
+}
+
+console.log(`Before the fork, my PID is ${getpid()}`);
+
+const pid = fork();
+if (pid !== 0) { // parent
+  console.log(`Hello from the parent. The child will be PID ${pid}`);
+  console.log(`Parent sleeping ${PARENT_SECONDS} seconds...`);
+  sleep(PARENT_SECONDS);
+  console.log("Parent sleep done.");
+  reap();
+  console.log(`Parent sleeping ${PARENT_SECONDS} seconds...`);
+  sleep(PARENT_SECONDS);
+  console.log("Parent sleep done.");
+} else { // child
+  console.log(`Child sleeping ${CHILD_SECONDS} seconds...`);
+  sleep(CHILD_SECONDS);
+  console.log("Child terminating.");
+  _exit(0);
+}

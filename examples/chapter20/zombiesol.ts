@@ -1,0 +1,55 @@
+// The zombie problem, solved with a signal handler
+//
+// The kernel sends SIGCHLD to the parent when a child ends, and the handler asks for the exit
+// status at once. It also cuts short the sleep that the parent is in, which never lasts its whole
+// time.
+import {
+  _exit,
+  becomeForkable,
+  fork,
+  getpid,
+  SIGCHLD,
+  signal,
+  sleep,
+  waitpid,
+  WNOHANG,
+} from "../../mod.ts";
+
+becomeForkable();
+
+const CHILD_SECONDS = Number(Deno.args[0] ?? 5);
+if (!(CHILD_SECONDS >= 0)) throw new RangeError(`Cannot sleep for ${Deno.args[0]} seconds`);
+const PARENT_SECONDS = Number(Deno.args[1] ?? 10);
+if (!(PARENT_SECONDS >= 0)) throw new RangeError(`Cannot sleep for ${Deno.args[1]} seconds`);
+
+function chldHandler(): void {
+  // Some systems call a handler only once. Linux does not, where this changes nothing.
+  signal(SIGCHLD, chldHandler);
+
+  for (;;) {
+    let pid: number;
+    try {
+      ({ pid } = waitpid(-1, WNOHANG)); // any child, without waiting
+    } catch {
+      return; // ECHILD: no more children
+    }
+    if (pid === 0) return; // no more zombies
+    console.log(`Reaped child process ${pid}`);
+  }
+}
+
+signal(SIGCHLD, chldHandler);
+
+console.log(`Before the fork, my PID is ${getpid()}`);
+
+const pid = fork();
+if (pid !== 0) { // parent
+  console.log(`Hello from the parent. The child will be PID ${pid}`);
+  console.log(`Sleeping ${PARENT_SECONDS} seconds...`);
+  sleep(PARENT_SECONDS); // returns what is left of them once the handler has run
+  console.log("Sleep done.");
+} else { // child
+  console.log(`Child sleeping ${CHILD_SECONDS} seconds...`);
+  sleep(CHILD_SECONDS);
+  _exit(0);
+}

@@ -1,0 +1,154 @@
+// Test client
+//
+// Forks clients that each open connections, send a request on every one and keep them all open
+// until the last is made. It reads no reply; the servers' trouble is what there is to see.
+// 128 clients at once: --max-clients 128 --max-conns 1
+import { parseArgs as parseUntyped } from "@std/cli/parse-args";
+import {
+  _exit,
+  AF_INET,
+  becomeForkable,
+  fork,
+  mapShared,
+  sleep,
+  SO_SNDTIMEO,
+  SOCK_STREAM,
+  Socket,
+  SOL_SOCKET,
+  SyscallError,
+  waitpid,
+  WNOHANG,
+} from "../../mod.ts";
+
+becomeForkable();
+
+const HELP = `\
+Test client: opens many connections at once to a server on this machine.
+
+Usage: deno run --allow-ffi client3.ts [options]
+
+  --max-clients N   clients, each a process of its own (default 1)
+  --max-conns M     connections of each client, all open at once (default 1024)
+  --port PORT       the server's port (default 8888)
+  --timeout S       seconds to wait for a connection before giving up (default 30)
+  --help            this text
+
+It makes N times M connections and sends a request on each. A client stops at its
+first failure. Exit code: 0 when all were made, 1 when any failed, 2 when an option
+is wrong.
+`;
+
+// The package comes without types.
+const parseArgs = parseUntyped as (
+  args: string[],
+  options: {
+    string: string[];
+    boolean: string[];
+    alias: Record<string, string>;
+    unknown: (name: string) => void;
+  },
+) => Record<string, string | undefined> & { help: boolean };
+
+const options = parseArgs(Deno.args, {
+  string: ["max-clients", "max-conns", "port", "timeout"],
+  boolean: ["help"],
+  alias: { help: "h" },
+  unknown: (name) => usageError(`unknown argument ${name}`),
+});
+if (options.help) {
+  console.log(HELP.trimEnd());
+  Deno.exit(0);
+}
+const MAX_CLIENTS = wholeNumber("max-clients", 1);
+const MAX_CONNS = wholeNumber("max-conns", 1024);
+const PORT = wholeNumber("port", 8888, 65535);
+const TIMEOUT = wholeNumber("timeout", 30);
+
+const SERVER_ADDRESS = ["localhost", PORT] as const;
+const REQUEST = new TextEncoder().encode(
+  `GET /hello HTTP/1.1\r\nHost: localhost:${PORT}\r\n\r\n`,
+);
+
+// What the clients count, in memory that all of them share
+const counters = new Int32Array(mapShared(8));
+const CONNECTED = 0;
+const FAILURES = 1;
+
+function wholeNumber(name: string, byDefault: number, most = 1_000_000): number {
+  const text = options[name] ?? String(byDefault);
+  const value = Number(text);
+  if (/^\d+$/.test(text) && value >= 1 && value <= most) return value;
+  return usageError(`--${name} takes a whole number from 1 to ${most}, not "${text}"`);
+}
+
+function usageError(message: string): never {
+  console.error(`client3: ${message} (see --help)`);
+  Deno.exit(2);
+}
+
+function connectAll(): void {
+  const socks: Socket[] = [];
+  for (let i = 0; i < MAX_CONNS; i++) {
+    const sock = new Socket(AF_INET, SOCK_STREAM);
+    sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, TIMEOUT);
+    sock.connect(SERVER_ADDRESS);
+    sock.sendall(REQUEST);
+    socks.push(sock); // kept open: _exit() closes them
+    Atomics.add(counters, CONNECTED, 1);
+  }
+}
+
+// The first failure tells the reason, the others are counted only.
+function reportFailure(error: unknown): void {
+  if (Atomics.add(counters, FAILURES, 1) > 0) return;
+  // EINPROGRESS: SO_SNDTIMEO ran out, and the kernel would go on trying
+  if (error instanceof SyscallError && error.code === "EINPROGRESS") {
+    console.error(`client3: No connection within ${TIMEOUT} seconds: the server's queue is full`);
+  } else {
+    console.error(`client3: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+function main(): void {
+  const wanted = MAX_CLIENTS * MAX_CONNS;
+  let nextReport = performance.now() + 1000;
+  function reportProgress(): void {
+    if (performance.now() < nextReport) return;
+    nextReport += 1000;
+    console.error(`client3: ${counters[CONNECTED]} of ${wanted} connected ...`);
+  }
+
+  let running = 0;
+  for (let i = 0; i < MAX_CLIENTS; i++) {
+    let pid: number;
+    try {
+      pid = fork();
+    } catch (error) { // EAGAIN: go on with the clients that there are
+      reportFailure(error);
+      break;
+    }
+    if (pid === 0) { // child
+      try {
+        connectAll();
+      } catch (error) {
+        reportFailure(error);
+      } finally {
+        _exit(0);
+      }
+    }
+    running++; // parent
+    reportProgress();
+  }
+
+  while (running > 0) {
+    if (waitpid(-1, WNOHANG).pid > 0) running--;
+    else sleep(0.01);
+    reportProgress();
+  }
+
+  const connected = counters[CONNECTED]!;
+  console.log(`client3: ${connected} connected, ${wanted - connected} failed`);
+  if (connected < wanted) Deno.exit(1);
+}
+
+main();

@@ -1,0 +1,23 @@
+// The socket pair
+//
+// Four values name a TCP connection: the address and port of either end. The client does not
+// choose its own: the kernel gives it an ephemeral port when it connects. Both ends are in this
+// process; each sees the same pair, itself first.
+import { AF_INET, formatAddress, SOCK_STREAM, Socket } from "../../mod.ts";
+
+const listenSocket = new Socket(AF_INET, SOCK_STREAM);
+listenSocket.bind(["localhost", 0]);
+listenSocket.listen(1);
+
+const sock = new Socket(AF_INET, SOCK_STREAM);
+sock.connect(["localhost", Number(listenSocket.getsockname()[1])]);
+const [connection] = listenSocket.accept();
+
+const [host, port] = sock.getsockname();
+console.log(`The kernel gave the client ${host} and the ephemeral port ${port}`);
+
+function socketPair(end: Socket): string {
+  return `{${formatAddress(end.getsockname())}, ${formatAddress(end.getpeername())}}`;
+}
+console.log(`client: ${socketPair(sock)}`);
+console.log(`server: ${socketPair(connection)}`);

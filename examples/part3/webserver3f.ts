@@ -1,0 +1,71 @@
+// Concurrent server: one that starts accept again
+//
+// After EINTR the server calls accept again, so children may end at any time. Single requests
+// leave no zombie any more; but when many children end at the same time, zombies are back.
+import {
+  _exit,
+  AF_INET,
+  becomeForkable,
+  fork,
+  SIGCHLD,
+  signal,
+  SO_REUSEADDR,
+  SOCK_STREAM,
+  Socket,
+  SOL_SOCKET,
+  SyscallError,
+  wait,
+} from "../../mod.ts";
+
+becomeForkable();
+
+const SERVER_ADDRESS = ["", Number(Deno.args[0] ?? 8888)] as const;
+const REQUEST_QUEUE_SIZE = 1024;
+
+function grimReaper(): void {
+  wait(); // for one child
+}
+
+function handleRequest(clientConnection: Socket): void {
+  const request = clientConnection.recv(1024);
+  console.log(new TextDecoder().decode(request));
+  const httpResponse = new TextEncoder().encode(`\
+HTTP/1.1 200 OK
+
+Hello, World!
+`);
+  clientConnection.sendall(httpResponse);
+}
+
+function serveForever(): void {
+  const listenSocket = new Socket(AF_INET, SOCK_STREAM);
+  listenSocket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
+  listenSocket.bind(SERVER_ADDRESS);
+  listenSocket.listen(REQUEST_QUEUE_SIZE);
+  console.log(`Serving HTTP on port ${listenSocket.getsockname()[1]} ...`);
+
+  signal(SIGCHLD, grimReaper);
+
+  for (;;) {
+    let clientConnection: Socket;
+    try {
+      [clientConnection] = listenSocket.accept();
+    } catch (error) {
+      // EINTR: the handler ran, start accept again
+      if (error instanceof SyscallError && error.code === "EINTR") continue;
+      throw error;
+    }
+
+    const pid = fork();
+    if (pid === 0) { // child
+      listenSocket.close(); // close child copy
+      handleRequest(clientConnection);
+      clientConnection.close();
+      _exit(0);
+    } else { // parent
+      clientConnection.close(); // close parent copy and loop over
+    }
+  }
+}
+
+serveForever();

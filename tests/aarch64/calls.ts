@@ -1,0 +1,346 @@
+/** Guest program: the constants and struct layouts of calls that need no child. */
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import * as tine from "../../mod.ts";
+import { directoryFlag } from "../../ffi/descriptor.ts";
+import { readNumbers, readText } from "../../ffi/proc.ts";
+import { bytes, check, codeOf, connectTo, end, listenLocally, text } from "./guest.ts";
+
+const { AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET } = tine;
+const folder = Deno.args[0]!;
+
+await check("`setsockopt()` sets what `getsockopt()` reads", () => {
+  using socket = new tine.Socket(AF_INET, SOCK_STREAM);
+  const seen = [
+    [SOL_SOCKET, tine.SO_REUSEADDR, 1],
+    [SOL_SOCKET, tine.SO_REUSEPORT, 1],
+    [SOL_SOCKET, tine.SO_KEEPALIVE, 1],
+    [tine.IPPROTO_TCP, tine.TCP_NODELAY, 1],
+  ].map(([level, option, value]) => {
+    const before = socket.getsockopt(level!, option!);
+    socket.setsockopt(level!, option!, value!);
+    return [before, socket.getsockopt(level!, option!)];
+  });
+  assertEquals(seen, [[0, 1], [0, 1], [0, 1], [0, 1]]);
+  socket.setsockopt(SOL_SOCKET, tine.SO_RCVBUF, 8192);
+  assertEquals(socket.getsockopt(SOL_SOCKET, tine.SO_RCVBUF), 16384); // doubled, socket(7)
+  socket.setsockopt(SOL_SOCKET, tine.SO_SNDBUF, 16384);
+  assertEquals(socket.getsockopt(SOL_SOCKET, tine.SO_SNDBUF), 32768);
+});
+
+await check("`getsockopt()` reads what a socket is", () => {
+  using socket = new tine.Socket(AF_UNIX, SOCK_DGRAM);
+  using listener = listenLocally();
+  const read = (of: tine.Socket): number[] =>
+    [tine.SO_DOMAIN, tine.SO_TYPE, tine.SO_ACCEPTCONN, tine.SO_ERROR].map((option) =>
+      of.getsockopt(SOL_SOCKET, option)
+    );
+  assertEquals(read(socket), [AF_UNIX, SOCK_DGRAM, 0, 0]);
+  assertEquals(read(listener), [AF_INET, SOCK_STREAM, 1, 0]);
+});
+
+await check("`setsockopt()` takes fractional seconds for SO_RCVTIMEO and SO_SNDTIMEO", () => {
+  using listener = listenLocally();
+  const [client, server] = connectTo(listener);
+  client.setsockopt(SOL_SOCKET, tine.SO_RCVTIMEO, 3.5);
+  client.setsockopt(SOL_SOCKET, tine.SO_SNDTIMEO, 0.5);
+  assertEquals(client.getsockopt(SOL_SOCKET, tine.SO_RCVTIMEO), 3.5);
+  assertEquals(client.getsockopt(SOL_SOCKET, tine.SO_SNDTIMEO), 0.5);
+  client.setsockopt(SOL_SOCKET, tine.SO_RCVTIMEO, 0.2);
+  const start = performance.now();
+  assertEquals(codeOf(() => client.recv(1)), "EAGAIN");
+  assert(performance.now() - start >= 190, "recv() came back too early");
+  listener.setsockopt(SOL_SOCKET, tine.SO_RCVTIMEO, 0.1);
+  assertEquals(codeOf(() => listener.accept()), "EAGAIN");
+  client.close();
+  server.close();
+});
+
+await check("`Socket` carries bytes over IPv4", () => {
+  using listener = listenLocally();
+  const [host, port] = listener.getsockname() as tine.InetAddress;
+  assertEquals(host, "127.0.0.1");
+  assert(port > 0);
+  using client = new tine.Socket(AF_INET, SOCK_STREAM);
+  client.connect(listener.getsockname());
+  const [server, address] = listener.accept();
+  assertEquals(address, client.getsockname());
+  assertEquals(server.getpeername(), client.getsockname());
+  assertEquals(client.getpeername(), server.getsockname());
+  client.sendall(bytes("ping"));
+  assertEquals(text(server.recv(9, tine.MSG_PEEK)), "ping");
+  assertEquals(text(server.recv(4, tine.MSG_WAITALL)), "ping");
+  assertEquals(codeOf(() => server.recv(9, tine.MSG_DONTWAIT)), "EAGAIN");
+  server.sendall(bytes("pong"));
+  server.shutdown(tine.SHUT_WR);
+  assertEquals([text(client.recv(9)), client.recv(9).length], ["pong", 0]);
+  server.close();
+});
+
+await check("`Socket` carries bytes over IPv6", () => {
+  if (!/ lo$/m.test(readOr("/proc/net/if_inet6", ""))) return; // no IPv6 on this machine
+  using listener = new tine.Socket(AF_INET6, SOCK_STREAM);
+  listener.setsockopt(tine.IPPROTO_IPV6, tine.IPV6_V6ONLY, 1);
+  assertEquals(listener.getsockopt(tine.IPPROTO_IPV6, tine.IPV6_V6ONLY), 1);
+  listener.bind(["::1", 0]);
+  listener.listen(1);
+  const [client, server] = connectTo(listener);
+  const [host, port, flowinfo, scope] = server.getpeername() as tine.InetAddress;
+  assertEquals([host, flowinfo, scope], ["::1", 0, 0]);
+  assertEquals(port, client.getsockname()[1]);
+  client.sendall(bytes("ping"));
+  assertEquals(text(server.recv(9)), "ping");
+  client.close();
+  server.close();
+});
+
+await check("`Socket` carries bytes over UNIX sockets", () => {
+  for (const address of [`${folder}/socket`, `\0tine-${tine.getpid()}`]) {
+    using listener = new tine.Socket(AF_UNIX, SOCK_STREAM);
+    listener.bind(address);
+    listener.listen(1);
+    assertEquals(listener.getsockname(), address);
+    const [client, server] = connectTo(listener);
+    assertEquals([server.getpeername(), client.getpeername()], ["", address]);
+    client.sendall(bytes("ping"));
+    assertEquals(text(server.recv(9)), "ping");
+    client.close();
+    server.close();
+  }
+});
+
+await check("`bind()` resolves names", () => {
+  using socket = new tine.Socket(AF_INET, SOCK_STREAM);
+  socket.bind(["localhost", 0]);
+  assertEquals(socket.getsockname()[0], "127.0.0.1");
+  const error = assertThrows(() => socket.bind(["::1", 0]), Error); // of the other family
+  assert(/cannot be resolved \(\w/.test(error.message), error.message);
+});
+
+await check("`poll()` sees what comes", () => {
+  const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC);
+  const both = [{ fd: readEnd, events: tine.POLLIN }, { fd: writeEnd, events: tine.POLLOUT }];
+  assertEquals(tine.poll(both, 0), [{ fd: writeEnd, revents: tine.POLLOUT }]);
+  tine.write(writeEnd, bytes("x"));
+  assertEquals(tine.poll(both.slice(0, 1)), [{ fd: readEnd, revents: tine.POLLIN }]);
+  tine.close(writeEnd);
+  assertEquals(tine.poll(both.slice(0, 1))[0]?.revents, tine.POLLIN | tine.POLLHUP);
+  assertEquals(tine.poll(both.slice(1), 0)[0]?.revents, tine.POLLNVAL);
+  tine.close(readEnd);
+  const start = performance.now();
+  assertEquals(tine.poll([], 100), []);
+  assertEquals(tine.ppoll([], 0.1), []);
+  assert(performance.now() - start >= 195, "the calls came back too early");
+
+  using listener = listenLocally();
+  const [client, server] = connectTo(listener);
+  client.shutdown(tine.SHUT_WR);
+  const [{ revents } = { revents: 0 }] = tine.poll([{ fd: server.fileno(), events: 0x2001 }]);
+  assertEquals(revents, tine.POLLIN | tine.POLLRDHUP);
+  client.close();
+  server.close();
+});
+
+await check("`open()` obeys its flags", () => {
+  const file = `${folder}/file`;
+  const { O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_WRONLY } = tine;
+  tine.close(tine.open(file, O_CREAT | O_EXCL | O_WRONLY, 0o600));
+  assertEquals(codeOf(() => tine.open(file, O_CREAT | O_EXCL | O_WRONLY)), "EEXIST");
+  for (const word of ["one ", "two"]) {
+    const fd = tine.open(file, O_WRONLY | tine.O_APPEND);
+    tine.write(fd, bytes(word));
+    assertEquals(tine.fcntl(fd, tine.F_GETFL) & tine.O_APPEND, tine.O_APPEND);
+    tine.close(fd);
+  }
+  assertEquals(readText(file), "one two");
+  tine.close(tine.open(file, O_RDWR | tine.O_TRUNC));
+  assertEquals(readText(file), "");
+  // The flag whose number differs: the other architecture's means O_DIRECT.
+  assertEquals(codeOf(() => tine.open(file, O_RDONLY | directoryFlag())), "ENOTDIR");
+  tine.close(tine.open(folder, O_RDONLY | directoryFlag()));
+});
+
+await check("`open()` gives the permissions that it was told", () => {
+  const file = `${folder}/secret`;
+  tine.close(tine.open(file, tine.O_CREAT | tine.O_WRONLY, 0o400));
+  if (tine.getuid() !== 0) {
+    assertEquals(codeOf(() => tine.open(file, tine.O_RDWR)), "EACCES");
+  }
+  assertEquals(Deno.statSync(file).mode! & 0o777, 0o400);
+});
+
+await check("`fcntl()` and `dup2()` duplicate and change descriptors", () => {
+  const [readEnd, writeEnd] = tine.pipe();
+  assertEquals(tine.fcntl(readEnd, tine.F_GETFD), 0);
+  tine.fcntl(readEnd, tine.F_SETFD, tine.FD_CLOEXEC);
+  assertEquals(tine.fcntl(readEnd, tine.F_GETFD), tine.FD_CLOEXEC);
+  tine.fcntl(readEnd, tine.F_SETFL, tine.O_NONBLOCK);
+  assertEquals(tine.fcntl(readEnd, tine.F_GETFL) & tine.O_NONBLOCK, tine.O_NONBLOCK);
+  assertEquals(codeOf(() => tine.read(readEnd, 1)), "EAGAIN");
+  const high = tine.fcntl(writeEnd, tine.F_DUPFD, 700);
+  assert(high >= 700);
+  assertEquals(tine.fcntl(high, tine.F_GETFD), 0);
+  const higher = tine.fcntl(writeEnd, tine.F_DUPFD_CLOEXEC, 800);
+  assertEquals(tine.fcntl(higher, tine.F_GETFD), tine.FD_CLOEXEC);
+  assertEquals(tine.dup2(writeEnd, higher), higher);
+  tine.write(high, bytes("a"));
+  tine.write(higher, bytes("b"));
+  assertEquals(text(tine.read(readEnd, 9)), "ab");
+  assertEquals(tine.isatty(readEnd), false);
+  for (const fd of [readEnd, writeEnd, high, higher]) tine.close(fd);
+  const [other, end] = tine.pipe(tine.O_CLOEXEC | tine.O_NONBLOCK);
+  assertEquals(tine.fcntl(other, tine.F_GETFD), tine.FD_CLOEXEC);
+  assertEquals(codeOf(() => tine.read(other, 1)), "EAGAIN");
+  tine.close(other);
+  tine.close(end);
+});
+
+await check("`flock()` locks out another open file", () => {
+  const file = `${folder}/lock`;
+  const first = tine.open(file, tine.O_CREAT | tine.O_RDWR);
+  const second = tine.open(file, tine.O_RDWR);
+  tine.flock(first, tine.LOCK_SH);
+  tine.flock(second, tine.LOCK_SH | tine.LOCK_NB);
+  assertEquals(codeOf(() => tine.flock(first, tine.LOCK_EX | tine.LOCK_NB)), "EAGAIN");
+  tine.flock(second, tine.LOCK_UN);
+  tine.flock(first, tine.LOCK_EX | tine.LOCK_NB);
+  tine.close(first);
+  tine.flock(second, tine.LOCK_EX | tine.LOCK_NB);
+  tine.close(second);
+});
+
+await check("`lseek()` and `ftruncate()` go beyond 4 GiB", () => {
+  const far = 5 * 2 ** 30;
+  const fd = tine.open(`${folder}/sparse`, tine.O_CREAT | tine.O_RDWR);
+  tine.ftruncate(fd, far);
+  assertEquals(tine.lseek(fd, 0, tine.SEEK_END), far);
+  assertEquals(tine.lseek(fd, -10, tine.SEEK_CUR), far - 10);
+  assertEquals(tine.lseek(fd, 3, tine.SEEK_SET), 3);
+  assertEquals(codeOf(() => tine.lseek(fd, -1, tine.SEEK_SET)), "EINVAL");
+  tine.ftruncate(fd, 7);
+  assertEquals(tine.lseek(fd, 0, tine.SEEK_END), 7);
+  tine.close(fd);
+});
+
+await check("a folder of `/proc` is read through libc", () => {
+  const [readEnd, writeEnd] = tine.pipe();
+  const open = readNumbers("/proc/self/fd");
+  assert([0, 1, 2, readEnd, writeEnd].every((fd) => open.includes(fd)), String(open));
+  tine.close(readEnd);
+  tine.close(writeEnd);
+  assert(!readNumbers("/proc/self/fd").includes(writeEnd));
+  assert(readNumbers("/proc/self/task").includes(tine.getpid()));
+});
+
+await check("`sigprocmask()` changes and reads the mask", () => {
+  const { SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGUSR1, SIGUSR2 } = tine;
+  const before = tine.sigprocmask(SIG_SETMASK, [SIGUSR1, 64]);
+  assertEquals(tine.sigprocmask(SIG_BLOCK, [SIGUSR2]), [SIGUSR1, 64]);
+  assertEquals(tine.sigprocmask(SIG_UNBLOCK, [64]), [SIGUSR1, SIGUSR2, 64]);
+  const blocked = BigInt("0x" + readText("/proc/thread-self/status").match(/SigBlk:\s*(\w+)/)![1]);
+  for (const signum of [SIGUSR1, SIGUSR2]) {
+    assertEquals(blocked >> BigInt(signum - 1) & 1n, 1n, tine.signalName(signum));
+  }
+  assertEquals(tine.sigprocmask(SIG_SETMASK, before), [SIGUSR1, SIGUSR2]);
+});
+
+await check("`setrlimit()` sets what `getrlimit()` reads", () => {
+  for (const resource of [tine.RLIMIT_NOFILE, tine.RLIMIT_CORE, tine.RLIMIT_CPU]) {
+    const before = tine.getrlimit(resource);
+    const soft = Math.min(before.hard, 3333);
+    tine.setrlimit(resource, { ...before, soft });
+    assertEquals(tine.getrlimit(resource), { ...before, soft });
+    tine.setrlimit(resource, before);
+    assertEquals(tine.getrlimit(resource), before);
+  }
+  assertEquals(
+    codeOf(() => tine.setrlimit(tine.RLIMIT_NOFILE, { soft: 20, hard: 10 })),
+    "EINVAL",
+  );
+  const limits = readText("/proc/self/limits");
+  const rows = [[tine.RLIMIT_NPROC, "Max processes"], [tine.RLIMIT_NOFILE, "Max open files"]];
+  for (const [resource, row] of rows as [number, string][]) {
+    const shown = limits.match(new RegExp(`^${row}\\s+(\\w+)`, "m"))![1];
+    const { soft } = tine.getrlimit(resource);
+    assertEquals(shown, soft === Infinity ? "unlimited" : String(soft));
+  }
+});
+
+await check("`alarm()`, `sleep()` and `nanosleep()` measure time", () => {
+  assertEquals(tine.alarm(1000), 0);
+  assert([999, 1000].includes(tine.alarm(0)));
+  const start = performance.now();
+  tine.nanosleep(0.15);
+  assertEquals(tine.sleep(0.15), 0);
+  assert(performance.now() - start >= 295, "the calls came back too early");
+});
+
+await check("`mapShared()` gives memory that is empty", () => {
+  const memory = new Uint8Array(tine.mapShared(100_000));
+  assertEquals([memory.length, memory.some((byte) => byte !== 0)], [100_000, false]);
+  memory.fill(255);
+  const tooMuch = 2 ** 50;
+  assertEquals(codeOf(() => tine.mapShared(tooMuch)), "ENOMEM");
+});
+
+await check("calls that fail tell the kernel's reason", () => {
+  using listener = listenLocally();
+  using socket = new tine.Socket(AF_INET, SOCK_STREAM);
+  const [client, server] = connectTo(listener);
+  server.close();
+  const freed = listenLocally();
+  const nobody = freed.getsockname();
+  freed.close();
+  const [readEnd, writeEnd] = tine.pipe();
+  tine.close(readEnd);
+  const file = `${folder}/plain`;
+  tine.close(tine.open(file, tine.O_CREAT | tine.O_WRONLY));
+  const codes = {
+    ENOENT: () => tine.open(`${folder}/missing`, tine.O_RDONLY),
+    ENOTDIR: () => tine.open(`${file}/below`, tine.O_RDONLY),
+    EISDIR: () => tine.open(folder, tine.O_WRONLY),
+    ENAMETOOLONG: () => tine.open("x".repeat(300), tine.O_RDONLY),
+    EBADF: () => tine.close(readEnd),
+    ESPIPE: () => tine.lseek(writeEnd, 0, tine.SEEK_CUR),
+    EPIPE: () => tine.write(writeEnd, bytes("x")),
+    ENOTSOCK: () => tine.Socket.fromDescriptor(writeEnd),
+    EADDRINUSE: () => socket.bind(listener.getsockname()),
+    EADDRNOTAVAIL: () => socket.bind(["192.0.2.1", 0]),
+    ECONNREFUSED: () => socket.connect(nobody),
+    ENOTCONN: () => listener.getpeername(),
+    EISCONN: () => client.connect(listener.getsockname()),
+    ENOPROTOOPT: () => socket.setsockopt(tine.IPPROTO_TCP, 9999, 1),
+    EOPNOTSUPP: () => new tine.Socket(AF_UNIX, SOCK_DGRAM).listen(1),
+    EINVAL: () => tine.prctl(tine.PR_SET_PDEATHSIG, 9999),
+    ECHILD: () => tine.waitpid(-1),
+    ESRCH: () => tine.kill(0x7fff_fffe, 0),
+  };
+  const seen = Object.entries(codes).map(([, call]) => codeOf(call));
+  assertEquals(seen, Object.keys(codes));
+  const error = assertThrows(() => tine.execve("/dev/null/x", ["x"]), tine.SyscallError);
+  assertEquals([error.syscall, error.errno], ["execve", 20]);
+  assert(/ENOTDIR \(Not a directory\)$/.test(error.message), error.message);
+  tine.close(writeEnd);
+  client.close();
+});
+
+await check("`Socket.fromDescriptor()` takes an inherited socket over", () => {
+  using listener = listenLocally();
+  const copy = tine.Socket.fromDescriptor(tine.fcntl(listener.fileno(), tine.F_DUPFD_CLOEXEC, 0));
+  assertEquals(copy.family, AF_INET);
+  assertEquals(copy.getsockname(), listener.getsockname());
+  const [client, server] = connectTo(copy);
+  client.close();
+  assertEquals(server.recv(1).length, 0);
+  server.close();
+  copy.close();
+});
+
+end();
+
+function readOr(path: string, other: string): string {
+  try {
+    return readText(path);
+  } catch {
+    return other;
+  }
+}

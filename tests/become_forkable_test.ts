@@ -1,0 +1,270 @@
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import * as tine from "../mod.ts";
+import { Program, ROOT, run, start, startFunction } from "./support.ts";
+
+const MOD = new URL("mod.ts", ROOT).href;
+
+/** Runs a program that is given by its text, in a folder of its own. */
+async function runText(
+  text: string,
+  args: (file: string) => string[],
+  options: Deno.CommandOptions & { input?: string; files?: Record<string, string> } = {},
+): Promise<{ code: number; stdout: string; stderr: string }> {
+  const folder = await Deno.makeTempDir();
+  try {
+    const { input, files = {}, ...command } = options;
+    for (const [name, content] of Object.entries(files)) {
+      await Deno.writeTextFile(`${folder}/${name}`, content);
+    }
+    await Deno.writeTextFile(`${folder}/program.ts`, text);
+    const child = new Deno.Command(Deno.execPath(), {
+      args: args(`${folder}/program.ts`),
+      stdin: input === undefined ? "null" : "piped",
+      stdout: "piped",
+      stderr: "piped",
+      cwd: folder,
+      ...command,
+      env: { NO_COLOR: "1", ...command.env },
+    }).spawn();
+    if (input !== undefined) {
+      const writer = child.stdin.getWriter();
+      await writer.write(new TextEncoder().encode(input));
+      await writer.close();
+    }
+    const { code, stdout, stderr } = await child.output();
+    const decoder = new TextDecoder();
+    return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+const FORKS = `import { becomeForkable, fork, _exit, waitpid } from ${JSON.stringify(MOD)};
+console.log("first line");
+becomeForkable();
+const pid = fork();
+if (pid === 0) _exit(9);
+console.log(waitpid(pid).status?.code, Deno.args.join(","));
+`;
+const FORKED = "first line\nfirst line\n9 ";
+
+Deno.test("becomeForkable() keeps pid, arguments, environment, folder, streams and descriptors", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    await using program = startFunction(
+      () => {
+        const pid = tine.getpid();
+        console.error(`run ${pid}`);
+        tine.becomeForkable();
+        const inherited = new TextDecoder().decode(tine.read(7, 100));
+        const input = new TextDecoder().decode(tine.read(0, 100));
+        console.log(JSON.stringify({
+          pid: tine.getpid(),
+          args: Deno.args,
+          env: Deno.env.toObject(),
+          cwd: Deno.cwd(),
+          inherited,
+          input,
+        }));
+      },
+      ["one", "two words", "", "--three"],
+      {
+        flags: ["--allow-ffi", "--allow-env", "--allow-read"],
+        cwd: folder,
+        env: { TINE_TEST: "a=b\nc", EMPTY: "" },
+        shell: "exec 7<<<'from descriptor 7' 0<<<'from standard input';",
+      },
+    );
+    assertEquals((await program.ended()).code, 0, program.stderr);
+    assertEquals(program.stderr, `run ${program.pid}\n`.repeat(2));
+    const seen = JSON.parse(program.stdout);
+    assertEquals(seen.pid, program.pid);
+    assertEquals(seen.args, ["one", "two words", "", "--three"]);
+    assertEquals([seen.env.TINE_TEST, seen.env.EMPTY], ["a=b\nc", ""]);
+    assertEquals(seen.env.DENO_V8_FLAGS, undefined);
+    assertEquals(Object.keys(seen.env).filter((name) => /^TINE_RE/.test(name)), []);
+    assertEquals(await Deno.realPath(seen.cwd), await Deno.realPath(folder));
+    assertEquals(seen.inherited, "from descriptor 7\n");
+    assertEquals(seen.input, "from standard input\n");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("becomeForkable() leaves V8 no worker thread and blocks the signals in every thread", async () => {
+  const output = await run(
+    () => {
+      tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM] });
+      for (const { name } of Deno.readDirSync("/proc/self/task")) {
+        const status = Deno.readTextFileSync(`/proc/self/task/${name}/status`);
+        console.log(status.match(/Name:\t(.*)/)![1], status.match(/SigBlk:\t(.*)/)![1]);
+      }
+    },
+    [],
+    { flags: ["-A"] },
+  );
+  const threads = output.trim().split("\n").map((line) => line.match(/^(.*) ([0-9a-f]{16})$/)!);
+  assert(threads.length > 1, output);
+  const blocked = (1n << BigInt(tine.SIGCHLD - 1)) | (1n << BigInt(tine.SIGTERM - 1));
+  for (const [line, name, mask] of threads) {
+    assert(!name!.startsWith("V8"), line);
+    assertEquals(BigInt("0x" + mask), blocked, line);
+  }
+});
+
+Deno.test("becomeForkable() returns at once the second time, and in a child", async () => {
+  const output = await run(() => {
+    tine.becomeForkable();
+    tine.becomeForkable();
+    const child = tine.forkChild(() => {
+      tine.becomeForkable();
+      tine.becomeForkable({ signals: [tine.SIGTERM] }); // a child has one thread, so it can still hold more
+      tine.signal(tine.SIGTERM, () => tine._exit(3));
+      tine.kill(tine.getpid(), tine.SIGTERM);
+      tine.pause();
+    });
+    console.log(JSON.stringify(tine.waitpid(child).status));
+  });
+  assertEquals(output, '{"kind":"exited","code":3,"raw":768}\n');
+});
+
+Deno.test("becomeForkable() works with the user's own V8 flags", async () => {
+  const withFlags = await runText(
+    FORKS + `console.log(typeof gc, Deno.env.get("DENO_V8_FLAGS"));`,
+    (file) => ["run", "-A", "--v8-flags=--max-old-space-size=300", file, "x"],
+    { env: { DENO_V8_FLAGS: "--expose-gc,--stack-size=900" } },
+  );
+  assertEquals(
+    withFlags.stdout,
+    FORKED + "x\nfunction --expose-gc,--stack-size=900\n",
+    withFlags.stderr,
+  );
+});
+
+Deno.test("becomeForkable() works from a URL, under deno task and under npx", async () => {
+  await using server = Deno.serve(
+    { port: 0, hostname: "127.0.0.1", onListen() {} },
+    async (request) => {
+      const path = new URL("." + new URL(request.url).pathname, ROOT);
+      if (path.pathname.endsWith("/program.ts")) {
+        return new Response(FORKS.replace(JSON.stringify(MOD), '"./mod.ts"'), {
+          headers: { "content-type": "application/typescript" },
+        });
+      }
+      return new Response(await Deno.readTextFile(path), {
+        headers: { "content-type": "application/typescript" },
+      });
+    },
+  );
+  const { port } = server.addr as Deno.NetAddr;
+  const url = `http://127.0.0.1:${port}/program.ts`;
+  await using program = start(url, ["x"], {
+    flags: ["--allow-ffi", `--allow-import=127.0.0.1:${port}`, "--reload"],
+  });
+  assertEquals((await program.ended()).code, 0, program.stderr);
+  assertEquals(program.stdout, FORKED + "x\n");
+
+  const task = await runText(FORKS, () => ["task", "--quiet", "go", "x", "y z"], {
+    files: { "deno.json": '{ "tasks": { "go": "deno run --allow-ffi program.ts" } }' },
+  });
+  assertEquals(task.stdout, FORKED + "x,y z\n", task.stderr);
+});
+
+Deno.test("becomeForkable() works when a launcher starts Deno, as npx does", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    await Deno.writeTextFile(`${folder}/program.ts`, FORKS);
+    // npx's own launcher: a Node program that runs the binary with its arguments and streams.
+    await using program = new Program("node", [
+      "-e",
+      `process.exit(require("child_process").spawnSync(process.argv[1], process.argv.slice(2), { stdio: "inherit" }).status)`,
+      Deno.execPath(),
+      "run",
+      "--allow-ffi",
+      `${folder}/program.ts`,
+      "x",
+    ]);
+    assertEquals((await program.ended()).code, 0, program.stderr);
+    assertEquals(program.stdout, FORKED + "x\n");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("becomeForkable() says plainly that standard input and the REPL cannot be run again", async () => {
+  const piped = await runText(FORKS, () => ["run", "--allow-ffi", "-"], { input: FORKS });
+  assertEquals(piped.code, 1);
+  assertStringIncludes(
+    piped.stderr,
+    "Cannot become forkable: this program comes from standard input, which cannot be run again " +
+      "from its start. Save it in a file and run that",
+  );
+  const repl = await runText("", () => ["repl", "-A", "-q"], {
+    input: `const tine = await import(${JSON.stringify(MOD)});\ntine.becomeForkable();\n`,
+  });
+  assertStringIncludes(repl.stdout + repl.stderr, "this program comes from the REPL");
+});
+
+Deno.test("becomeForkable() works under deno eval", async () => {
+  const result = await runText("", () => ["eval", FORKS]);
+  assertEquals(result.stdout.trimEnd(), FORKED.trimEnd(), result.stderr);
+});
+
+Deno.test("becomeForkable() refuses in a worker, and signals that came too late", async () => {
+  const worker = await runText(
+    `import { becomeForkable } from ${JSON.stringify(MOD)};
+     if (typeof Deno.args === "undefined" || import.meta.url.includes("#worker")) {
+       try { becomeForkable(); } catch (error) { self.postMessage(error.message); }
+     } else {
+       const worker = new Worker(import.meta.url + "#worker", { type: "module" });
+       worker.onmessage = ({ data }) => { console.log(data); worker.terminate(); };
+     }`,
+    (file) => ["run", "-A", file],
+  );
+  assertStringIncludes(
+    worker.stdout,
+    "Cannot become forkable in a worker or a test",
+    worker.stderr,
+  );
+
+  const late = await runText(
+    `import { becomeForkable, SIGTERM } from ${JSON.stringify(MOD)};
+     becomeForkable();
+     becomeForkable({ signals: [SIGTERM] });`,
+    (file) => ["run", "-A", file],
+  );
+  assertEquals(late.code, 1);
+  assertStringIncludes(late.stderr, "does not block SIGTERM");
+});
+
+Deno.test("becomeForkable() refuses signals that no process can handle", async () => {
+  const output = await run(() => {
+    for (const signum of [tine.SIGKILL, 0, 65]) {
+      try {
+        tine.becomeForkable({ signals: [signum] });
+      } catch (error) {
+        console.log(String(error));
+      }
+    }
+  });
+  assertEquals(output.split("\n").filter((line) => line.startsWith("RangeError")).length, 3);
+});
+
+Deno.test("fork() refuses in a process that is not forkable, and names the line to add", async () => {
+  await using program = startFunction(() => tine.fork());
+  assertEquals((await program.ended()).code, 1);
+  assertStringIncludes(program.stderr, "becomeForkable();");
+});
+
+Deno.test("fork() works without becomeForkable() when V8 was started single-threaded", async () => {
+  const output = await run(
+    () => {
+      const child = tine.fork();
+      if (child === 0) tine._exit(4);
+      console.log(JSON.stringify(tine.waitpid(child).status));
+    },
+    [],
+    { flags: ["--allow-ffi", "--v8-flags=--single-threaded"] },
+  );
+  assertEquals(output, '{"kind":"exited","code":4,"raw":1024}\n');
+});

@@ -1,0 +1,67 @@
+import { assertEquals } from "@std/assert";
+import * as tine from "../mod.ts";
+import { run } from "./support.ts";
+
+// Each process draws more than one block (256 bytes) from each source: a generator
+// that only later runs into what a sibling has is as bad.
+const draws = async () => {
+  tine.becomeForkable();
+  const { randomBytes } = await import("node:crypto");
+  const [when, kind] = Deno.args;
+  const hex = (bytes: Uint8Array) =>
+    Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
+  const draw = () => {
+    for (let i = 0; i < 40; i++) {
+      console.log("uuid", crypto.randomUUID());
+      console.log("values", hex(crypto.getRandomValues(new Uint8Array(16))));
+      console.log("node", hex(randomBytes(16)));
+      console.log("math", Math.random());
+    }
+  };
+  if (when === "before") draw();
+  const children: number[] = [];
+  for (let i = 0; i < 8; i++) {
+    if (when === "between") draw();
+    const pid = tine.fork({ runtime: kind === "runtime" });
+    if (pid === 0) {
+      const grandchild = tine.forkChild(draw);
+      draw();
+      tine.waitpid(grandchild);
+      tine._exit(0);
+    }
+    children.push(pid);
+  }
+  draw();
+  for (const pid of children) tine.waitpid(pid);
+};
+
+for (const kind of ["plain", "runtime"]) {
+  for (const when of ["after", "before", "between"]) {
+    Deno.test(`parent, 8 ${kind} children and their children never draw the same, drawing ${when} the fork`, async () => {
+      const output = await run(draws, [when, kind], { flags: ["-A"] });
+      const lines = output.trim().split("\n");
+      const processes = 17 + (when === "before" ? 1 : when === "between" ? 8 : 0);
+      assertEquals(lines.length, processes * 40 * 4);
+      const seen = new Map<string, number>();
+      for (const line of lines) seen.set(line, (seen.get(line) ?? 0) + 1);
+      assertEquals([...seen].filter(([, count]) => count > 1), []);
+      // A value may not turn up in another source either, shifted within the stream.
+      const words = lines.filter((line) => /^(values|node)/.test(line))
+        .flatMap((line) => line.split(" ")[1]!.match(/.{16}/g)!);
+      assertEquals(new Set(words).size, words.length);
+    });
+  }
+}
+
+Deno.test("Math.random() stays between 0 and 1 and even after a fork", async () => {
+  const output = await run(() => {
+    tine.becomeForkable();
+    const child = tine.forkChild(() => {
+      const buckets = new Array<number>(10).fill(0);
+      for (let i = 0; i < 100_000; i++) buckets[Math.floor(Math.random() * 10)]!++;
+      console.log(buckets.length, Math.min(...buckets) > 9000, Math.max(...buckets) < 11_000);
+    });
+    tine.waitpid(child);
+  });
+  assertEquals(output, "10 true true\n");
+});

@@ -1,0 +1,402 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import * as tine from "../mod.ts";
+import { run, startFunction, within } from "./support.ts";
+
+const ALL = { flags: ["-A"] };
+
+Deno.test("fork({ runtime: true }) gives the child everything that is asynchronous", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      const server = Deno.serve(
+        { port: 0, hostname: "127.0.0.1", onListen() {} },
+        () => new Response(`parent ${tine.getpid()}`),
+      );
+      const parent = tine.getpid();
+      const port = server.addr.port;
+      // Leaves a connection in the parent's list, which the child must not use.
+      await (await fetch(`http://127.0.0.1:${port}/`)).text();
+      const pid = tine.fork({ runtime: true });
+      if (pid === 0) {
+        tine.alarm(30);
+        const report = (what: string, ok: boolean) => console.log(what, ok);
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        report("timer", true);
+        const file = await Deno.makeTempFile();
+        await Deno.writeTextFile(file, "async file");
+        report("file", await Deno.readTextFile(file) === "async file");
+        await Deno.remove(file);
+        const key = await crypto.subtle.generateKey({ name: "AES-GCM", length: 128 }, true, [
+          "encrypt",
+        ]);
+        report("webcrypto", (await crypto.subtle.exportKey("raw", key)).byteLength === 16);
+        const digest = await crypto.subtle.digest("SHA-256", new Uint8Array(1000));
+        report("digest", digest.byteLength === 32);
+        const { stdout } = await new Deno.Command("echo", { args: ["sub"] }).output();
+        report("command", new TextDecoder().decode(stdout) === "sub\n");
+        const reply = await fetch(`http://127.0.0.1:${port}/`);
+        report("fetch", await reply.text() === `parent ${parent}`);
+        const own = Deno.serve(
+          { port: 0, hostname: "127.0.0.1", onListen() {} },
+          () => new Response("child"),
+        );
+        report(
+          "serve",
+          await (await fetch(`http://127.0.0.1:${own.addr.port}/`)).text() === "child",
+        );
+        await own.shutdown();
+        const listener = Deno.listen({ port: 0, hostname: "localhost" });
+        const [there, here] = await Promise.all([
+          Deno.connect({ port: (listener.addr as Deno.NetAddr).port, hostname: "localhost" }),
+          listener.accept(),
+        ]);
+        await there.write(new Uint8Array([1, 2, 3]));
+        const bytes = new Uint8Array(3);
+        await here.read(bytes);
+        report("tcp and dns", bytes.join() === "1,2,3");
+        there.close();
+        here.close();
+        listener.close();
+        const worker = new Worker("data:application/javascript,postMessage('hi'); close();", {
+          type: "module",
+        });
+        report(
+          "worker",
+          await new Promise((resolve) => worker.onmessage = ({ data }) => resolve(data === "hi")),
+        );
+        const path = await import("node:path");
+        report("import", typeof path.join === "function");
+        const handled = new Promise<boolean>((resolve) =>
+          Deno.addSignalListener("SIGUSR1", () => resolve(true))
+        );
+        Deno.kill(tine.getpid(), "SIGUSR1");
+        report("signal listener", await handled);
+        tine._exit(5);
+      }
+      // The parent's own loop goes on while it waits.
+      let status: tine.WaitStatus | undefined;
+      let turns = 0;
+      while (status === undefined) {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        turns++;
+        status = tine.waitpid(pid, tine.WNOHANG).status;
+      }
+      console.log("parent", JSON.stringify(status), turns > 1);
+      console.log(await (await fetch(`http://127.0.0.1:${port}/`)).text() === `parent ${parent}`);
+      await server.shutdown();
+    },
+    [],
+    ALL,
+  );
+  const features =
+    "timer,file,webcrypto,digest,command,fetch,serve,tcp and dns,worker,import,signal listener";
+  assertEquals(output.trim().split("\n"), [
+    ...features.split(",").map((name) => `${name} true`),
+    'parent {"kind":"exited","code":5,"raw":1280} true',
+    "true",
+  ]);
+});
+
+Deno.test("a runtime child does not go on with the parent's work, and holds none of its sockets", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      const parent = tine.getpid();
+      const foreign: string[] = [];
+      const watch = (what: string) => {
+        if (tine.getpid() !== parent) foreign.push(what);
+      };
+      const interval = setInterval(() => watch("interval"), 1);
+      const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, () => {
+        watch("server");
+        return new Response("x");
+      });
+      const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+      listener.accept().then(() => watch("accept"), () => watch("accept failed"));
+      const client = await Deno.connect({ port: server.addr.port, hostname: "127.0.0.1" });
+      client.read(new Uint8Array(10)).then(() => watch("read"), () => watch("read failed"));
+      const command = new Deno.Command("sleep", { args: ["60"], stdout: "piped" }).spawn();
+      command.status.then(() => watch("command"));
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      const pid = await tine.forkRuntimeChild(async () => {
+        for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 5));
+        const sockets = [...Deno.readDirSync("/proc/self/fd")].filter(({ name }) => {
+          try {
+            return Deno.readLinkSync(`/proc/self/fd/${name}`).startsWith("socket:");
+          } catch {
+            return false;
+          }
+        });
+        const inodes = new Set(
+          sockets.map(({ name }) => Deno.readLinkSync(`/proc/self/fd/${name}`)),
+        );
+        // tcp sockets of this process: none may be among its descriptors
+        const tcp = Deno.readTextFileSync("/proc/self/net/tcp").split("\n").slice(1)
+          .map((line) => line.trim().split(/\s+/)[9]).filter((inode) =>
+            inodes.has(`socket:[${inode}]`)
+          );
+        console.log("foreign", JSON.stringify(foreign), "tcp", tcp.length);
+      });
+      let status: tine.WaitStatus | undefined;
+      while ((status = tine.waitpid(pid, tine.WNOHANG).status) === undefined) {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      console.log(JSON.stringify(status));
+      // All of it still works in the parent.
+      console.log(await (await fetch(`http://127.0.0.1:${server.addr.port}/`)).text());
+      command.kill("SIGKILL");
+      console.log((await command.status).signal);
+      clearInterval(interval);
+      client.close();
+      listener.close();
+      await server.shutdown();
+    },
+    [],
+    ALL,
+  );
+  assertEquals(output.trim().split("\n"), [
+    "foreign [] tcp 0",
+    '{"kind":"exited","code":0,"raw":0}',
+    "x",
+    "SIGKILL",
+  ]);
+});
+
+Deno.test("the client of a connection sees its end although runtime children live on", async () => {
+  // Lesson 3d, for sockets that Deno itself holds.
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+      const [client, server] = await Promise.all([
+        Deno.connect({ port: (listener.addr as Deno.NetAddr).port, hostname: "127.0.0.1" }),
+        listener.accept(),
+      ]);
+      const pid = await tine.forkRuntimeChild(async () => {
+        await new Promise((resolve) => setTimeout(resolve, 60_000));
+      });
+      server.close();
+      console.log(await client.read(new Uint8Array(1)));
+      tine.kill(pid, tine.SIGKILL);
+      tine.waitpid(pid);
+      client.close();
+      listener.close();
+    },
+    [],
+    ALL,
+  );
+  assertEquals(output, "null\n");
+});
+
+Deno.test("200 runtime children with files, WebCrypto, DNS, a subprocess and fetch: none fails", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      const server = Deno.serve(
+        { port: 0, hostname: "127.0.0.1", onListen() {} },
+        () => new Response("ok"),
+      );
+      let ticks = 0;
+      let longest = 0;
+      let last = performance.now();
+      const timer = setInterval(() => {
+        ticks++;
+        longest = Math.max(longest, performance.now() - last);
+        last = performance.now();
+      }, 10);
+      let succeeded = 0;
+      let running = 0;
+      const reap = () => {
+        for (;;) {
+          if (running === 0) return;
+          const { pid, status } = tine.waitpid(-1, tine.WNOHANG);
+          if (pid === 0) return;
+          running--;
+          if (status?.kind === "exited" && status.code === 0) succeeded++;
+          else console.log(JSON.stringify(status));
+        }
+      };
+      for (let i = 0; i < 200; i++) {
+        await tine.forkRuntimeChild(async () => {
+          tine.alarm(60);
+          const file = await Deno.makeTempFile();
+          await Deno.writeTextFile(file, `child ${i}`);
+          const [text, digest, addresses, command, reply] = await Promise.all([
+            Deno.readTextFile(file),
+            crypto.subtle.digest("SHA-256", new Uint8Array(100)),
+            // A name goes through getaddrinfo(3), on the pool.
+            Deno.connect({ hostname: "localhost", port: server.addr.port }),
+            i % 4 === 0 ? new Deno.Command("true").output() : { success: true },
+            fetch(`http://localhost:${server.addr.port}/`).then((response) => response.text()),
+          ]);
+          addresses.close();
+          await Deno.remove(file);
+          const ok = text === `child ${i}` && digest.byteLength === 32 && command.success &&
+            reply === "ok";
+          return ok ? 0 : 1;
+        });
+        running++;
+        reap();
+        while (running >= 4) {
+          await new Promise((resolve) => setTimeout(resolve, 2));
+          reap();
+        }
+      }
+      while (running > 0) {
+        await new Promise((resolve) => setTimeout(resolve, 2));
+        reap();
+      }
+      clearInterval(timer);
+      console.log(succeeded, ticks > 50, longest < 5000);
+      await server.shutdown();
+    },
+    [],
+    ALL,
+  );
+  assertEquals(output, "200 true true\n");
+});
+
+Deno.test("runtime children work from a loop that never returns to the event loop", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      await Deno.readTextFile("/etc/passwd"); // the pool has threads
+      const codes: number[] = [];
+      for (let i = 0; i < 20; i++) {
+        const pid = tine.fork({ runtime: true });
+        if (pid === 0) {
+          await Deno.readTextFile("/etc/passwd");
+          tine._exit(i);
+        }
+        const { status } = tine.waitpid(pid);
+        codes.push(status?.kind === "exited" ? status.code : -1);
+      }
+      console.log(codes.join());
+      console.log((await Deno.readTextFile("/etc/passwd")).length > 0);
+    },
+    [],
+    ALL,
+  );
+  assertEquals(output, `${Array.from({ length: 20 }, (_, i) => i).join()}\ntrue\n`);
+});
+
+Deno.test("a runtime child can fork runtime children of its own", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      const pid = await tine.forkRuntimeChild(async () => {
+        await Deno.readTextFile("/etc/passwd");
+        const grandchild = await tine.forkRuntimeChild(async () => {
+          const { size } = await Deno.stat("/etc/passwd");
+          return size > 0 ? 6 : 1;
+        });
+        for (;;) {
+          const { status } = tine.waitpid(grandchild, tine.WNOHANG);
+          if (status !== undefined) return status.kind === "exited" ? status.code : 1;
+          await new Promise((resolve) => setTimeout(resolve, 5));
+        }
+      });
+      console.log(JSON.stringify(tine.waitpid(pid).status));
+    },
+    [],
+    ALL,
+  );
+  assertEquals(output, '{"kind":"exited","code":6,"raw":1536}\n');
+});
+
+Deno.test("uncaught errors in a runtime child are printed and end it with exit code 1", async () => {
+  await using program = startFunction(
+    async () => {
+      tine.becomeForkable();
+      for (const kind of ["thrown", "rejected", "in a timer"]) {
+        const pid = await tine.forkRuntimeChild(async () => {
+          if (kind === "thrown") throw new Error(`boom ${kind}`);
+          if (kind === "rejected") Promise.reject(new Error(`boom ${kind}`));
+          if (kind === "in a timer") {
+            setTimeout(() => {
+              throw new Error(`boom ${kind}`);
+            }, 0);
+          }
+          await new Promise((resolve) => setTimeout(resolve, 30_000));
+        });
+        console.log(kind, JSON.stringify(tine.waitpid(pid).status));
+      }
+      const pid = tine.fork({ runtime: true });
+      if (pid === 0) throw new Error("boom in the Unix form");
+      console.log(JSON.stringify(tine.waitpid(pid).status));
+    },
+    [],
+    ALL,
+  );
+  assertEquals((await program.ended()).code, 0, program.stderr);
+  assertEquals(program.stdout.match(/"code":1,/g)?.length, 4, program.stdout);
+  for (const kind of ["thrown", "rejected", "in a timer", "in the Unix form"]) {
+    assertStringIncludes(program.stderr, `Error: boom ${kind}`);
+  }
+});
+
+Deno.test("Deno.exit() ends a runtime child with its code", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      const pid = await tine.forkRuntimeChild(async () => {
+        await Deno.readTextFile("/etc/passwd");
+        Deno.exit(4);
+      });
+      console.log(JSON.stringify(tine.waitpid(pid).status));
+    },
+    [],
+    ALL,
+  );
+  assertEquals(output, '{"kind":"exited","code":4,"raw":1024}\n');
+});
+
+Deno.test("fork({ runtime: true }) works while the parent waits for its standard input", async () => {
+  await using program = startFunction(
+    async () => {
+      tine.becomeForkable();
+      const input = Deno.stdin.read(new Uint8Array(100));
+      const pid = await tine.forkRuntimeChild(async () =>
+        (await Deno.readTextFile("/etc/passwd")).length > 0 ? 0 : 1
+      );
+      console.log(JSON.stringify(tine.waitpid(pid).status));
+      console.log(await input);
+    },
+    [],
+    { ...ALL, shell: "(sleep 1; echo hello) |" },
+  );
+  assertEquals((await program.ended()).code, 0, program.stderr);
+  assertMatch(program.stdout, /^{"kind":"exited","code":0,"raw":0}\n6\n$/);
+});
+
+Deno.test("fork({ runtime: true }) throws, and forks nothing, when the pool does not come to rest", async () => {
+  await using program = startFunction(
+    async () => {
+      tine.becomeForkable();
+      // A password hash keeps a thread of the pool computing for seconds.
+      const { pbkdf2 } = await import("node:crypto");
+      let done = false;
+      pbkdf2("password", "salt", 12_000_000, 64, "sha512", () => done = true);
+      try {
+        const pid = await tine.forkRuntimeChild(async () => {});
+        console.log("forked", pid, done);
+      } catch (error) {
+        console.log((error as Error).message);
+      }
+      try {
+        tine.waitpid(-1, tine.WNOHANG);
+      } catch (error) {
+        console.log(String(error));
+      }
+      tine._exit(0);
+    },
+    [],
+    ALL,
+  );
+  assertEquals((await program.ended(60_000)).code, 0, program.stderr);
+  assertMatch(
+    program.stdout,
+    /^Cannot fork with a runtime: \d+ of its threads did not come to rest/,
+  );
+  assertStringIncludes(program.stdout, "ECHILD");
+});

@@ -1,0 +1,283 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import * as tine from "../mod.ts";
+import { run, startFunction } from "./support.ts";
+
+Deno.test("fork() gives a child that has the parent's heap", async () => {
+  const output = await run(() => {
+    tine.becomeForkable();
+    const heap = Array.from({ length: 100_000 }, (_, i) => ({ i, text: `x${i}` }));
+    const pid = tine.fork();
+    if (pid === 0) {
+      const intact = heap.every(({ i, text }, at) => i === at && text === `x${at}`);
+      tine._exit(intact ? 7 : 1);
+    }
+    const { pid: reaped, status } = tine.waitpid(pid);
+    console.log(JSON.stringify([reaped === pid, status]));
+  });
+  assertEquals(JSON.parse(output), [true, { kind: "exited", code: 7, raw: 0x700 }]);
+});
+
+Deno.test("fork() leaves no mapping that a child would not inherit", async () => {
+  const output = await run(
+    () => {
+      tine.becomeForkable();
+      const notInherited = () =>
+        Deno.readTextFileSync("/proc/self/smaps").match(/^VmFlags:.* dc( |$)/gm)?.length ?? 0;
+      let worst = 0;
+      let churn: unknown[] = [];
+      for (let i = 0; i < 20; i++) {
+        churn = Array.from({ length: 50_000 }, (_, at) => ({ at, text: `${at}` }));
+        const before = notInherited();
+        const pid = tine.fork();
+        if (pid === 0) tine._exit(0);
+        // The parent's mappings are what the child got, less what V8 made since.
+        worst = Math.max(worst, notInherited() - before);
+        tine.waitpid(pid);
+      }
+      console.log(worst <= 0, churn.length);
+      const child = tine.fork();
+      if (child === 0) {
+        console.log(notInherited());
+        tine._exit(0);
+      }
+      tine.waitpid(child);
+    },
+    [],
+    { flags: ["-A"] },
+  );
+  assertMatch(output, /^true 50000\n/);
+});
+
+Deno.test("fork() gives parent and child their own numbers, in every place that shows them", async () => {
+  const output = await run(() => {
+    tine.becomeForkable();
+    const parent = tine.getpid();
+    const pid = tine.fork();
+    if (pid === 0) {
+      const own = tine.getpid();
+      console.log(
+        own !== parent,
+        Deno.pid === own,
+        tine.getppid() === parent,
+        (globalThis as unknown as { process: { pid: number } }).process.pid === own,
+      );
+      tine._exit(0);
+    }
+    tine.waitpid(pid);
+    console.log(Deno.pid === parent, pid !== parent);
+  });
+  assertEquals(output, "true true true true\ntrue true\n");
+});
+
+Deno.test("fork() works from inside a forked child", async () => {
+  const output = await run(() => {
+    tine.becomeForkable();
+    const codes = new Int32Array(tine.mapShared(16));
+    const child = tine.fork();
+    if (child === 0) {
+      const grandchild = tine.fork();
+      if (grandchild === 0) {
+        const great = tine.fork();
+        if (great === 0) tine._exit(3);
+        const { status } = tine.waitpid(great);
+        codes[2] = status?.kind === "exited" ? status.code : -1;
+        tine._exit(2);
+      }
+      const { status } = tine.waitpid(grandchild);
+      codes[1] = status?.kind === "exited" ? status.code : -1;
+      tine._exit(1);
+    }
+    const { status } = tine.waitpid(child);
+    console.log(status?.kind === "exited" && status.code, codes[1], codes[2]);
+  });
+  assertEquals(output, "1 2 3\n");
+});
+
+Deno.test("a child has the signal mask from before becomeForkable(), unless it keeps handlers", async () => {
+  const output = await run(
+    () => {
+      tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGUSR1] });
+      const blocked = () => {
+        const status = Deno.readTextFileSync("/proc/self/status");
+        console.log(BigInt("0x" + status.match(/SigBlk:\t(.*)/)![1]).toString(2));
+      };
+      const child = () => {
+        const pid = tine.fork();
+        if (pid === 0) {
+          blocked();
+          tine._exit(0);
+        }
+        tine.waitpid(pid);
+      };
+      blocked();
+      child();
+      tine.signal(tine.SIGUSR1, () => {});
+      child();
+      tine.signal(tine.SIGUSR1, tine.SIG_DFL);
+      tine.sigprocmask(tine.SIG_BLOCK, [tine.SIGHUP]);
+      child();
+    },
+    [],
+    { flags: ["-A"] },
+  );
+  const bit = (...signals: number[]) =>
+    signals.reduce((mask, signum) => mask | (1n << BigInt(signum - 1)), 0n).toString(2);
+  assertEquals(output.trim().split("\n"), [
+    bit(tine.SIGCHLD, tine.SIGUSR1),
+    "0",
+    bit(tine.SIGUSR1),
+    bit(tine.SIGHUP),
+  ]);
+});
+
+Deno.test("an uncaught exception in a child is printed and ends it with exit code 1", async () => {
+  await using program = startFunction(() => {
+    tine.becomeForkable();
+    for (const kind of ["exception", "rejection", "in a function"]) {
+      const pid = kind === "in a function"
+        ? tine.forkChild(() => {
+          throw new Error(`boom ${kind}`);
+        })
+        : tine.fork();
+      if (pid === 0 && kind === "exception") throw new Error(`boom ${kind}`);
+      if (pid === 0) return Promise.reject(new Error(`boom ${kind}`));
+      const { status } = tine.waitpid(pid);
+      console.log(kind, JSON.stringify(status));
+    }
+  });
+  const { code } = await program.ended();
+  assertEquals(code, 0, program.stderr);
+  for (const kind of ["exception", "rejection", "in a function"]) {
+    assertStringIncludes(program.stdout, `${kind} {"kind":"exited","code":1,"raw":256}\n`);
+    assertEquals(program.stderr.split(`Error: boom ${kind}`).length, 2, program.stderr);
+  }
+});
+
+Deno.test("a child without a runtime ends with an error when it returns to the event loop", async () => {
+  await using program = startFunction(async () => {
+    tine.becomeForkable();
+    const timer = setInterval(() => {
+      if (tine.getpid() !== parent) console.log("the parent's timer ran in the child");
+    }, 1);
+    const parent = tine.getpid();
+    const pid = tine.fork();
+    if (pid === 0) {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      console.log("the child went on");
+      tine._exit(0);
+    }
+    const { status } = tine.waitpid(pid);
+    console.log(JSON.stringify(status));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    clearInterval(timer);
+  });
+  assertEquals((await program.ended()).code, 0, program.stderr);
+  assertEquals(program.stdout, '{"kind":"exited","code":1,"raw":256}\n');
+  assertStringIncludes(program.stderr, "returned to the event loop, where it has no place");
+});
+
+Deno.test("a child that runs to the end of the program ends with an error", async () => {
+  await using program = startFunction(() => {
+    tine.becomeForkable();
+    const pid = tine.fork();
+    if (pid !== 0) console.log(JSON.stringify(tine.waitpid(pid).status));
+  });
+  assertEquals((await program.ended()).code, 0, program.stderr);
+  assertEquals(program.stdout, '{"kind":"exited","code":1,"raw":256}\n');
+  assertStringIncludes(program.stderr, "returned to the event loop");
+});
+
+Deno.test("forkChild() never goes on in the parent's code, and gives the exit code", async () => {
+  await using program = startFunction(() => {
+    tine.becomeForkable();
+    const children = [
+      () => {},
+      () => 7,
+      () => 256,
+      () => {
+        throw "no error object";
+      },
+    ];
+    for (const child of children) {
+      const { status } = tine.waitpid(tine.forkChild(child));
+      console.log(tine.getpid(), status?.kind === "exited" && status.code);
+    }
+  });
+  assertEquals((await program.ended()).code, 0, program.stderr);
+  const lines = program.stdout.trim().split("\n");
+  assertEquals(lines, [0, 7, 1, 1].map((code) => `${program.pid} ${code}`));
+  assertStringIncludes(program.stderr, "returned 256, which is no exit code");
+  assertStringIncludes(program.stderr, "no error object");
+});
+
+Deno.test("fork() fails with EAGAIN at the user's limit, and works again after", async () => {
+  const output = await run(() => {
+    tine.becomeForkable();
+    const child = tine.forkChild(() => {
+      if (tine.getuid() === 0) tine.setuid(54322); // root has no limit
+      const { hard } = tine.getrlimit(tine.RLIMIT_NPROC);
+      tine.setrlimit(tine.RLIMIT_NPROC, { soft: 1, hard });
+      try {
+        tine.forkChild(() => {});
+      } catch (error) {
+        console.log(String(error));
+      }
+      tine.setrlimit(tine.RLIMIT_NPROC, { soft: hard, hard });
+      console.log(JSON.stringify(tine.waitpid(tine.forkChild(() => 5)).status));
+    });
+    console.log(JSON.stringify(tine.waitpid(child).status));
+  });
+  assertEquals(output.trim().split("\n"), [
+    "SyscallError: Cannot fork: EAGAIN (Resource temporarily unavailable)",
+    '{"kind":"exited","code":5,"raw":1280}',
+    '{"kind":"exited","code":0,"raw":0}',
+  ]);
+});
+
+Deno.test("1000 children under garbage collection: none hangs, none crashes", async () => {
+  const output = await run(
+    () => {
+      tine.becomeForkable();
+      const churn = (count: number) => {
+        let objects: unknown[] = [];
+        for (let i = 0; i < count; i++) {
+          objects.push({ i, text: "x" + i, map: new Map([[i, {}]]) });
+          if (objects.length > 20_000) objects = [];
+        }
+        return objects;
+      };
+      let ended = 0;
+      let keep: unknown[] = [];
+      const reap = (options: number) => {
+        const { pid, status } = tine.waitpid(-1, options);
+        if (pid === 0) return false;
+        if (status?.kind !== "exited" || status.code !== 0) console.log(JSON.stringify(status));
+        ended++;
+        return true;
+      };
+      let running = 0;
+      for (let i = 0; i < 1000; i++) {
+        keep = churn(2000 + (i % 7) * 3000);
+        tine.forkChild(() => {
+          tine.alarm(60); // a hang ends as a signal
+          churn(5000 + (i % 3) * 20_000);
+          const compiled = new Function(
+            "n",
+            "let t = 0; for (let i = 0; i < n; i++) t += Math.sqrt(i); return t",
+          );
+          return compiled(20_000 + i) > 0 ? 0 : 1;
+        });
+        running++;
+        while (running > 4 || (running > 0 && reap(tine.WNOHANG))) {
+          if (running > 4) reap(0);
+          running--;
+        }
+      }
+      while (running-- > 0) reap(0);
+      console.log(ended, keep.length > 0);
+    },
+    [],
+    { flags: ["--allow-ffi"] },
+  );
+  assertEquals(output, "1000 true\n");
+});

@@ -1,0 +1,246 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import {
+  childrenOf,
+  descriptorsOf,
+  portOf,
+  type Program,
+  readAll,
+  ROOT,
+  serveRepository,
+  start,
+  until,
+  within,
+} from "./support.ts";
+import * as tine from "../mod.ts";
+
+function startClient(port: number, ...args: string[]): Program {
+  return start("examples/part3/client3.ts", ["--port", `${port}`, ...args]);
+}
+
+/** A server that notes the bytes of every connection up to its end. */
+function listen(): { port: number; requests: Promise<string>[] } & Disposable {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const requests: Promise<string>[] = [];
+  (async () => {
+    for await (const connection of listener) {
+      requests.push(readAll(connection).finally(() => connection.close()));
+    }
+  })();
+  return { port: listener.addr.port, requests, [Symbol.dispose]: () => listener.close() };
+}
+
+Deno.test("`client3` sends a request on each of M connections from each of N clients", async () => {
+  using server = listen();
+  await using client = startClient(server.port, "--max-clients", "3", "--max-conns=4");
+  assertEquals(await client.ended(), { code: 0, signal: null });
+  assertEquals([client.stdout, client.stderr], ["client3: 12 connected, 0 failed\n", ""]);
+  await until(() => server.requests.length === 12, "12 connections");
+  const request = `GET /hello HTTP/1.1\r\nHost: localhost:${server.port}\r\n\r\n`;
+  const received = await within(Promise.all(server.requests), 15_000, "the requests");
+  assertEquals(received, Array(12).fill(request));
+});
+
+Deno.test("`client3` makes 1024 connections from one client unless told otherwise", async () => {
+  await using server = start("examples/part3/webserver3g.ts", ["0"]);
+  await using client = startClient(await portOf(server));
+  assertEquals(await client.ended(), { code: 0, signal: null });
+  assertEquals(client.stdout, "client3: 1024 connected, 0 failed\n");
+  await until(() => server.stdout.match(/^GET /gm)?.length === 1024, "1024 requests", 20_000).catch((e) => {console.log(server.stdout.match(/^GET /gm)?.length, server.stdout.match(/GET /g)?.length, server.stderr, childrenOf(server.pid).length, server.stdout.length); throw e;});
+});
+
+Deno.test("`client3` holds its connections, tells of its progress and gives up in time", async () => {
+  // The kernel's queue holds four connections, and nobody accepts them.
+  using listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+  listenSocket.bind(["127.0.0.1", 0]);
+  listenSocket.listen(3);
+  const port = Number(listenSocket.getsockname()[1]);
+  await using client = startClient(port, "--max-clients=1", "--max-conns=9", "--timeout=2");
+  await until(() => client.stderr.includes("client3: 4 of 9 connected ...\n"), "progress");
+  const [child] = childrenOf(client.pid);
+  const sockets = (pid: number): Set<string> =>
+    new Set([...descriptorsOf(pid).values()].filter((link) => link.startsWith("socket:")));
+  // Four that are connected and one that is about to be.
+  assertEquals(sockets(child!).difference(sockets(client.pid)).size, 5);
+  assertEquals((await client.ended()).code, 1);
+  assertEquals(client.stdout, "client3: 4 connected, 5 failed\n");
+  assertMatch(
+    client.stderr,
+    /^client3: No connection within 2 seconds: the server's queue is full$/m,
+  );
+});
+
+Deno.test("`client3` says once why connections fail, counts them and exits with 1", async () => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  listener.close();
+  await using client = startClient(port, "--max-clients=5", "--max-conns=2");
+  assertEquals((await client.ended()).code, 1);
+  assertEquals(client.stdout, "client3: 0 connected, 10 failed\n");
+  assertEquals(
+    client.stderr,
+    `client3: Cannot connect localhost:${port}: ECONNREFUSED (Connection refused)\n`,
+  );
+});
+
+Deno.test("`client3` counts what it had no descriptors for as failed", async () => {
+  using server = listen();
+  await using client = start(
+    "examples/part3/client3.ts",
+    ["--port", `${server.port}`, "--max-conns", "100"],
+    { shell: "ulimit -n 64;" },
+  );
+  assertEquals((await client.ended()).code, 1);
+  const [, connected, failed] = client.stdout.match(/^client3: (\d+) connected, (\d+) failed\n$/)!;
+  assertEquals(Number(connected) + Number(failed), 100);
+  assert(Number(connected) > 10 && Number(connected) < 64);
+  assertEquals(client.stderr, "client3: Cannot socket: EMFILE (Too many open files)\n");
+});
+
+Deno.test("`client3` refuses wrong arguments with one line and exit code 2", async () => {
+  const wrong: [string[], RegExp][] = [
+    [["--max-client", "3"], /unknown argument --max-client/],
+    [["128"], /unknown argument 128/],
+    [["--max-clients", "0"], /--max-clients takes a whole number from 1 .*"0"/],
+    [["--max-clients"], /--max-clients takes a whole number/],
+    [["--max-conns", "-1"], /--max-conns takes a whole number/],
+    [["--max-conns=2.5"], /--max-conns takes a whole number .*"2\.5"/],
+    [["--max-conns=abc"], /--max-conns takes a whole number .*"abc"/],
+    [["--max-conns=1e3"], /--max-conns takes a whole number .*"1e3"/],
+    [["--port", "65536"], /--port takes a whole number from 1 to 65535, not "65536"/],
+    [["--timeout=0"], /--timeout takes a whole number/],
+  ];
+  for (const [args, message] of wrong) {
+    await using client = start("examples/part3/client3.ts", args);
+    assertEquals([(await client.ended()).code, client.stdout], [2, ""], args.join(" "));
+    assertMatch(client.stderr, /^client3: [^\n]+\n$/);
+    assertMatch(client.stderr, message);
+  }
+});
+
+Deno.test("`client3` explains all its options with --help", async () => {
+  for (const flag of ["--help", "-h"]) {
+    await using client = start("examples/part3/client3.ts", [flag]);
+    assertEquals([(await client.ended()).code, client.stderr], [0, ""]);
+    for (const option of ["clients N", "conns M"]) {
+      assert(client.stdout.includes(`--max-${option} `));
+    }
+    assertMatch(client.stdout, /default 1\)[^]*default 1024\)[^]*--port [^]*default 8888\)/);
+    for (const line of client.stdout.split("\n")) assert(line.length <= 90, line);
+  }
+});
+
+Deno.test("`client3` ends on SIGINT", async () => {
+  using listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+  listenSocket.bind(["127.0.0.1", 0]);
+  listenSocket.listen(0);
+  await using client = startClient(Number(listenSocket.getsockname()[1]), "--max-conns=5");
+  await until(() => client.stderr.includes(" connected ...\n"), "progress");
+  for (const child of childrenOf(client.pid)) Deno.kill(child, "SIGINT"); // as a terminal does
+  client.kill("SIGINT");
+  assertEquals(await client.ended(), { code: 130, signal: "SIGINT" });
+});
+
+Deno.test("`socket_pair` shows the same pair from both ends", async () => {
+  await using program = start("examples/part3/socket_pair.ts");
+  assertEquals((await program.ended()).code, 0);
+  checkSocketPair(program.stdout);
+});
+
+function checkSocketPair(output: string): void {
+  const [, host, port] = output.match(/gave the client (\S+) and the ephemeral port (\d+)\n/)!;
+  assertEquals(host, "127.0.0.1");
+  const range = Deno.readTextFileSync("/proc/sys/net/ipv4/ip_local_port_range");
+  const [least, most] = range.trim().split(/\s+/).map(Number);
+  assert(least! <= Number(port) && Number(port) <= most!);
+  const [, near, far] = output.match(/^client: \{(\S+), (\S+)\}$/m)!;
+  assertEquals(near, `127.0.0.1:${port}`);
+  assertMatch(far!, /^127\.0\.0\.1:\d+$/);
+  assert(output.endsWith(`\nserver: {${far}, ${near}}\n`));
+}
+
+Deno.test("`processes` prints what ps shows", async () => {
+  await using program = start("examples/part3/processes.ts", ["30"]);
+  const [, pid, ppid] = await program.printed(/^PID: (\d+)\. Parent PID (\d+)\n/);
+  const [, child, parent] = await program.printed(/^Child PID: (\d+)\. Parent PID (\d+)$/m);
+  const [, pids] = await program.printed(/^ps -o pid,ppid,args -p (\S+)\n/m);
+  assertEquals(pids, `${ppid},${pid},${child}`);
+  const ps = await new Deno.Command("ps", { args: ["-o", "pid=,ppid=", "-p", `${pid},${child}`] })
+    .output();
+  const shown = new TextDecoder().decode(ps.stdout).trim().split("\n")
+    .map((line) => line.trim().split(/\s+/));
+  assertEquals(shown, [[pid!, ppid!], [child!, parent!]]);
+  assertEquals([pid, ppid], [`${program.pid}`, `${Deno.pid}`]);
+});
+
+Deno.test("`processes` ends when its child has slept, and refuses what is no time", async () => {
+  await using program = start("examples/part3/processes.ts", ["0.1"]);
+  assertEquals(await program.ended(), { code: 0, signal: null });
+  await using wrong = start("examples/part3/processes.ts", ["-1"]);
+  assertEquals([(await wrong.ended()).code, wrong.stdout], [1, ""]);
+  assertMatch(wrong.stderr, /^error: Uncaught .*RangeError: Cannot sleep for -1 seconds\n/);
+});
+
+Deno.test("`descriptors` shows the standard streams, a socket's number and a write to 1", async () => {
+  await using program = start("examples/part3/descriptors.ts");
+  assertEquals((await program.ended()).code, 0);
+  checkDescriptors(program.stdout);
+});
+
+function checkDescriptors(output: string): void {
+  const [, socket] = output.match(
+    /^standard input: 0\nstandard output: 1\nstandard error: 2\nsocket: (\d+)\nhello\n$/,
+  )!;
+  assert(Number(socket) > 2);
+}
+
+Deno.test("the other programs run from a URL, `client3` with an import map", async (test) => {
+  await using site = serveRepository();
+  const cache = Deno.makeTempDirSync({ prefix: "tine_test_" });
+  // What client3 needs of npm is there already, as this test uses it too.
+  const info = await new Deno.Command(Deno.execPath(), { args: ["info", "--json"] }).output();
+  const { npmCache } = JSON.parse(new TextDecoder().decode(info.stdout));
+  Deno.symlinkSync(npmCache, `${cache}/npm`);
+  Deno.writeTextFileSync(
+    `${cache}/import_map.json`,
+    JSON.stringify({ imports: await imports() }),
+  );
+  function startFromSite(file: string, flags: string[] = [], args: string[] = []): Program {
+    return start(`${site.url}examples/part3/${file}`, args, {
+      flags: ["--no-config", "--allow-ffi", `--allow-import=${site.host}`, ...flags],
+      cwd: cache,
+      env: { DENO_DIR: cache },
+    });
+  }
+  await test.step("client3", async () => {
+    using server = listen();
+    await using client = startFromSite("client3.ts", [`--import-map=${cache}/import_map.json`], [
+      `--port=${server.port}`,
+      "--max-conns=3",
+    ]);
+    assertEquals((await client.ended()).code, 0);
+    assertEquals(client.stdout, "client3: 3 connected, 0 failed\n");
+  });
+  await test.step("socket_pair", async () => {
+    await using program = startFromSite("socket_pair.ts");
+    assertEquals((await program.ended()).code, 0);
+    checkSocketPair(program.stdout);
+  });
+  await test.step("processes", async () => {
+    await using program = startFromSite("processes.ts", [], ["0"]);
+    assertEquals((await program.ended()).code, 0);
+    await program.printed(/^Child PID: \d+\. Parent PID \d+$/m);
+  });
+  await test.step("descriptors", async () => {
+    await using program = startFromSite("descriptors.ts");
+    assertEquals((await program.ended()).code, 0);
+    checkDescriptors(program.stdout);
+  });
+  Deno.removeSync(cache, { recursive: true });
+});
+
+/** What `client3` takes from the repository's import map. */
+async function imports(): Promise<Record<string, string>> {
+  const config = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
+  const name = "@std/cli/parse-args";
+  return { [name]: config.imports[name] };
+}

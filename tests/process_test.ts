@@ -1,0 +1,249 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import * as tine from "../mod.ts";
+import { processState, run, startFunction, until } from "./support.ts";
+
+Deno.test("getpid() and getppid() agree with the kernel", () => {
+  assertEquals(tine.getpid(), Deno.pid);
+  assertEquals(tine.getppid(), processState(Deno.pid)?.ppid);
+  assertEquals([tine.getuid(), tine.getgid()], [Deno.uid(), Deno.gid()]);
+});
+
+Deno.test("_exit() ends the process at once, with its code", async () => {
+  await using program = startFunction(() => {
+    globalThis.addEventListener("unload", () => console.log("unload"));
+    tine._exit(42);
+  });
+  assertEquals(await program.ended(), { code: 42, signal: null });
+  assertEquals(program.stdout, "");
+  assertThrows(() => tine._exit(256), RangeError, "Cannot _exit with 256");
+});
+
+Deno.test("waitpid() tells how a child ended, stopped and went on", async () => {
+  const output = await run(() => {
+    tine.becomeForkable();
+    const child = tine.forkChild(() => {
+      for (;;) tine.sleep(60);
+    });
+    const show = (options = 0) => console.log(JSON.stringify(tine.waitpid(child, options).status));
+    console.log(JSON.stringify(tine.waitpid(-1, tine.WNOHANG)));
+    tine.kill(child, tine.SIGSTOP);
+    show(tine.WUNTRACED);
+    tine.kill(child, tine.SIGCONT);
+    show(tine.WCONTINUED);
+    tine.kill(child, tine.SIGKILL);
+    show();
+    try {
+      tine.waitpid(-1);
+    } catch (error) {
+      console.log(String(error));
+    }
+    try {
+      tine.wait();
+    } catch (error) {
+      console.log(String(error));
+    }
+  });
+  assertEquals(output.trim().split("\n"), [
+    '{"pid":0}',
+    '{"kind":"stopped","signal":19,"raw":4991}',
+    '{"kind":"continued","raw":65535}',
+    '{"kind":"signaled","signal":9,"coreDumped":false,"raw":9}',
+    "SyscallError: Cannot waitpid for -1: ECHILD (No child processes)",
+    "SyscallError: Cannot wait: ECHILD (No child processes)",
+  ]);
+});
+
+Deno.test("decodeWaitStatus() reads a core dump", () => {
+  const status = tine.decodeWaitStatus(139);
+  assertEquals(status, { kind: "signaled", signal: 11, coreDumped: true, raw: 139 });
+});
+
+Deno.test("execve() gives the new program its arguments, environment and old signal mask", async () => {
+  const program = () => {
+    tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM] });
+    tine.signal(tine.SIGTERM, () => {});
+    try {
+      tine.execve("/no/such/program", ["x"]);
+    } catch (error) {
+      console.log(String(error));
+    }
+    tine.execve("/bin/sh", [
+      "sh",
+      "-c",
+      'echo "$0 $1 $TINE_TEST $HOME"; grep -E "^Sig(Blk|Ign|Cgt)" /proc/self/status',
+      "one two",
+    ], { TINE_TEST: "value" });
+  };
+  const lines = (await run(program)).trim().split("\n");
+  assertEquals(
+    lines[0],
+    "SyscallError: Cannot execve /no/such/program: ENOENT (No such file or directory)",
+  );
+  assertEquals(lines[1]!.trim(), "one two  value");
+  const masks = Object.fromEntries(lines.slice(2).map((line) => line.split(/:\s*/)));
+  assertEquals(BigInt("0x" + masks.SigBlk), 0n);
+  assertEquals(BigInt("0x" + masks.SigIgn) & (1n << 12n), 0n, "SIGPIPE is ignored");
+});
+
+Deno.test("execve() passes on the environment as it is", async () => {
+  const output = await run(
+    () => {
+      Deno.env.set("TINE_LATER", "later");
+      tine.execve("/usr/bin/env", ["env"]);
+    },
+    [],
+    { flags: ["--allow-ffi", "--allow-env"], env: { TINE_BEFORE: "before" } },
+  );
+  assert(output.includes("TINE_BEFORE=before\n"), output);
+  assert(output.includes("TINE_LATER=later\n"), output);
+});
+
+Deno.test("setrlimit() sets what getrlimit() gives", async () => {
+  const output = await run(() => {
+    const { hard } = tine.getrlimit(tine.RLIMIT_NOFILE);
+    tine.setrlimit(tine.RLIMIT_NOFILE, { soft: 64, hard });
+    console.log(
+      JSON.stringify(tine.getrlimit(tine.RLIMIT_NOFILE)) === `{"soft":64,"hard":${hard}}`,
+    );
+    tine.setrlimit(tine.RLIMIT_CORE, { soft: 0, hard: 0 });
+    console.log(JSON.stringify(tine.getrlimit(tine.RLIMIT_CORE)));
+    const pipes: unknown[] = [];
+    try {
+      for (;;) pipes.push(tine.pipe());
+    } catch (error) {
+      console.log(String(error));
+    }
+  });
+  assertEquals(output.trim().split("\n"), [
+    "true",
+    '{"soft":0,"hard":0}',
+    "SyscallError: Cannot pipe: EMFILE (Too many open files)",
+  ]);
+  assertThrows(
+    () => tine.setrlimit(tine.RLIMIT_NOFILE, { soft: -1, hard: 1 }),
+    RangeError,
+    "Cannot set a limit of -1",
+  );
+  assertThrows(() => tine.getrlimit(99), tine.SyscallError, "EINVAL");
+});
+
+Deno.test("alarm() ends an endless loop", async () => {
+  await using program = startFunction(() => {
+    console.log(tine.alarm(100), tine.alarm(1));
+    for (;;);
+  });
+  assertEquals((await program.ended()).signal, "SIGALRM");
+  assertEquals(program.stdout, "0 100\n");
+  assertThrows(() => tine.alarm(-1), RangeError);
+});
+
+Deno.test("setsid() makes a session of its own", async () => {
+  const output = await run(() => {
+    tine.becomeForkable();
+    const child = tine.forkChild(() => tine.setsid() === tine.getpid() ? 0 : 1);
+    console.log(JSON.stringify(tine.waitpid(child).status));
+    // The leader of a process group cannot.
+    const leader = tine.forkChild(() => {
+      tine.setsid();
+      try {
+        tine.setsid();
+      } catch (error) {
+        return error instanceof tine.SyscallError && error.code === "EPERM" ? 0 : 1;
+      }
+    });
+    console.log(JSON.stringify(tine.waitpid(leader).status));
+  });
+  assertEquals(output, '{"kind":"exited","code":0,"raw":0}\n'.repeat(2));
+});
+
+Deno.test("prctl() has a child end with its parent", async () => {
+  await using program = startFunction(() => {
+    tine.becomeForkable();
+    tine.forkChild(() => {
+      tine.prctl(tine.PR_SET_PDEATHSIG, tine.SIGKILL);
+      console.log(`child ${tine.getpid()}`);
+      for (;;) tine.sleep(60);
+    });
+    tine.wait();
+  });
+  const child = Number((await program.printed(/child (\d+)/))[1]);
+  program.kill("SIGKILL");
+  await until(() => (processState(child)?.state ?? "Z") === "Z", "the child's end");
+  assertThrows(() => tine.prctl(-1), tine.SyscallError, "EINVAL");
+});
+
+Deno.test({
+  name: "setuid() and setgid() give up root for good",
+  // Root is what is given up; an ordinary user is refused, see below.
+  fn: async () => {
+    const output = await run(() => {
+      tine.becomeForkable();
+      const child = tine.forkChild(() => {
+        try {
+          tine.setgid(54321);
+          tine.setuid(54321);
+          console.log(tine.getuid(), tine.getgid());
+          tine.setuid(0);
+        } catch (error) {
+          console.log(String(error));
+        }
+      });
+      tine.waitpid(child);
+    });
+    const expected = Deno.uid() === 0
+      ? "54321 54321\nSyscallError: Cannot setuid 0: EPERM (Operation not permitted)\n"
+      : "SyscallError: Cannot setgid 54321: EPERM (Operation not permitted)\n";
+    assertEquals(output, expected);
+    assertThrows(() => tine.setuid(-1), RangeError);
+  },
+});
+
+Deno.test("mapShared() is seen by parent and children", async () => {
+  const output = await run(() => {
+    tine.becomeForkable();
+    const counter = new Int32Array(tine.mapShared(4096));
+    const children = Array.from({ length: 4 }, () =>
+      tine.forkChild(() => {
+        for (let i = 0; i < 10_000; i++) Atomics.add(counter, 0, 1);
+      }));
+    for (const child of children) tine.waitpid(child);
+    console.log(counter[0], counter.byteLength);
+  });
+  assertEquals(output, "40000 4096\n");
+  assertThrows(() => tine.mapShared(0), RangeError, "Cannot map 0 bytes");
+});
+
+Deno.test("sleep() gives 0 after the whole time and refuses what is no time", () => {
+  const start = performance.now();
+  assertEquals(tine.sleep(0.02), 0);
+  tine.nanosleep(0.02);
+  assert(performance.now() - start >= 39);
+  assertThrows(() => tine.sleep(-1), RangeError, "Cannot sleep -1 seconds");
+  assertThrows(() => tine.nanosleep(NaN), RangeError);
+});
+
+Deno.test("another system gets UnsupportedPlatformError at the first call, not at import", async () => {
+  const systems = { darwin: "this is darwin", linux: "this processor is s390x" };
+  for (const [os, why] of Object.entries(systems)) {
+    const program = new Deno.Command(Deno.execPath(), {
+      args: [
+        "eval",
+        `Object.defineProperty(Deno, "build", { value: { os: "${os}", arch: "s390x" } });
+         const tine = await import("${new URL("../mod.ts", import.meta.url)}");
+         try { tine.getpid(); } catch (error) { console.log(error.name + ": " + error.message); }`,
+      ],
+    });
+    const { stdout, stderr } = await program.output();
+    assertEquals(
+      new TextDecoder().decode(stdout),
+      "UnsupportedPlatformError: tine needs Linux with glibc on x86-64 or aarch64: " + why + "\n",
+      new TextDecoder().decode(stderr),
+    );
+  }
+});
+
+Deno.test("without --allow-ffi the error names the permission", async () => {
+  await using program = startFunction(() => tine.getpid(), [], { flags: ["--no-prompt"] });
+  assertEquals((await program.ended()).code, 1);
+  assert(program.stderr.includes("--allow-ffi"), program.stderr);
+});

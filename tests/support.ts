@@ -1,0 +1,291 @@
+/** What the tests share: real programs, `/proc`, raw sockets, and waiting for conditions. */
+import * as tine from "../mod.ts";
+
+export const ROOT = new URL("../", import.meta.url);
+const MOD = new URL("mod.ts", ROOT).href;
+
+/** A program that runs. Its output is read as it comes; disposing ends it. */
+export class Program implements AsyncDisposable {
+  readonly pid: number;
+  readonly status: Promise<Deno.CommandStatus>;
+  stdout = "";
+  stderr = "";
+  #process: Deno.ChildProcess;
+  #readers: Promise<void>[];
+  #ended = false;
+
+  constructor(command: string, args: string[], options: Deno.CommandOptions = {}) {
+    this.#process = new Deno.Command(command, {
+      args,
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+      ...options,
+      env: { NO_COLOR: "1", ...options.env },
+    }).spawn();
+    this.pid = this.#process.pid;
+    this.status = this.#process.status.then((status) => {
+      this.#ended = true;
+      return status;
+    });
+    this.#readers = [
+      this.#read(this.#process.stdout, (text) => this.stdout += text),
+      this.#read(this.#process.stderr, (text) => this.stderr += text),
+    ];
+  }
+
+  async #read(stream: ReadableStream<Uint8Array>, add: (text: string) => void): Promise<void> {
+    const decoder = new TextDecoder();
+    for await (const chunk of stream) add(decoder.decode(chunk, { stream: true }));
+  }
+
+  /** The first match of a pattern in standard output, waited for. */
+  async printed(pattern: RegExp, milliseconds = 15_000): Promise<RegExpMatchArray> {
+    return await until(
+      () => {
+        const match = this.stdout.match(pattern);
+        if (match === null && this.#ended && this.stderr !== "") {
+          throw new Error(`The program ended without printing ${pattern}: ${this.stderr}`);
+        }
+        return match;
+      },
+      `${pattern} in the output`,
+      milliseconds,
+    ).catch((error) => {
+      throw new Error(`${error.message}\nstdout: ${this.stdout}\nstderr: ${this.stderr}`);
+    });
+  }
+
+  /** The program's end: its status, and all that it printed. */
+  async ended(milliseconds = 30_000): Promise<{ code: number; signal: string | null }> {
+    const status = await within(this.status, milliseconds, "the program's end").catch((error) => {
+      throw new Error(`${error.message}\nstdout: ${this.stdout}\nstderr: ${this.stderr}`);
+    });
+    await within(Promise.all(this.#readers), 5000, "the end of the program's output");
+    return { code: status.code, signal: status.signal };
+  }
+
+  kill(signal: Deno.Signal = "SIGTERM"): void {
+    if (!this.#ended) this.#process.kill(signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const family = descendants(this.pid);
+    this.kill("SIGKILL");
+    for (const pid of family) killIfThere(pid);
+    await this.status;
+    await within(Promise.all(this.#readers), 5000, "the end of the program's output");
+  }
+}
+
+/** How a program of the repository is started. */
+export interface ProgramOptions extends Deno.CommandOptions {
+  /** Arguments of `deno run`, `--allow-ffi` unless given. */
+  flags?: string[];
+  /** A shell command line to put before it, such as `ulimit -n 256;`. */
+  shell?: string;
+}
+
+/** Starts a file of the repository as a user would. */
+export function start(file: string, args: string[] = [], options: ProgramOptions = {}): Program {
+  const { flags = ["--allow-ffi"], shell, ...command } = options;
+  const path = /^https?:/.test(file) ? file : new URL(file, ROOT).pathname;
+  const line = [Deno.execPath(), "run", "--no-lock", ...flags, path, ...args];
+  if (shell === undefined) return new Program(line[0]!, line.slice(1), command);
+  const quoted = line.map((word) => `'${word}'`).join(" ");
+  return new Program("/bin/bash", ["-c", `${shell} exec ${quoted}`], command);
+}
+
+/**
+ * Starts a function as a program of its own, with `tine` in scope. It must use
+ * nothing else from its surroundings; `args` reach it as `Deno.args`.
+ */
+export function startFunction(
+  program: () => unknown,
+  args: string[] = [],
+  options: ProgramOptions = {},
+): Program {
+  const file = Deno.makeTempFileSync({ prefix: "tine_test_", suffix: ".ts" });
+  Deno.chmodSync(file, 0o644);
+  Deno.writeTextFileSync(
+    file,
+    `import * as tine from ${JSON.stringify(MOD)};\nawait (${program.toString()})();\n`,
+  );
+  const started = start(file, args, options);
+  started.status.finally(() => Deno.removeSync(file));
+  return started;
+}
+
+/** Runs a function as a program of its own and gives what it printed; fails if it failed. */
+export async function run(
+  program: () => unknown,
+  args: string[] = [],
+  options: ProgramOptions = {},
+): Promise<string> {
+  await using started = startFunction(program, args, options);
+  const { code, signal } = await started.ended(60_000);
+  if (code !== 0 || signal !== null) {
+    throw new Error(
+      `The program ended with ${
+        signal ?? code
+      }\nstdout: ${started.stdout}\nstderr: ${started.stderr}`,
+    );
+  }
+  return started.stdout;
+}
+
+/** Waits until a condition gives something. */
+export async function until<T>(
+  condition: () => T | Promise<T>,
+  what: string,
+  milliseconds = 15_000,
+): Promise<NonNullable<T> & Exclude<T, false>> {
+  const end = performance.now() + milliseconds;
+  for (;;) {
+    const value = await condition();
+    if (value !== undefined && value !== null && value !== false) {
+      return value as NonNullable<T> & Exclude<T, false>;
+    }
+    if (performance.now() > end) throw new Error(`Waited ${milliseconds} ms in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** A promise's value, or an error when it takes too long. */
+export async function within<T>(
+  promise: Promise<T>,
+  milliseconds: number,
+  what: string,
+): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`Waited ${milliseconds} ms in vain for ${what}`)),
+      milliseconds,
+    );
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A process as `/proc/<pid>/stat` shows it; `undefined` when there is none. */
+export function processState(
+  pid: number,
+): { state: string; ppid: number; rss: number } | undefined {
+  try {
+    // The name stands in parentheses and may hold anything.
+    const [state, ppid, ...rest] = Deno.readTextFileSync(`/proc/${pid}/stat`)
+      .replace(/^.*\) /s, "").split(" ");
+    return { state: state!, ppid: Number(ppid), rss: Number(rest[19]) * 4096 };
+  } catch {
+    return undefined;
+  }
+}
+
+/** The children of a process, zombies included. */
+export function childrenOf(pid: number): number[] {
+  return [...Deno.readDirSync("/proc")]
+    .map(({ name }) => Number(name))
+    .filter((other) => other > 0 && processState(other)?.ppid === pid);
+}
+
+/** The zombies among the children of a process. */
+export function zombiesOf(pid: number): number[] {
+  return childrenOf(pid).filter((child) => processState(child)?.state === "Z");
+}
+
+/** All that descends from a process, without itself. */
+export function descendants(pid: number): number[] {
+  const children = childrenOf(pid);
+  return [...children, ...children.flatMap(descendants)];
+}
+
+/** The open descriptors of a process and what each is. */
+export function descriptorsOf(pid: number): Map<number, string> {
+  const descriptors = new Map<number, string>();
+  for (const { name } of Deno.readDirSync(`/proc/${pid}/fd`)) {
+    try {
+      descriptors.set(Number(name), Deno.readLinkSync(`/proc/${pid}/fd/${name}`));
+    } catch {
+      // closed meanwhile
+    }
+  }
+  return descriptors;
+}
+
+/** The port in a server's first line. */
+export async function portOf(server: Program): Promise<number> {
+  return Number((await server.printed(/port (\d+)/))[1]);
+}
+
+/** Sends a request and reads until the server closes. */
+export async function exchange(
+  port: number,
+  request = "GET /hello HTTP/1.1\r\n\r\n",
+  milliseconds = 15_000,
+): Promise<string> {
+  const connection = await Deno.connect({ port });
+  try {
+    await connection.write(new TextEncoder().encode(request));
+    return await within(readAll(connection), milliseconds, "the server to close the connection");
+  } finally {
+    connection.close();
+  }
+}
+
+/** Reads to the end of the stream. */
+export async function readAll(connection: Deno.Conn): Promise<string> {
+  const decoder = new TextDecoder();
+  const buffer = new Uint8Array(65536);
+  let text = "";
+  for (;;) {
+    const count = await connection.read(buffer);
+    if (count === null) return text + decoder.decode();
+    text += decoder.decode(buffer.subarray(0, count), { stream: true });
+  }
+}
+
+/** What the article's servers answer. */
+export const HELLO = "HTTP/1.1 200 OK\n\nHello, World!\n";
+
+/** Whether a TCP port of this machine can be bound again. */
+export function isPortFree(port: number): boolean {
+  using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+  socket.setsockopt(tine.SOL_SOCKET, tine.SO_REUSEADDR, 1);
+  try {
+    socket.bind(["", port]);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function killIfThere(pid: number): void {
+  try {
+    Deno.kill(pid, "SIGKILL");
+  } catch {
+    // ended already
+  }
+}
+
+/** Serves the repository's files on 127.0.0.1, as a web site from which programs are run. */
+export function serveRepository(): { url: string; host: string } & AsyncDisposable {
+  const server = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+    async (request) => {
+      try {
+        const file = new URL(`.${new URL(request.url).pathname}`, ROOT);
+        return new Response(await Deno.readFile(file), {
+          headers: { "content-type": "application/typescript" },
+        });
+      } catch {
+        return new Response(null, { status: 404 });
+      }
+    },
+  );
+  const host = `127.0.0.1:${server.addr.port}`;
+  return { url: `http://${host}/`, host, [Symbol.asyncDispose]: () => server.shutdown() };
+}
