@@ -103,7 +103,9 @@ const port = Number(Deno.args[0] ?? 51423);
 const s = new Socket(AF_INET, SOCK_STREAM);
 s.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
 s.bind([host, port]);
-s.listen(1);
+// Not 1, as elsewhere: of a crowd that connects at once the kernel drops whom the queue does not
+// hold, and a client that waits to be spoken to never notices.
+s.listen(1024);
 
 if (port === 0) console.log(`on port ${s.getsockname()[1]}`);
 

@@ -15,17 +15,24 @@ import { isPoolThread, ofThread, threads } from "./threads.ts";
 /** How long a thread must sit in one system call of the parent's to be at rest, in milliseconds. */
 const SETTLED = 50;
 
-/** The pipe whose reads the threads are parked in. */
+/** Where the threads are parked: in reads from the first of two pipes. */
 interface Parking {
   readonly pid: number;
-  readonly readEnd: number;
-  readonly writeEnd: number;
-  /** How many threads were sent there. */
+  /**
+   * In use and last in use, taking turns: a thread that was released but has not
+   * moved yet must not be taken for one that is parked. They last as long as the
+   * process, for a read that came late would take a byte from another file.
+   */
+  pipes: [Pipe, Pipe];
+  /** How many threads were sent to the first. */
   reads: number;
 }
 
-// One for the life of the process: a read may still be queued when it is released,
-// and would take a byte from whatever file had the number by then.
+interface Pipe {
+  readonly readEnd: number;
+  readonly writeEnd: number;
+}
+
 let parking: Parking | undefined;
 const byte = new Uint8Array(new ArrayBuffer(1));
 
@@ -51,7 +58,7 @@ export function parkPool(patience: number): string[] {
   for (;;) {
     const calls = poolCalls();
     if (calls.length === 0) return [];
-    const { readEnd, reads } = parking ??= makeParking();
+    const { pipes: [{ readEnd }], reads } = parking ??= makeParking();
     const others = calls.filter((call) => !isReadOf(call, readEnd));
     const queued = reads - (calls.length - others.length);
     const now = performance.now();
@@ -64,29 +71,34 @@ export function parkPool(patience: number): string[] {
   }
 }
 
-/** The parent's pipe, in a child: not the child's to use, and its numbers must stay taken. */
+/** The parent's pipes, in a child: not the child's to use, and their numbers must stay taken. */
 export function leaveParking(): number[] {
-  const left = parking === undefined ? [] : [parking.readEnd, parking.writeEnd];
+  const left = parking?.pipes.flatMap(({ readEnd, writeEnd }) => [readEnd, writeEnd]) ?? [];
   parking = undefined;
   return left;
 }
 
 function makeParking(): Parking {
+  return { pid: libc().getpid(), pipes: [makePipe(), makePipe()], reads: 0 };
+}
+
+function makePipe(): Pipe {
   const [readEnd, writeEnd] = pipe(O_CLOEXEC);
-  return { pid: libc().getpid(), readEnd, writeEnd, reads: 0 };
+  return { readEnd, writeEnd };
 }
 
 function park(count: number): void {
   if (parking === undefined || count <= 0) return;
   if (parking.reads === 0) queueMicrotask(release);
   parking.reads += count;
-  for (let i = 0; i < count; i++) libc().read_on_pool(parking.readEnd, byte, 1n);
+  for (let i = 0; i < count; i++) libc().read_on_pool(parking.pipes[0].readEnd, byte, 1n);
 }
 
 // Runs in every child too that was forked meanwhile, and has nothing to release there.
 function release(): void {
   if (parking === undefined || parking.pid !== libc().getpid()) return;
-  write(parking.writeEnd, new Uint8Array(parking.reads));
+  write(parking.pipes[0].writeEnd, new Uint8Array(parking.reads));
+  parking.pipes.reverse();
   parking.reads = 0;
 }
 
