@@ -257,10 +257,10 @@ Deno.test("1000 children under garbage collection: none hangs, none crashes", as
       };
       let running = 0;
       for (let i = 0; i < 1000; i++) {
-        keep = churn(2000 + (i % 7) * 3000);
+        keep = churn(1000 + (i % 7) * 1000);
         tine.forkChild(() => {
           tine.alarm(60); // a hang ends as a signal
-          churn(5000 + (i % 3) * 20_000);
+          churn(5000 + (i % 3) * 5000);
           const compiled = new Function(
             "n",
             "let t = 0; for (let i = 0; i < n; i++) t += Math.sqrt(i); return t",

@@ -56,14 +56,15 @@ export function parkPool(patience: number): string[] {
   let seen = "";
   let since = start;
   for (;;) {
-    const calls = poolCalls();
+    const calls = threadCalls();
     if (calls.length === 0) return [];
     const { pipes: [{ readEnd }], reads } = parking ??= makeParking();
     const others = calls.filter((call) => !isReadOf(call, readEnd));
     const queued = reads - (calls.length - others.length);
     const now = performance.now();
     if (others.join() !== seen) [seen, since] = [others.join(), now];
-    const settled = now - since > SETTLED && others.every(isInLongCall);
+    const settled = now - since > SETTLED &&
+      !others.some((call) => isIdle(call) || !isInCall(call));
     if (queued <= 0 && (others.length === 0 || settled)) return [];
     if (now - start > patience) return others;
     park(others.filter(isIdle).length - queued);
@@ -102,11 +103,17 @@ function release(): void {
   parking.reads = 0;
 }
 
-/** What each thread of the pool is doing: the system call's number and arguments. */
-function poolCalls(): string[] {
-  return threads().filter(isPoolThread).flatMap(({ tid }) => {
-    const call = ofThread(tid, "syscall");
-    return call === undefined ? [] : [call.trim()];
+/**
+ * What the threads that matter are doing: the system call's number and arguments.
+ * Those are the pool's; and any other while it is not waiting for something, for
+ * a thread that has only just been made does not have its name yet.
+ */
+function threadCalls(): string[] {
+  return threads().flatMap((thread) => {
+    if (thread.tid === libc().getpid()) return [];
+    const call = ofThread(thread.tid, "syscall")?.trim();
+    if (call === undefined || (!isPoolThread(thread) && isWaiting(call))) return [];
+    return [call];
   });
 }
 
@@ -122,6 +129,16 @@ function isIdle(call: string): boolean {
   return /^(202|98) /.test(call);
 }
 
-function isInLongCall(call: string): boolean {
-  return /^\d/.test(call) && !isIdle(call);
+// x86-64 and aarch64: futex, read, recvfrom, poll and ppoll, epoll_wait and epoll_pwait,
+// nanosleep and clock_nanosleep.
+const WAITING = new Set([202, 98, 0, 63, 45, 207, 7, 271, 73, 232, 281, 22, 35, 101, 230, 115]);
+
+/** Whether a thread waits for something to happen, in any call that does. */
+function isWaiting(call: string): boolean {
+  return WAITING.has(Number(call.split(" ")[0]));
+}
+
+/** Not "running", and not in a page fault ("-1"). */
+function isInCall(call: string): boolean {
+  return /^\d/.test(call);
 }
