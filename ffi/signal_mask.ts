@@ -130,3 +130,13 @@ export function sigprocmask(how: number, signals: readonly number[] = []): numbe
 
 /** Another name of {@linkcode sigprocmask}: the mask belongs to the thread. */
 export const pthread_sigmask: typeof sigprocmask = sigprocmask;
+
+/**
+ * Gives up holding signals that have no handler: they reach this thread again at
+ * any time. For a forked child, whose only thread this is.
+ */
+export function releaseSignals(signals: readonly number[]): void {
+  const rest = held.difference(new Set(signals));
+  setKernelMask(sigset([...programSignals(), ...rest]));
+  held = rest;
+}

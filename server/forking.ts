@@ -1,0 +1,223 @@
+import type { Address } from "../ffi/address.ts";
+import { SyscallError } from "../ffi/errno.ts";
+import { forkChild } from "../ffi/forking/fork_child.ts";
+import { kill } from "../ffi/process.ts";
+import { SIG_DFL, SIG_IGN, signal as setAction } from "../ffi/signal.ts";
+import { heldSignals, releaseSignals } from "../ffi/signal_mask.ts";
+import { SIGCHLD, SIGINT, SIGKILL, SIGTERM } from "../ffi/signals.ts";
+import type { Socket } from "../ffi/socket.ts";
+import { alarm } from "../ffi/time.ts";
+import { waitpid, type WaitStatus, WNOHANG } from "../ffi/wait.ts";
+import { acceptOne, rest } from "./accept.ts";
+import { formatClient, formatSince, formatStatus, type Log, logToStandardError } from "./log.ts";
+import { checkAmount, checkCount } from "./options.ts";
+
+/**
+ * Serves one connection, in a child of its own, which ends afterwards. What it
+ * returns is the child's exit code, 0 if nothing; what it throws is printed, and
+ * the code is 1.
+ */
+export type ForkingHandler = (connection: Socket, address: Address) => number | void;
+
+/** A child that has ended. */
+export interface ChildExit {
+  /** Its pid. */
+  readonly pid: number;
+  /** The client that it served; nothing if the server did not fork it. */
+  readonly address: Address | undefined;
+  /** What became of it. */
+  readonly status: WaitStatus;
+}
+
+/** How a forking server runs. */
+export interface ForkingOptions {
+  /**
+   * The most children at a time. When it is reached the server accepts no more, and the
+   * kernel's backlog holds the rest. 40 if left out.
+   */
+  readonly maxChildren?: number;
+  /** The most children at a time for one client address; further ones are closed. No limit if left out. */
+  readonly maxPerAddress?: number;
+  /**
+   * Seconds that a child may take, rounded up to whole ones; then SIGALRM ends it, whatever it does. 60 if left out,
+   * 0 for ever.
+   */
+  readonly timeout?: number;
+  /** Seconds that children may go on after a stop, before SIGKILL ends them. 10 if left out. */
+  readonly grace?: number;
+  /** Stops the server when it is aborted, by a signal handler: nothing else runs meanwhile. */
+  readonly signal?: AbortSignal;
+  /** Called in the parent for each child that has ended. What it throws is logged. */
+  readonly onChildExit?: (exit: ChildExit) => void;
+  /** Where log lines go; standard error if left out. */
+  readonly log?: Log;
+}
+
+interface Child {
+  readonly address: Address;
+  readonly start: number;
+}
+
+/**
+ * Serves each client in a child of its own. The finished form of the article's
+ * webserver3g: children are reaped as they end, and none of the failures of a
+ * busy day (a signal, no descriptors left, no processes left, a client that is
+ * gone) costs more than one connection.
+ *
+ * SIGTERM and SIGINT stop the server gracefully if the program named them to
+ * `becomeForkable()`: it stops accepting, its children finish, and those that
+ * have not after `grace` seconds are killed. A second one kills them at once.
+ * Otherwise they end the server on the spot, as any program.
+ *
+ * Each connection is one line in the log: who, which child, what became of it,
+ * how long it took, and how many children are left of how many.
+ *
+ * @param listenSocket A listening socket; it is closed when the server stops, in children at
+ *   once.
+ * @param handle Serves one connection.
+ * @param options How it runs.
+ * @throws {RangeError} When an option is out of its range.
+ * @throws {Error} When the process is not forkable.
+ * @throws {SyscallError} When the listening socket is none.
+ *
+ * @example An echo server
+ * ```ts no-run
+ * import {
+ *   AF_INET, becomeForkable, serveForking, SIGCHLD, SIGINT, SIGTERM, SOCK_STREAM, Socket,
+ * } from "@tine/tine";
+ *
+ * becomeForkable({ signals: [SIGCHLD, SIGTERM, SIGINT] });
+ * const listenSocket = new Socket(AF_INET, SOCK_STREAM);
+ * listenSocket.bind(["127.0.0.1", 8888]);
+ * listenSocket.listen(1024);
+ * serveForking(listenSocket, (connection) => {
+ *   for (let data; (data = connection.recv(4096)).length > 0;) connection.sendall(data);
+ * });
+ * ```
+ */
+export function serveForking(
+  listenSocket: Socket,
+  handle: ForkingHandler,
+  options: ForkingOptions = {},
+): void {
+  const { maxChildren = 40, maxPerAddress = Infinity, timeout = 60, grace = 10 } = options;
+  const { signal, onChildExit, log = logToStandardError } = options;
+  checkCount("maxChildren", maxChildren);
+  checkCount("maxPerAddress", maxPerAddress);
+  checkAmount("timeout", timeout);
+  checkAmount("grace", grace);
+
+  const children = new Map<number, Child>();
+  let stops = 0;
+
+  // Signals only wake the loop; the work is in the loop.
+  const actions = [[SIGCHLD, () => {}], [SIGTERM, () => stops++], [SIGINT, () => stops++]] as const;
+  const before = actions
+    .filter(([signum]) => signum === SIGCHLD || heldSignals().has(signum))
+    .map(([signum, action]) => [signum, setAction(signum, action)] as const);
+
+  try {
+    while (stops === 0 && !signal?.aborted) {
+      reap();
+      if (children.size >= maxChildren) rest();
+      else admit();
+    }
+    listenSocket.close();
+    finish();
+  } finally {
+    listenSocket.close();
+    for (const [signum, action] of before) setAction(signum, action);
+  }
+
+  function admit(): void {
+    const accepted = acceptOne(listenSocket, log);
+    if (accepted === undefined) return;
+    const [connection, address] = accepted;
+    try {
+      if (hostCount(address) >= maxPerAddress) {
+        log(
+          `${formatClient(address)} denied: ${maxPerAddress} children serve this address already`,
+        );
+      } else {
+        startChild(connection, address);
+      }
+    } finally {
+      connection.close(); // the parent's copy
+    }
+  }
+
+  function startChild(connection: Socket, address: Address): void {
+    try {
+      const pid = forkChild(() => {
+        listenSocket.close(); // the child's copy
+        // Control-C reaches the whole terminal; what is under way may finish.
+        setAction(SIGINT, SIG_IGN);
+        setAction(SIGTERM, SIG_DFL);
+        setAction(SIGCHLD, SIG_DFL);
+        releaseSignals([SIGINT, SIGTERM, SIGCHLD]);
+        alarm(Math.ceil(timeout));
+        const code = handle(connection, address);
+        connection.close();
+        return code;
+      });
+      children.set(pid, { address, start: performance.now() });
+    } catch (error) {
+      if (!(error instanceof SyscallError && error.syscall === "fork")) throw error;
+      log(`${formatClient(address)} dropped: ${error.message}`);
+    }
+  }
+
+  function hostCount(address: Address): number {
+    if (typeof address === "string" || maxPerAddress === Infinity) return 0;
+    return [...children.values()].filter((child) => child.address[0] === address[0]).length;
+  }
+
+  /** Collects every child that has ended. */
+  function reap(): void {
+    for (;;) {
+      try {
+        const { pid, status } = waitpid(-1, WNOHANG);
+        if (status === undefined) return;
+        endChild(pid, status);
+      } catch (error) {
+        if (error instanceof SyscallError && error.code === "ECHILD") return;
+        throw error;
+      }
+    }
+  }
+
+  function endChild(pid: number, status: WaitStatus): void {
+    const child = children.get(pid);
+    children.delete(pid);
+    if (child !== undefined) {
+      log(
+        `${formatClient(child.address)} pid ${pid} ${formatStatus(status)} ` +
+          `${formatSince(child.start)} ${children.size}/${maxChildren}`,
+      );
+    }
+    try {
+      onChildExit?.({ pid, address: child?.address, status });
+    } catch (error) {
+      log(`onChildExit failed for pid ${pid}: ${error}`);
+    }
+  }
+
+  /** Lets the children finish, and ends those that do not. */
+  function finish(): void {
+    const deadline = performance.now() + grace * 1000;
+    const stopsBefore = stops;
+    if (children.size > 0) log(`stopping, ${children.size} children to finish`);
+    for (;;) {
+      reap();
+      const left = deadline - performance.now();
+      if (children.size === 0) return;
+      if (left <= 0 || stops > stopsBefore) break;
+      rest(left);
+    }
+    for (const pid of children.keys()) kill(pid, SIGKILL);
+    while (children.size > 0) {
+      reap();
+      if (children.size > 0) rest(100);
+    }
+  }
+}
