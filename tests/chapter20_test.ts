@@ -7,7 +7,6 @@ import {
   portOf,
   processState,
   type Program,
-  type ProgramOptions,
   readAll,
   ROOT,
   start,
@@ -17,25 +16,14 @@ import {
   zombiesOf,
 } from "./support.ts";
 
-const PROGRAMS = [
-  "zombieprob",
-  "zombiesol",
-  "zombiepoll",
-  "echoserver",
-  "lockingserver",
-  "errorserver",
-];
-const SERVERS = PROGRAMS.slice(3);
+const SLEEPERS = ["zombieprob", "zombiesol", "zombiepoll"];
+const SERVERS = ["echoserver", "lockingserver", "errorserver"];
 
 // Thu Jul  1 06:06:42 2004, local time, which the source shows.
 const TIME = /(Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} [ 1-3]\d \d\d:\d\d:\d\d \d{4}/;
 
 function example(name: string): string {
   return `examples/chapter20/${name}.ts`;
-}
-
-function startExample(name: string, args: string[], options: ProgramOptions = {}): Program {
-  return start(example(name), args, options);
 }
 
 /** A folder that goes with the test. */
@@ -109,10 +97,12 @@ async function livingChild(server: Program): Promise<number> {
 }
 
 Deno.test("zombieprob leaves a zombie when its child ends before it does", async () => {
-  await using program = startExample("zombieprob", ["0.1", "600"]);
+  await using program = start(example("zombieprob"), ["0.1", "600"]);
   const child = await forkedChild(program);
   await until(() => zombiesOf(program.pid).includes(child), "the zombie");
   assertMatch(await ps(child), /^Z.*<defunct>$/);
+  await program.printed(/^Child sleeping 0.1 seconds...$/m);
+  await program.printed(/^Sleeping 600 seconds...$/m);
   assertEquals(program.stdout.split("\n").sort(), [
     "",
     `Before the fork, my PID is ${program.pid}`,
@@ -123,7 +113,7 @@ Deno.test("zombieprob leaves a zombie when its child ends before it does", async
 });
 
 Deno.test("zombieprob says that it has slept when nothing interrupts it", async () => {
-  await using program = startExample("zombieprob", ["0", "0.3"]);
+  await using program = start(example("zombieprob"), ["0", "0.3"]);
   const child = await forkedChild(program);
   assertEquals(await program.ended(), { code: 0, signal: null });
   assertEquals(parentLines(program), [
@@ -136,7 +126,7 @@ Deno.test("zombieprob says that it has slept when nothing interrupts it", async 
 });
 
 Deno.test("zombiesol reaps its child and stops sleeping when the child ends", async () => {
-  await using program = startExample("zombiesol", ["0.2", "600"]);
+  await using program = start(example("zombiesol"), ["0.2", "600"]);
   const child = await forkedChild(program);
   assertEquals(await program.ended(), { code: 0, signal: null });
   assertStringIncludes(program.stdout, "Child sleeping 0.2 seconds...\n");
@@ -152,7 +142,7 @@ Deno.test("zombiesol reaps its child and stops sleeping when the child ends", as
 });
 
 Deno.test("zombiepoll has a zombie while it sleeps and reaps it when it wakes up", async () => {
-  await using program = startExample("zombiepoll", ["0", "1"]);
+  await using program = start(example("zombiepoll"), ["0", "1"]);
   const child = await forkedChild(program);
   // Time goes by for a process that is stopped, but it does not see it.
   Deno.kill(program.pid, "SIGSTOP");
@@ -176,7 +166,7 @@ Deno.test("zombiepoll has a zombie while it sleeps and reaps it when it wakes up
 });
 
 Deno.test("zombiepoll goes on when it wakes up and its child lives", async () => {
-  await using program = startExample("zombiepoll", ["600", "0.1"]);
+  await using program = start(example("zombiepoll"), ["600", "0.1"]);
   const child = await forkedChild(program);
   try {
     assertEquals((await within(program.status, 30_000, "its end")).code, 0);
@@ -197,7 +187,7 @@ Deno.test("zombiepoll goes on when it wakes up and its child lives", async () =>
 });
 
 Deno.test("echoserver returns every byte when three clients send 8 MiB each at once", async () => {
-  await using server = startExample("echoserver", ["0"]);
+  await using server = start(example("echoserver"), ["0"]);
   const port = await portOf(server);
   const clients = await Promise.all([1, 2, 3].map(async () => ({
     connection: await Deno.connect({ port }),
@@ -244,11 +234,11 @@ function isSame(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 Deno.test("echoserver reaps a child when the next client connects", async () => {
-  await using server = startExample("echoserver", ["0"]);
+  await using server = start(example("echoserver"), ["0"]);
   const port = await portOf(server);
 
   const first = await Deno.connect({ port });
-  const [, handler] = await server.printed(/being handled by PID (\d+)/);
+  const [, handler] = await server.printed(/being handled by PID (\d+)\n/);
   const child = Number(handler);
   const { port: firstPort } = first.localAddr as Deno.NetAddr;
   first.close();
@@ -257,7 +247,7 @@ Deno.test("echoserver reaps a child when the next client connects", async () => 
   using second = await Deno.connect({ port });
   await server.printed(/Reaped/);
   assertEquals(processState(child), undefined);
-  const [, other] = await server.printed(/Reaped[^]*PID (\d+)/);
+  const [, other] = await server.printed(/Reaped[^]*PID (\d+)\n/);
   const { port: secondPort } = second.localAddr as Deno.NetAddr;
   assertEquals(server.stdout.split("\n"), [
     `Parent at ${server.pid} listening for connections`,
@@ -270,7 +260,7 @@ Deno.test("echoserver reaps a child when the next client connects", async () => 
 });
 
 Deno.test("echoserver listens on all interfaces with a backlog of 1 when it starts", async () => {
-  await using server = startExample("echoserver", ["0"]);
+  await using server = start(example("echoserver"), ["0"]);
   const port = await portOf(server);
   const hex = port.toString(16).toUpperCase().padStart(4, "0");
   assertMatch(Deno.readTextFileSync("/proc/net/tcp"), new RegExp(` 00000000:${hex} .* 0A `));
@@ -294,7 +284,7 @@ Deno.test("echoserver listens on all interfaces with a backlog of 1 when it star
 });
 
 Deno.test("echoserver closes what a process does not need when it has forked", async () => {
-  await using server = startExample("echoserver", ["0"]);
+  await using server = start(example("echoserver"), ["0"]);
   const port = await portOf(server);
   const before = socketsOf(server.pid);
   using _connection = await Deno.connect({ port });
@@ -307,7 +297,7 @@ Deno.test("echoserver closes what a process does not need when it has forked", a
 });
 
 Deno.test("echoserver goes on when a client resets its connection", async () => {
-  await using server = startExample("echoserver", ["0"]);
+  await using server = start(example("echoserver"), ["0"]);
   const port = await portOf(server);
   const client = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
   client.connect(["127.0.0.1", port]);
@@ -316,7 +306,7 @@ Deno.test("echoserver goes on when a client resets its connection", async () => 
   const child = await livingChild(server);
   client.close(); // unread data: a reset
   await until(() => zombiesOf(server.pid).includes(child), "the child's end");
-  assertStringIncludes(server.stderr, "SyscallError: Cannot recv: ECONNRESET");
+  await until(() => server.stderr.includes("SyscallError: Cannot recv: ECONNRESET"), "the error");
   await echo(port);
 });
 
@@ -330,7 +320,7 @@ async function oneByte(port: number): Promise<void> {
 for (const name of SERVERS) {
   Deno.test(`${name} goes on when accept() fails`, async () => {
     using folder = temporaryFolder();
-    await using server = startExample(name, ["0"], { cwd: folder.path });
+    await using server = start(example(name), ["0"], { cwd: folder.path });
     const port = await portOf(server);
     const raiseLimit = await lowerLimit(server.pid, "nofile", 3);
     using connection = await Deno.connect({ port });
@@ -344,7 +334,7 @@ for (const name of SERVERS) {
 
   Deno.test(`${name} ends when it gets SIGINT, and its port is free`, async () => {
     using folder = temporaryFolder();
-    await using server = startExample(name, ["0"], { cwd: folder.path });
+    await using server = start(example(name), ["0"], { cwd: folder.path });
     const port = await portOf(server);
     await oneByte(port);
     await until(() => zombiesOf(server.pid).length === 1, "the child's end");
@@ -354,7 +344,7 @@ for (const name of SERVERS) {
     assert(isPortFree(port));
 
     // The port as an argument, and nothing but the source's lines.
-    await using again = startExample(name, [String(port)], { cwd: folder.path });
+    await using again = start(example(name), [String(port)], { cwd: folder.path });
     await until(() => oneByte(port).then(() => true, () => false), "the server to listen");
     await again.printed(/from/);
     assertMatch(again.stdout, /^(Parent at \d+ listening for.*\nChild|New child \d+\nGot|Got)/);
@@ -363,7 +353,7 @@ for (const name of SERVERS) {
   for (const port of ["abc", "70000", "-1"]) {
     Deno.test(`${name} ends with an error when its port is ${port}`, async () => {
       using folder = temporaryFolder();
-      await using server = startExample(name, [port], { cwd: folder.path });
+      await using server = start(example(name), [port], { cwd: folder.path });
       assertEquals((await server.ended()).code, 1);
       assertMatch(server.stderr, /RangeError: Cannot bind .*: a port is a whole number from 0 to/);
       assertEquals(server.stdout, "");
@@ -380,7 +370,7 @@ Deno.test("lockingserver remembers a client when it comes again", async () => {
     `globalThis.Date = class extends Date { constructor() { super(2004, 6, 1, 6, 6, 42); } };`,
   );
   Deno.writeTextFileSync(`${folder.path}/lastaccess.txt`, "10.0.0.1|a record of another time\n");
-  await using server = startExample("lockingserver", ["0"], {
+  await using server = start(example("lockingserver"), ["0"], {
     cwd: folder.path,
     flags: ["--allow-ffi", "--preload", clock],
   });
@@ -398,7 +388,7 @@ Deno.test("lockingserver remembers a client when it comes again", async () => {
     await until(() => zombiesOf(server.pid).length === 1, "the child's end");
   }
   assertEquals(Deno.readTextFileSync(`${folder.path}/lastaccess.txt`), `127.0.0.1|${time}\n`);
-  const [child, other] = [...server.stdout.matchAll(/with PID (\d+)/g)].map(([, pid]) => pid);
+  const [, child, other] = await server.printed(/with PID (\d+)\n[^]*with PID (\d+)\n/);
   assertEquals(server.stdout.split("\n").slice(1), [
     `Got connection from ('127.0.0.1', ${ports[0]}), servicing with PID ${child}`,
     `Reaped child process ${child}`,
@@ -409,10 +399,9 @@ Deno.test("lockingserver remembers a client when it comes again", async () => {
 
 Deno.test("lockingserver waits when another has locked its file", async () => {
   using folder = temporaryFolder();
-  await using server = startExample("lockingserver", ["0"], { cwd: folder.path });
+  await using server = start(example("lockingserver"), ["0"], { cwd: folder.path });
   const port = await portOf(server);
   const path = `${folder.path}/lastaccess.txt`;
-  await until(() => Deno.statSync(path), "the file");
   const fd = tine.open(path, tine.O_RDWR | tine.O_CLOEXEC);
   try {
     tine.flock(fd, tine.LOCK_EX);
@@ -446,7 +435,7 @@ async function readOnce(connection: Deno.Conn): Promise<string> {
 
 Deno.test("lockingserver loses no record when 200 clients come from 50 addresses", async () => {
   using folder = temporaryFolder();
-  await using server = startExample("lockingserver", ["0"], { cwd: folder.path });
+  await using server = start(example("lockingserver"), ["0"], { cwd: folder.path });
   const port = await portOf(server);
 
   await using clients = startFunction(
@@ -529,11 +518,10 @@ Deno.test("errorserver gives up one client when fork() fails, and serves the nex
     await served.write(new TextEncoder().encode("hello"));
     assertEquals(await readOnce(served), "hello");
     const child = await livingChild(server);
-    const { port: clientPort } = served.localAddr as Deno.NetAddr;
-    assertMatch(
-      server.stdout,
-      new RegExp(`^New child ${child}\nGot connection from \\('127.0.0.1', ${clientPort}\\)$`, "m"),
+    const [, ip, from] = await server.printed(
+      new RegExp(`^New child ${child}\\nGot connection from \\('(.*)', (\\d+)\\)$`, "m"),
     );
+    assertEquals([ip, Number(from)], ["127.0.0.1", (served.localAddr as Deno.NetAddr).port]);
     served.close();
     await until(() => zombiesOf(server.pid).includes(child), "the child's end");
   }
@@ -573,7 +561,7 @@ Deno.test("chapter 20 runs from a URL when there is no import map", async () => 
     flags: ["--no-config", "--allow-ffi", `--allow-import=127.0.0.1:${site.port}`],
   };
   const base = `http://127.0.0.1:${site.port}/`;
-  for (const name of PROGRAMS) {
+  for (const name of [...SLEEPERS, ...SERVERS]) {
     const isServer = SERVERS.includes(name);
     await using program = start(base + example(name), isServer ? ["0"] : ["0", "0.1"], options);
     if (isServer) {
@@ -600,10 +588,10 @@ function serveRepository(): AsyncDisposable & { port: number } {
   };
 }
 
-for (const name of PROGRAMS.slice(0, 3)) {
+for (const name of SLEEPERS) {
   for (const args of [["abc"], ["-1"], ["0", "abc"]]) {
     Deno.test(`${name} ends with an error when its arguments are ${args.join(" ")}`, async () => {
-      await using program = startExample(name, args);
+      await using program = start(example(name), args);
       assertEquals((await program.ended()).code, 1);
       assertStringIncludes(program.stderr, `RangeError: Cannot sleep for ${args.at(-1)} seconds\n`);
       assertEquals(program.stdout, "");
@@ -611,7 +599,7 @@ for (const name of PROGRAMS.slice(0, 3)) {
   }
 
   Deno.test(`${name} ends when it gets SIGINT`, async () => {
-    await using program = startExample(name, ["600", "600"]);
+    await using program = start(example(name), ["600", "600"]);
     const child = await forkedChild(program);
     program.kill("SIGINT");
     Deno.kill(child, "SIGINT"); // as Control-C does

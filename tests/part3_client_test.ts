@@ -45,7 +45,18 @@ Deno.test("`client3` makes 1024 connections from one client unless told otherwis
   await using client = startClient(await portOf(server));
   assertEquals(await client.ended(), { code: 0, signal: null });
   assertEquals(client.stdout, "client3: 1024 connected, 0 failed\n");
-  await until(() => server.stdout.match(/^GET /gm)?.length === 1024, "1024 requests", 20_000).catch((e) => {console.log(server.stdout.match(/^GET /gm)?.length, server.stdout.match(/GET /g)?.length, server.stderr, childrenOf(server.pid).length, server.stdout.length); throw e;});
+  await until(() => server.stdout.match(/^GET /gm)?.length === 1024, "1024 requests", 20_000).catch(
+    (e) => {
+      console.log(
+        server.stdout.match(/^GET /gm)?.length,
+        server.stdout.match(/GET /g)?.length,
+        server.stderr,
+        childrenOf(server.pid).length,
+        server.stdout.length,
+      );
+      throw e;
+    },
+  );
 });
 
 Deno.test("`client3` holds its connections, tells of its progress and gives up in time", async () => {

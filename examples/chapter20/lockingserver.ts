@@ -107,9 +107,9 @@ s.bind([host, port]);
 // hold, and a client that waits to be spoken to never notices.
 s.listen(1024);
 
-if (port === 0) console.log(`on port ${s.getsockname()[1]}`);
-
 close(open("lastaccess.txt", O_RDWR | O_CREAT | O_TRUNC)); // starts empty
+
+if (port === 0) console.log(`on port ${s.getsockname()[1]}`);
 
 for (;;) {
   let clientsock: Socket;

@@ -7,7 +7,7 @@ import { leaveEntropyToChild, makeEntropyForkSafe, renewEntropy } from "./entrop
 import { renewFetch } from "./fetch.ts";
 import { shareHeap } from "./heap.ts";
 import { abandonTimers, allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
-import { isPoolParked, parkPool } from "./pool.ts";
+import { parkPool, tryToParkPool } from "./pool.ts";
 import { hasWork, rebuildEventLoop, surveyEventLoop } from "./runtime.ts";
 
 /** What the child gets besides memory and descriptors. */
@@ -35,7 +35,9 @@ export interface ForkOptions {
  * @returns 0 in the child; the child's pid in the parent.
  * @throws {Error} When the process is not forkable, or with `{ runtime: true }` when the
  *   runtime could not be brought to a safe point in time; nothing was forked then.
- * @throws {SyscallError} `EAGAIN` when the user has too many processes, `ENOMEM`.
+ * @throws {SyscallError} `EAGAIN` when the user has too many processes, `ENOMEM`; with
+ *   `{ runtime: true }` also `EMFILE` when no descriptor is left, and `EACCES` after `setuid()`, until
+ *   `prctl(PR_SET_DUMPABLE, 1)` lets the process look at its own threads again.
  *
  * @example
  * ```ts no-run
@@ -70,7 +72,7 @@ const LITTLE_PATIENCE = 10;
 /** The cheap kind: the child has nothing to do before it returns, for all it touches is copied. */
 function forkProcess(): number {
   prepare();
-  leaveNoWayBack(isPoolParked() || parkPool(LITTLE_PATIENCE).length === 0);
+  leaveNoWayBack(tryToParkPool(LITTLE_PATIENCE));
   const mask = prepareChildMask();
   shareHeap();
   const pid = check(libc().fork(), "fork");

@@ -8,6 +8,7 @@
  * that forks in a loop parks its pool once.
  */
 import { O_CLOEXEC, pipe, write } from "../descriptor.ts";
+import { SyscallError } from "../errno.ts";
 import { pauseBriefly } from "../interruption.ts";
 import { libc } from "../libc.ts";
 import { isPoolThread, ofThread, threads } from "./threads.ts";
@@ -36,11 +37,6 @@ interface Pipe {
 let parking: Parking | undefined;
 const byte = new Uint8Array(new ArrayBuffer(1));
 
-/** Whether the pool was sent to rest since this process last was in the event loop. */
-export function isPoolParked(): boolean {
-  return parking !== undefined && parking.reads > 0;
-}
-
 /**
  * Brings every thread of the blocking pool to rest in a system call, until the
  * caller's code returns to the event loop.
@@ -50,6 +46,8 @@ export function isPoolParked(): boolean {
  *
  * @param patience How long it may take, in milliseconds.
  * @returns What is not at rest: the system calls that threads were last seen in; none on success.
+ * @throws {SyscallError} `EACCES` where the process may not look at its own threads: after
+ *   setuid(2), until `prctl(PR_SET_DUMPABLE, 1)`. `EMFILE` when no descriptor is left.
  */
 export function parkPool(patience: number): string[] {
   const start = performance.now();
@@ -69,6 +67,22 @@ export function parkPool(patience: number): string[] {
     if (now - start > patience) return others;
     park(others.filter(isIdle).length - queued);
     pauseBriefly();
+  }
+}
+
+/**
+ * {@linkcode parkPool} where it need not succeed, and must not stand in the way.
+ *
+ * @returns Whether every thread is at rest.
+ */
+export function tryToParkPool(patience: number): boolean {
+  if (parking !== undefined && parking.reads > 0) return true;
+  try {
+    return parkPool(patience).length === 0;
+  } catch (error) {
+    // No descriptor left to look with, or no permission: see threads.ts.
+    if (error instanceof SyscallError) return false;
+    throw error;
   }
 }
 

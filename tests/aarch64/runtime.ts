@@ -61,11 +61,26 @@ for (const round of [1, 2]) {
   });
 }
 
-await check("a child watches the descriptors with the parent's tokens", async () => {
-  const parents = wakers();
-  assert(parents.length > 0, "the parent watches no eventfd");
-  const [child, childs] = await inRuntimeChild(() => Promise.resolve(wakers()));
-  assertEquals(childs, parents);
+await check("a child's event loop is registered with the parent's tokens", async () => {
+  const parents = registrations();
+  const [child, childs] = await inRuntimeChild(() => Promise.resolve(registrations()));
+  // The waker, and tokio's own socket for signals.
+  assertEquals(childs.length, 2, childs.join("\n"));
+  for (const registration of childs) {
+    assert(parents.includes(registration), [registration, "is none of", ...parents].join("\n"));
+  }
+  assertEquals(tine.waitpid(child).status?.raw, 0);
+});
+
+await check("a child listens to signals through its event loop", async () => {
+  const [child, name] = await inRuntimeChild(async () => {
+    const heard = new Promise((resolve) =>
+      Deno.addSignalListener("SIGUSR2", () => resolve("SIGUSR2"))
+    );
+    tine.kill(tine.getpid(), tine.SIGUSR2);
+    return await heard;
+  });
+  assertEquals(name, "SIGUSR2");
   assertEquals(tine.waitpid(child).status?.raw, 0);
 });
 
@@ -124,20 +139,17 @@ async function textOf(url: string, init?: RequestInit): Promise<string> {
   return await (await fetch(url, init)).text();
 }
 
-/** What wakes the event loop: the events and tokens of eventfds, as the kernel has them. */
-function wakers(): string[] {
-  const links = new Map(
-    readNumbers("/proc/self/fd").map((fd) => {
-      try {
-        return [fd, readLink(`/proc/self/fd/${fd}`)];
-      } catch {
-        return [fd, "closed since"];
-      }
-    }),
+/** What the event loop watches: descriptors, events and tokens, as the kernel has them. */
+function registrations(): string[] {
+  return readNumbers("/proc/self/fd").filter(isEpoll).flatMap((epoll) =>
+    registrationsOf(epoll).map(({ fd, events, data }) => `${epoll}: ${fd} ${events} ${data}`)
   );
-  return [...links].filter(([, link]) => link === "anon_inode:[eventpoll]").flatMap(([epoll]) =>
-    registrationsOf(epoll)
-      .filter(({ fd }) => links.get(fd) === "anon_inode:[eventfd]")
-      .map(({ fd, events, data }) => `${epoll} ${fd} ${events} ${data}`)
-  ).sort();
+}
+
+function isEpoll(fd: number): boolean {
+  try {
+    return readLink(`/proc/self/fd/${fd}`) === "anon_inode:[eventpoll]";
+  } catch {
+    return false; // closed meanwhile
+  }
 }

@@ -84,6 +84,22 @@ await check("a handler waits for an interruption point", () => {
   tine.signal(SIGUSR1, SIG_DFL);
 });
 
+await check("no handler runs inside another", () => {
+  const seen: string[] = [];
+  tine.signal(SIGALRM, () => {
+    seen.push("SIGALRM");
+  });
+  tine.signal(SIGUSR1, () => {
+    tine.kill(tine.getpid(), SIGALRM);
+    seen.push("SIGUSR1");
+  });
+  tine.kill(tine.getpid(), SIGUSR1);
+  assertEquals(codeOf(() => tine.pause()), "EINTR");
+  assertEquals(codeOf(() => tine.pause()), "EINTR");
+  assertEquals(seen, ["SIGUSR1", "SIGALRM"]);
+  for (const signum of [SIGALRM, SIGUSR1]) tine.signal(signum, SIG_DFL);
+});
+
 await check("an interruption point throws what the handler throws", () => {
   tine.signal(SIGALRM, () => {
     throw new TypeError("from the handler");
