@@ -5,7 +5,7 @@
  * Needs Linux with glibc, and `--allow-ffi` as its only permission.
  *
  * @example
- * ```ts no-run
+ * ```ts ignore
  * import { _exit, becomeForkable, fork, getpid, waitpid } from "@tine/tine";
  *
  * becomeForkable();

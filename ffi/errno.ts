@@ -48,6 +48,7 @@ export const EINPROGRESS = 115;
  * @see {@link https://man7.org/linux/man-pages/man3/errno.3.html errno(3)}
  */
 export class SyscallError extends Error {
+  /** The class's name. */
   override readonly name: string = "SyscallError";
   /** The call that failed, such as `"accept"`. */
   readonly syscall: string;
@@ -57,6 +58,8 @@ export class SyscallError extends Error {
   readonly code: string;
 
   /**
+   * Describes a failed call.
+   *
    * @param syscall The call that failed.
    * @param errno Its error number.
    * @param object What it was applied to, as words that follow the call's name.
@@ -64,7 +67,13 @@ export class SyscallError extends Error {
   constructor(syscall: string, errno: number, object = "") {
     const code = NAMES[errno] ?? `errno ${errno}`;
     const subject = object === "" ? syscall : `${syscall} ${object}`;
-    super(`Cannot ${subject}: ${code} (${textAt(libc().strerror(errno))})`);
+    const message = `Cannot ${subject}: ${code} (${textAt(libc().strerror(errno))})`;
+    // To show a stack trace Deno opens source files, and dies where it cannot.
+    const traced = code !== "EMFILE" && code !== "ENFILE";
+    const { stackTraceLimit } = Error;
+    if (!traced) Error.stackTraceLimit = 0;
+    super(message);
+    if (!traced) Error.stackTraceLimit = stackTraceLimit;
     this.syscall = syscall;
     this.errno = errno;
     this.code = code;

@@ -19,7 +19,7 @@ import { SIGPIPE } from "./signals.ts";
  * @throws {TypeError} When a text holds a NUL.
  *
  * @example Become another program
- * ```ts no-run
+ * ```ts ignore
  * import { execve } from "@tine/tine";
  *
  * execve("/bin/echo", ["echo", "hello"], { LANG: "C" });

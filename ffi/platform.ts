@@ -8,9 +8,12 @@ export type Architecture = "x86_64" | "aarch64";
  * sometimes forks can still be loaded elsewhere.
  */
 export class UnsupportedPlatformError extends Error {
+  /** The class's name. */
   override readonly name: string = "UnsupportedPlatformError";
 
   /**
+   * Describes the system.
+   *
    * @param missing What this system lacks.
    */
   constructor(missing: string) {

@@ -15,7 +15,7 @@ export const RLIMIT_NOFILE = 7;
 /** `getrlimit()`: bytes of address space. */
 export const RLIMIT_AS = 9;
 /** No limit. */
-export const RLIM_INFINITY = Infinity;
+export const RLIM_INFINITY: number = Infinity;
 
 /** `prctl()`: the signal that this process gets when its parent ends. */
 export const PR_SET_PDEATHSIG = 1;

@@ -33,7 +33,7 @@ const SIGACTION_BYTES = 8 + SIGSET_BYTES + 16;
  * @throws {SyscallError} `EINVAL` for SIGKILL and SIGSTOP.
  *
  * @example Reap every child, as webserver3g does
- * ```ts no-run
+ * ```ts ignore
  * import { becomeForkable, SIGCHLD, signal, waitpid, WNOHANG } from "@tine/tine";
  *
  * becomeForkable();

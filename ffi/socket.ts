@@ -107,6 +107,8 @@ export class Socket implements Disposable {
   #fd: number;
 
   /**
+   * Makes a socket.
+   *
    * @param family `AF_INET`, `AF_INET6` or `AF_UNIX`.
    * @param type `SOCK_STREAM`, ...
    * @param protocol 0 for the usual one.

@@ -81,7 +81,7 @@ interface Child {
  * @throws {SyscallError} When the listening socket is none.
  *
  * @example An echo server
- * ```ts no-run
+ * ```ts ignore
  * import {
  *   AF_INET, becomeForkable, serveForking, SIGCHLD, SIGINT, SIGTERM, SOCK_STREAM, Socket,
  * } from "@tine/tine";

@@ -34,7 +34,7 @@ export interface IterativeOptions {
  * @throws {SyscallError} When the listening socket is none.
  *
  * @example An echo server
- * ```ts no-run
+ * ```ts ignore
  * import { AF_INET, serveIterative, SOCK_STREAM, Socket } from "@tine/tine";
  *
  * const listenSocket = new Socket(AF_INET, SOCK_STREAM);

@@ -1,6 +1,6 @@
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import * as tine from "../mod.ts";
-import { run, startFunction, within } from "./support.ts";
+import { run, startFunction } from "./support.ts";
 
 const ALL = { flags: ["-A"] };
 

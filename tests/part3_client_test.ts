@@ -45,18 +45,7 @@ Deno.test("`client3` makes 1024 connections from one client unless told otherwis
   await using client = startClient(await portOf(server));
   assertEquals(await client.ended(), { code: 0, signal: null });
   assertEquals(client.stdout, "client3: 1024 connected, 0 failed\n");
-  await until(() => server.stdout.match(/^GET /gm)?.length === 1024, "1024 requests", 20_000).catch(
-    (e) => {
-      console.log(
-        server.stdout.match(/^GET /gm)?.length,
-        server.stdout.match(/GET /g)?.length,
-        server.stderr,
-        childrenOf(server.pid).length,
-        server.stdout.length,
-      );
-      throw e;
-    },
-  );
+  await until(() => server.stdout.match(/^GET /gm)?.length === 1024, "1024 requests", 60_000);
 });
 
 Deno.test("`client3` holds its connections, tells of its progress and gives up in time", async () => {
@@ -104,7 +93,7 @@ Deno.test("`client3` counts what it had no descriptors for as failed", async () 
   const [, connected, failed] = client.stdout.match(/^client3: (\d+) connected, (\d+) failed\n$/)!;
   assertEquals(Number(connected) + Number(failed), 100);
   assert(Number(connected) > 10 && Number(connected) < 64);
-  assertEquals(client.stderr, "client3: Cannot socket: EMFILE (Too many open files)\n");
+  assertMatch(client.stderr, /^client3: Cannot [^\n]+\n$/); // socket, or reading /etc/hosts
 });
 
 Deno.test("`client3` refuses wrong arguments with one line and exit code 2", async () => {
@@ -113,7 +102,7 @@ Deno.test("`client3` refuses wrong arguments with one line and exit code 2", asy
     [["128"], /unknown argument 128/],
     [["--max-clients", "0"], /--max-clients takes a whole number from 1 .*"0"/],
     [["--max-clients"], /--max-clients takes a whole number/],
-    [["--max-conns", "-1"], /--max-conns takes a whole number/],
+    [["--max-conns=-1"], /--max-conns takes a whole number .*"-1"/],
     [["--max-conns=2.5"], /--max-conns takes a whole number .*"2\.5"/],
     [["--max-conns=abc"], /--max-conns takes a whole number .*"abc"/],
     [["--max-conns=1e3"], /--max-conns takes a whole number .*"1e3"/],

@@ -48,11 +48,12 @@ const SINGLE_THREADED = "--single-threaded";
  * @throws {SyscallError} When the kernel refuses to run it again.
  *
  * @example
- * ```ts no-run
- * import { becomeForkable, fork, SIGCHLD, SIGTERM } from "@tine/tine";
+ * ```ts ignore
+ * import { becomeForkable, forkChild, SIGCHLD, signal, SIGTERM, waitpid } from "@tine/tine";
  *
  * becomeForkable({ signals: [SIGCHLD, SIGTERM] });
- * fork();
+ * signal(SIGTERM, () => console.log("told to stop"));
+ * waitpid(forkChild(() => console.log("in the child")));
  * ```
  */
 export function becomeForkable(options: ForkableOptions = {}): void {

@@ -40,7 +40,7 @@ export interface ForkOptions {
  *   `prctl(PR_SET_DUMPABLE, 1)` lets the process look at its own threads again.
  *
  * @example
- * ```ts no-run
+ * ```ts ignore
  * import { _exit, becomeForkable, fork, getpid, getppid, waitpid } from "@tine/tine";
  *
  * becomeForkable();

@@ -12,7 +12,7 @@ import { fork } from "./fork.ts";
  * @throws {SyscallError} `EAGAIN` when the user has too many processes, `ENOMEM`.
  *
  * @example
- * ```ts no-run
+ * ```ts ignore
  * import { becomeForkable, forkChild, waitpid } from "@tine/tine";
  *
  * becomeForkable();
@@ -46,7 +46,7 @@ export function forkChild(child: () => number | void): number {
  * @throws {SyscallError} `EAGAIN` when the user has too many processes, `ENOMEM`.
  *
  * @example
- * ```ts no-run
+ * ```ts ignore
  * import { becomeForkable, forkRuntimeChild, waitpid } from "@tine/tine";
  *
  * becomeForkable();
