@@ -124,18 +124,24 @@ Deno.test("`webserver3a` serves one client at a time", async () => {
   assertEquals(childrenOf(server.pid), []);
 });
 
-Deno.test("`webserver3b` keeps its client for a minute while a second one waits in the queue", async () => {
+Deno.test("`webserver3b` keeps its client for a minute while five others wait in the queue", async () => {
   await using server = startServer("webserver3b");
   const port = await portOf(server);
   const before = socketsOf(server.pid).size;
-  using first = await connect(port);
-  await send(first);
-  assertEquals(await receive(first), HELLO);
-  using second = await connect(port);
-  await send(second, "GET /second HTTP/1.1\r\n\r\n");
-  assertEquals(await Promise.all([isSilent(first), isSilent(second)]), [true, true]);
-  assertEquals(socketsOf(server.pid).size, before + 1); // the second is not accepted
-  assert(!server.stdout.includes("/second"));
+  const connections = [await connect(port)];
+  try {
+    await send(connections[0]!);
+    assertEquals(await receive(connections[0]!), HELLO);
+    for (let i = 0; i < 5; i++) {
+      connections.push(await within(connect(port), 15_000, "the connection"));
+      await send(connections.at(-1)!, "GET /next HTTP/1.1\r\n\r\n");
+    }
+    assertEquals(await Promise.all(connections.map(isSilent)), Array(6).fill(true));
+    assertEquals(socketsOf(server.pid).size, before + 1); // no other is accepted
+    assert(!server.stdout.includes("/next"));
+  } finally {
+    for (const connection of connections) connection.close();
+  }
 });
 
 Deno.test("`webserver3b` answers the second client when it has slept for the first", async () => {
