@@ -1,5 +1,6 @@
 import { architecture } from "./platform.ts";
 import { cString, textAt } from "./c_string.ts";
+import { fail } from "./errno.ts";
 import { libc } from "./libc.ts";
 
 /** Addresses that are paths on this machine, unix(7). */
@@ -30,6 +31,9 @@ export type Address = InetAddress | UnixAddress;
 export const SOCKADDR_BYTES = 110;
 
 const SUN_PATH_BYTES = 108;
+
+// getaddrinfo(3) failed in a system call, and errno says why.
+const EAI_SYSTEM = -11;
 
 /** An address as errors and logs show it: `127.0.0.1:80`, `[::1]:80`, `/run/app.sock`. */
 export function formatAddress(address: Address): string {
@@ -171,6 +175,7 @@ function resolve(
   view.setInt32(8, 1, true); // SOCK_STREAM, or each address comes once per type
   const result = new BigUint64Array(1);
   const failure = libc().getaddrinfo(cString(address[0]), null, hints, result);
+  if (failure === EAI_SYSTEM) fail(syscall, formatAddress(address));
   if (failure !== 0) {
     throw new Error(
       `Cannot ${syscall} ${formatAddress(address)}: the host cannot be resolved ` +

@@ -1,11 +1,10 @@
 import { check } from "../errno.ts";
-import { libc } from "../libc.ts";
 import { getpid } from "../process.ts";
 import { prepareChildMask, takeMask } from "./child_mask.ts";
 import { isForkable } from "./become_forkable.ts";
 import { leaveEntropyToChild, makeEntropyForkSafe, renewEntropy } from "./entropy.ts";
 import { renewFetch } from "./fetch.ts";
-import { shareHeap } from "./heap.ts";
+import { forkWithHeap } from "./heap.ts";
 import { abandonTimers, allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
 import { parkPool, tryToParkPool } from "./pool.ts";
 import { hasWork, rebuildEventLoop, surveyEventLoop } from "./runtime.ts";
@@ -74,8 +73,7 @@ function forkProcess(): number {
   prepare();
   leaveNoWayBack(tryToParkPool(LITTLE_PATIENCE));
   const mask = prepareChildMask();
-  shareHeap();
-  const pid = check(libc().fork(), "fork");
+  const pid = check(forkWithHeap(), "fork");
   if (pid !== 0) leaveEntropyToChild();
   else if (mask !== undefined) takeMask(mask);
   return pid;
@@ -93,8 +91,7 @@ function forkWithRuntime(): number {
   }
   const mask = prepareChildMask();
   const survey = surveyEventLoop();
-  shareHeap();
-  const pid = check(libc().fork(), "fork");
+  const pid = check(forkWithHeap(), "fork");
   if (pid !== 0) {
     leaveEntropyToChild();
     return pid;
