@@ -72,18 +72,6 @@ await check("a child's event loop is registered with the parent's tokens", async
   assertEquals(tine.waitpid(child).status?.raw, 0);
 });
 
-await check("a child listens to signals through its event loop", async () => {
-  const [child, name] = await inRuntimeChild(async () => {
-    const heard = new Promise((resolve) =>
-      Deno.addSignalListener("SIGUSR2", () => resolve("SIGUSR2"))
-    );
-    tine.kill(tine.getpid(), tine.SIGUSR2);
-    return await heard;
-  });
-  assertEquals(name, "SIGUSR2");
-  assertEquals(tine.waitpid(child).status?.raw, 0);
-});
-
 await check("`forkRuntimeChild()` ends a child whose function rejects", async () => {
   const pid = await tine.forkRuntimeChild(() => Promise.reject(new Error("wanted by this check")));
   assertEquals(tine.waitpid(pid).status, { kind: "exited", code: 1, raw: 0x100 });
