@@ -86,7 +86,7 @@ function stringVector(texts: readonly string[]): BigUint64Array<ArrayBuffer> {
 
 /** This process's environment as libc has it now: `extern char **environ`. */
 function environ(): BigUint64Array<ArrayBuffer> {
-  const variable = libc().dlsym(null, cString("environ"));
+  const variable = libc().environ;
   const list = variable && new Deno.UnsafePointerView(variable).getPointer();
   if (!list) return new BigUint64Array(1);
   const view = new Deno.UnsafePointerView(list);

@@ -23,8 +23,8 @@ const SYMBOLS = {
   getpid: { parameters: [], result: "i32" },
   // pid_t getppid(void);
   getppid: { parameters: [], result: "i32" },
-  // pid_t gettid(void);
-  gettid: { parameters: [], result: "i32" },
+  // long syscall(SYS_gettid); older glibc has no gettid()
+  gettid: { name: "syscall", parameters: ["i64"], result: "i64" },
   // pid_t setsid(void);
   setsid: { parameters: [], result: "i32" },
   // uid_t getuid(void);
@@ -46,8 +46,8 @@ const SYMBOLS = {
   },
   // int execve(const char *path, char *const argv[], char *const envp[]);
   execve: { parameters: ["buffer", "buffer", "buffer"], result: "i32" },
-  // void *dlsym(void *handle, const char *symbol);
-  dlsym: { parameters: ["pointer", "buffer"], result: "pointer" },
+  // extern char **environ;
+  environ: { type: "pointer" },
   // char *getenv(const char *name);
   getenv: { parameters: ["buffer"], result: "pointer" },
   // int setenv(const char *name, const char *value, int overwrite);
@@ -105,8 +105,12 @@ const SYMBOLS = {
   isatty: { parameters: ["i32"], result: "i32" },
   // ssize_t readlink(const char *path, char *buf, size_t bufsiz);
   readlink: { parameters: ["buffer", "buffer", "usize"], result: "isize" },
-  // ssize_t getdents64(int fd, void *dirp, size_t count);
-  getdents64: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+  // long syscall(SYS_getdents64, int fd, void *dirp, size_t count); older glibc has no getdents64()
+  getdents64: {
+    name: "syscall",
+    parameters: ["i64", "i32", "buffer", "usize"],
+    result: "i64",
+  },
   // int epoll_create1(int flags);
   epoll_create1: { parameters: ["i32"], result: "i32" },
   // int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event);
@@ -165,6 +169,8 @@ const SYMBOLS = {
   },
   // int madvise(void *addr, size_t length, int advice);
   madvise: { parameters: ["usize", "usize", "i32"], result: "i32" },
+  // int mallopt(int param, int value);
+  mallopt: { parameters: ["i32", "i32"], result: "i32" },
   // unsigned long getauxval(unsigned long type);
   getauxval: { parameters: ["u64"], result: "u64" },
 } as const satisfies Deno.ForeignLibraryInterface;

@@ -1,6 +1,12 @@
 /** The architectures whose constants and struct layouts tine knows. */
 export type Architecture = "x86_64" | "aarch64";
 
+/** System calls that not every glibc has a function for: their numbers. */
+export const SYSTEM_CALLS = {
+  x86_64: { getdents64: 217n, gettid: 186n },
+  aarch64: { getdents64: 61n, gettid: 178n },
+} as const;
+
 /**
  * tine was asked to make a system call on a system that it does not know.
  *

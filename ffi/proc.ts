@@ -6,6 +6,10 @@ import { cString } from "./c_string.ts";
 import { close, directoryFlag, O_CLOEXEC, O_RDONLY, open, read } from "./descriptor.ts";
 import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
+import { architecture, SYSTEM_CALLS } from "./platform.ts";
+
+// Small, for a buffer is garbage for a while, and every fork() copies its pages.
+const CHUNK = 4096;
 
 /** The text of a small file. */
 export function readText(path: string): string {
@@ -14,7 +18,7 @@ export function readText(path: string): string {
     const decoder = new TextDecoder();
     let text = "";
     for (;;) {
-      const bytes = read(fd, 65536);
+      const bytes = read(fd, CHUNK);
       if (bytes.length === 0) return text + decoder.decode();
       text += decoder.decode(bytes, { stream: true });
     }
@@ -27,11 +31,13 @@ export function readText(path: string): string {
 export function readNumbers(path: string): number[] {
   const fd = open(path, O_RDONLY | O_CLOEXEC | directoryFlag());
   try {
+    const { getdents64 } = libc();
+    const number = SYSTEM_CALLS[architecture()].getdents64;
     const numbers: number[] = [];
-    const buffer = new Uint8Array(32768);
+    const buffer = new Uint8Array(CHUNK);
     const view = new DataView(buffer.buffer);
     for (;;) {
-      const filled = Number(libc().getdents64(fd, buffer, BigInt(buffer.length)));
+      const filled = Number(getdents64(number, fd, buffer, BigInt(buffer.length)));
       if (check(filled, "getdents64", path) === 0) return numbers;
       // struct linux_dirent64: d_ino (8), d_off (8), d_reclen (2), d_type (1), d_name.
       for (let at = 0; at < filled; at += view.getUint16(at + 16, true)) {

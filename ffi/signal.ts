@@ -12,8 +12,8 @@ export const SIG_IGN: unique symbol = Symbol("SIG_IGN");
 /** What {@linkcode signal} sets: a function, {@linkcode SIG_IGN} or {@linkcode SIG_DFL}. */
 export type SignalAction = SignalHandler | typeof SIG_IGN | typeof SIG_DFL;
 
-// struct sigaction: handler (8), sa_mask (128), sa_flags (4 + 4), sa_restorer (8).
-const SIGACTION_BYTES = 8 + SIGSET_BYTES + 16;
+/** `struct sigaction`: handler (8), sa_mask (128), sa_flags (4 + 4), sa_restorer (8). */
+export const SIGACTION_BYTES = 8 + SIGSET_BYTES + 16;
 
 /**
  * Sets what happens when a signal arrives.
@@ -61,6 +61,11 @@ export function signal(signum: number, action: SignalAction): SignalAction {
   setHandler(signum, typeof action === "function" ? action : undefined);
   if (handler !== undefined) return handler;
   return new DataView(before.buffer).getBigUint64(0, true) === 1n ? SIG_IGN : SIG_DFL;
+}
+
+/** Whether a `struct sigaction` holds no function. */
+export function isIgnoredOrDefault(bytes: Uint8Array): boolean {
+  return new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true) <= 1n;
 }
 
 function sigaction(action: SignalAction): Uint8Array<ArrayBuffer> {

@@ -336,3 +336,45 @@ Deno.test("kill() asks with signal 0 and refuses what is no pid", async () => {
     }
   }, "the process to be gone");
 });
+
+Deno.test("a child hears signals that Deno itself has come to handle in the parent", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      // Deno does that half a second after it first polls its event loop.
+      const handled = () => {
+        const caught = Deno.readTextFileSync("/proc/self/status").match(/SigCgt:\s*(.*)/)![1];
+        return (BigInt("0x" + caught) & (1n << BigInt(tine.SIGTERM - 1))) !== 0n;
+      };
+      while (!handled()) await new Promise((resolve) => setTimeout(resolve, 20));
+      for (const signum of [tine.SIGTERM, tine.SIGINT, tine.SIGHUP, tine.SIGUSR1]) {
+        for (const runtime of [false, true]) {
+          const pid = tine.fork({ runtime });
+          if (pid === 0) {
+            tine.sleep(30);
+            tine._exit(0);
+          }
+          tine.kill(pid, signum); // at once: it may come before the child's first line
+          const { status } = tine.waitpid(pid);
+          console.log(status?.kind === "signaled" && status.signal === signum);
+        }
+      }
+      const child = await tine.forkRuntimeChild(async () => {
+        try {
+          Deno.addSignalListener("SIGTERM", () => {});
+        } catch (error) {
+          await Promise.resolve();
+          console.log(
+            (error as Error).message.startsWith("Cannot listen to SIGTERM in this child"),
+          );
+        }
+      });
+      tine.waitpid(child);
+      console.log(handled());
+      tine._exit(0);
+    },
+    [],
+    { flags: ["-A"] },
+  );
+  assertEquals(output, "true\n".repeat(10));
+});

@@ -29,6 +29,9 @@ export interface ForkableOptions {
 const MARKER = "TINE_REEXECUTED";
 const V8_FLAGS = "DENO_V8_FLAGS";
 const SINGLE_THREADED = "--single-threaded";
+// Functions are compiled once, where they are read, and not by every child that
+// calls them first.
+const NO_LAZY = "--no-lazy";
 
 /**
  * Makes this process one that can fork. The first line of a program: it runs
@@ -127,7 +130,8 @@ function runAgain(wanted: ReadonlySet<number>): never {
   const flags = environmentVariable(V8_FLAGS);
   const marker = [libc().getpid(), before.join(","), flags === undefined ? "" : `=${flags}`];
   setEnvironmentVariable(MARKER, marker.join(":"));
-  setEnvironmentVariable(V8_FLAGS, flags ? `${flags},${SINGLE_THREADED}` : SINGLE_THREADED);
+  // The later flag counts: a program that is slow to start may be given --lazy.
+  setEnvironmentVariable(V8_FLAGS, [NO_LAZY, flags, SINGLE_THREADED].filter(Boolean).join(","));
   setKernelMask(sigset([...before, ...wanted]));
   const number = execveOrErrno(executable(), commandLine());
   setKernelMask(mask);

@@ -1,6 +1,12 @@
-import { check } from "../errno.ts";
+import { SyscallError } from "../errno.ts";
+import { errno, libc } from "../libc.ts";
 import { getpid } from "../process.ts";
-import { prepareChildMask, takeMask } from "./child_mask.ts";
+import {
+  type ChildSignals,
+  prepareChildSignals,
+  restoreSignals,
+  takeSignals,
+} from "./child_signals.ts";
 import { isForkable } from "./become_forkable.ts";
 import { leaveEntropyToChild, makeEntropyForkSafe, renewEntropy } from "./entropy.ts";
 import { renewFetch } from "./fetch.ts";
@@ -72,11 +78,7 @@ const LITTLE_PATIENCE = 10;
 function forkProcess(): number {
   prepare();
   leaveNoWayBack(tryToParkPool(LITTLE_PATIENCE));
-  const mask = prepareChildMask();
-  const pid = check(forkWithHeap(), "fork");
-  if (pid !== 0) leaveEntropyToChild();
-  else if (mask !== undefined) takeMask(mask);
-  return pid;
+  return forkAndPart(prepareChildSignals());
 }
 
 function forkWithRuntime(): number {
@@ -89,21 +91,45 @@ function forkWithRuntime(): number {
         `under way (they were last seen in: ${busy.join("; ")})`,
     );
   }
-  const mask = prepareChildMask();
   const survey = surveyEventLoop();
-  const pid = check(forkWithHeap(), "fork");
-  if (pid !== 0) {
-    leaveEntropyToChild();
-    return pid;
-  }
-  if (mask !== undefined) takeMask(mask);
+  const signals = prepareChildSignals();
+  const pid = forkAndPart(signals);
+  if (pid !== 0) return pid;
   renewEntropy();
   allowWayBack();
   rebuildEventLoop(survey);
   if (hasWork(survey)) renewFetch();
+  if (signals.foreign.length > 0) refuseSignalListeners();
   abandonTimers();
   return 0;
 }
+
+/** fork(2), and what each side does first about signals and random numbers. */
+function forkAndPart(signals: ChildSignals): number {
+  const pid = forkWithHeap();
+  if (pid === 0) {
+    takeSignals(signals);
+    return 0;
+  }
+  // errno, if it failed, is read before anything else.
+  const failure = pid === -1 ? new SyscallError("fork", errno()) : undefined;
+  restoreSignals(signals);
+  if (failure !== undefined) throw failure;
+  leaveEntropyToChild();
+  return pid;
+}
+
+// Deno has one thread for all listeners, made with the first. The parent's did not come along.
+function refuseSignalListeners(): void {
+  Deno.addSignalListener = (signum) => {
+    throw new Error(
+      `Cannot listen to ${signum} in this child: Deno made its thread for signals before the fork. ` +
+        "Fork within half a second of the start, or from a loop that does not await",
+    );
+  };
+}
+
+const M_MXFAST = 1;
 
 let prepared = false;
 
@@ -112,5 +138,8 @@ function prepare(): void {
   if (prepared) return;
   prepared = true;
   makeEntropyForkSafe();
+  // glibc lets small free blocks pile up and merges them all at some later call. Were
+  // that a child's, it would have to copy every page that one of them lies in.
+  libc().mallopt(M_MXFAST, 0);
   Object.defineProperty(Deno, "pid", { get: getpid, enumerable: true, configurable: true });
 }

@@ -138,9 +138,9 @@ function isReadOf(call: string, fd: number): boolean {
   return descriptor === `0x${fd.toString(16)}` && count === "0x1";
 }
 
-// futex(2): 202 on x86-64, 98 on aarch64. An idle thread waits for work in it.
+// futex(2) on an address: 202 on x86-64, 98 on aarch64. An idle thread waits for work in it.
 function isIdle(call: string): boolean {
-  return /^(202|98) /.test(call);
+  return /^(202|98) 0x[0-9a-f]{5,} /.test(call);
 }
 
 // x86-64 and aarch64: futex, read, recvfrom, poll and ppoll, epoll_wait and epoll_pwait,

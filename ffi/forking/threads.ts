@@ -4,6 +4,7 @@
  * from anywhere, and what counts is what the kernel has.
  */
 import { libc } from "../libc.ts";
+import { architecture, SYSTEM_CALLS } from "../platform.ts";
 import { readNumbers, readText } from "../proc.ts";
 import { SyscallError } from "../errno.ts";
 
@@ -18,7 +19,7 @@ export interface Thread {
 /** Whether the caller runs on the process's main thread. */
 export function onMainThread(): boolean {
   const { getpid, gettid } = libc();
-  return getpid() === gettid();
+  return BigInt(getpid()) === gettid(SYSTEM_CALLS[architecture()].gettid);
 }
 
 /** The threads of this process at this moment. */
