@@ -103,10 +103,10 @@ Deno.test("`webserver3a` prints each request and answers Hello, World!", async (
   const port = await portOf(server);
   assertEquals(await exchange(port, REQUEST), HELLO);
   assertEquals(await exchange(port, "POST /again HTTP/1.1\r\n\r\n"), HELLO);
-  await server.printed(/again HTTP\/1\.1\r\n\r\n\n/);
+  await server.printed(/again HTTP\/1\.1\r\n\r\n/);
   assertEquals(
     server.stdout,
-    `Serving HTTP on port ${port} ...\n${REQUEST}\nPOST /again HTTP/1.1\r\n\r\n\n`,
+    `Serving HTTP on port ${port} ...\n${REQUEST}POST /again HTTP/1.1\r\n\r\n`,
   );
 });
 
@@ -176,7 +176,7 @@ Deno.test("`webserver3c` answers two clients at once while both children sleep",
   }
   assertEquals(await Promise.all([isSilent(first), isSilent(second)]), [true, true]);
 
-  await server.printed(/(Child PID[^]*){2}GET [^]*\r\n\r\n\n$/);
+  await server.printed(/(Child PID[^]*){2}GET [^]*\r\n\r\n$/);
   assert(server.stdout.startsWith(
     `Serving HTTP on port ${port} ...\nParent PID (PPID): ${server.pid}\n\n`,
   ));
@@ -296,7 +296,7 @@ Deno.test("`webserver3e` reaps the first child that ends and dies of EINTR in ac
   assertEquals(await server.ended(), { code: 1, signal: null });
   assertEquals(
     server.stdout,
-    `Serving HTTP on port ${port} ...\n${REQUEST}\nChild ${child} terminated with status 0\n\n`,
+    `Serving HTTP on port ${port} ...\n${REQUEST}Child ${child} terminated with status 0\n\n`,
   );
   assertMatch(
     server.stderr,

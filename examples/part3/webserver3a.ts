@@ -2,14 +2,14 @@
 //
 // One process, one client at a time: a connection is accepted, answered and closed before the
 // next one is accepted. Whoever comes meanwhile waits in the kernel's queue.
-import { AF_INET, SO_REUSEADDR, SOCK_STREAM, Socket, SOL_SOCKET } from "../../mod.ts";
+import { AF_INET, SO_REUSEADDR, SOCK_STREAM, Socket, SOL_SOCKET, write } from "../../mod.ts";
 
 const SERVER_ADDRESS = ["", Number(Deno.args[0] ?? 8888)] as const;
 const REQUEST_QUEUE_SIZE = 5;
 
 function handleRequest(clientConnection: Socket): void {
   const request = clientConnection.recv(1024);
-  console.log(new TextDecoder().decode(request));
+  write(1, request);
   const httpResponse = new TextEncoder().encode(`\
 HTTP/1.1 200 OK
 

@@ -2,7 +2,7 @@
 //
 // After each reply the server sleeps and keeps its client on the line. A second client can
 // connect all the same, as the kernel queues it, but has to wait for its reply.
-import { AF_INET, sleep, SO_REUSEADDR, SOCK_STREAM, Socket, SOL_SOCKET } from "../../mod.ts";
+import { AF_INET, sleep, SO_REUSEADDR, SOCK_STREAM, Socket, SOL_SOCKET, write } from "../../mod.ts";
 
 const SERVER_ADDRESS = ["", Number(Deno.args[0] ?? 8888)] as const;
 const REQUEST_QUEUE_SIZE = 5;
@@ -11,7 +11,7 @@ if (!(SECONDS >= 0)) throw new RangeError(`Cannot sleep for ${Deno.args[1]} seco
 
 function handleRequest(clientConnection: Socket): void {
   const request = clientConnection.recv(1024);
-  console.log(new TextDecoder().decode(request));
+  write(1, request);
   const httpResponse = new TextEncoder().encode(`\
 HTTP/1.1 200 OK
 

@@ -15,6 +15,7 @@ import {
   SOCK_STREAM,
   Socket,
   SOL_SOCKET,
+  write,
 } from "../../mod.ts";
 
 becomeForkable();
@@ -27,7 +28,7 @@ if (!(SECONDS >= 0)) throw new RangeError(`Cannot sleep for ${Deno.args[1]} seco
 function handleRequest(clientConnection: Socket): void {
   const request = clientConnection.recv(1024);
   console.log(`Child PID: ${getpid()}. Parent PID ${getppid()}`);
-  console.log(new TextDecoder().decode(request));
+  write(1, request);
   const httpResponse = new TextEncoder().encode(`\
 HTTP/1.1 200 OK
 

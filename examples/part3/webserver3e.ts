@@ -16,6 +16,7 @@ import {
   Socket,
   SOL_SOCKET,
   wait,
+  write,
 } from "../../mod.ts";
 
 becomeForkable();
@@ -32,7 +33,7 @@ function grimReaper(): void {
 
 function handleRequest(clientConnection: Socket): void {
   const request = clientConnection.recv(1024);
-  console.log(new TextDecoder().decode(request));
+  write(1, request);
   const httpResponse = new TextEncoder().encode(`\
 HTTP/1.1 200 OK
 

@@ -15,6 +15,7 @@ import {
   SOL_SOCKET,
   SyscallError,
   wait,
+  write,
 } from "../../mod.ts";
 
 becomeForkable();
@@ -28,7 +29,7 @@ function grimReaper(): void {
 
 function handleRequest(clientConnection: Socket): void {
   const request = clientConnection.recv(1024);
-  console.log(new TextDecoder().decode(request));
+  write(1, request);
   const httpResponse = new TextEncoder().encode(`\
 HTTP/1.1 200 OK
 

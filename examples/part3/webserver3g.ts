@@ -16,6 +16,7 @@ import {
   SyscallError,
   waitpid,
   WNOHANG,
+  write,
 } from "../../mod.ts";
 
 becomeForkable();
@@ -36,7 +37,7 @@ function grimReaper(): void {
 
 function handleRequest(clientConnection: Socket): void {
   const request = clientConnection.recv(1024);
-  console.log(new TextDecoder().decode(request));
+  write(1, request);
   const httpResponse = new TextEncoder().encode(`\
 HTTP/1.1 200 OK
 

@@ -50,7 +50,7 @@ await check("`waitpid()` tells how a child exited", () => {
 });
 
 await check("`waitpid()` tells which signal ended a child", () => {
-  for (const signal of [tine.SIGKILL, tine.SIGUSR2, 34]) {
+  for (const signal of [tine.SIGKILL, tine.SIGTERM, tine.SIGUSR1, tine.SIGUSR2, 34]) {
     const pid = tine.forkChild(() => tine.sleep(60) as 0);
     tine.kill(pid, signal);
     const status = { kind: "signaled", signal, coreDumped: false, raw: signal } as const;
