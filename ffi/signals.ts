@@ -66,22 +66,28 @@ export const SIGPWR = 30;
 /** A system call that is none. */
 export const SIGSYS = 31;
 
+/** The first of the real-time signals that glibc leaves to programs. */
+export const SIGRTMIN = 34;
+/** The last of the real-time signals. */
+export const SIGRTMAX = 64;
+
 const NAMES = ("- SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 " +
   "SIGSEGV SIGUSR2 SIGPIPE SIGALRM SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP " +
   "SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ SIGVTALRM SIGPROF SIGWINCH SIGIO SIGPWR " +
   "SIGSYS").split(" ");
 
-/** The highest signal number that the kernel knows (`SIGRTMAX`). */
-export const SIGNAL_MAX = 64;
+/** The highest signal number that the kernel knows. */
+export const SIGNAL_MAX = SIGRTMAX;
 
 /**
- * The name of a signal: `"SIGCHLD"` for 17, `"SIG34"` for one without a name.
+ * The name of a signal: `"SIGCHLD"` for 17, `"SIGRTMIN+1"` for 35.
  *
  * @param signum The signal's number, 1 to 64.
  * @throws {RangeError} When there is no such signal.
  */
 export function signalName(signum: number): string {
   checkSignal(signum);
+  if (signum >= SIGRTMIN) return signum === SIGRTMIN ? "SIGRTMIN" : `SIGRTMIN+${signum - SIGRTMIN}`;
   return NAMES[signum] ?? `SIG${signum}`;
 }
 
