@@ -14,6 +14,7 @@ import { programMask } from "./signal_mask.ts";
 export type SignalHandler = (signum: number) => void;
 
 const handlers = new Map<number, SignalHandler>();
+let handled: ReadonlySet<number> | undefined;
 let running = false;
 let thrown: { error: unknown } | undefined;
 
@@ -47,8 +48,14 @@ export function handlerOf(signum: number): SignalHandler | undefined {
   return handlers.get(signum);
 }
 
+/** The signals that have a handler: another set each time that they change. */
+export function handledSignals(): ReadonlySet<number> {
+  return handled ??= new Set(handlers.keys());
+}
+
 /** Registers or removes what {@linkcode handlerEntry} runs for a signal. */
 export function setHandler(signum: number, handler: SignalHandler | undefined): void {
+  handled = undefined;
   if (handler === undefined) handlers.delete(signum);
   else handlers.set(signum, handler);
 }

@@ -63,11 +63,6 @@ export function signal(signum: number, action: SignalAction): SignalAction {
   return new DataView(before.buffer).getBigUint64(0, true) === 1n ? SIG_IGN : SIG_DFL;
 }
 
-/** Whether a `struct sigaction` holds no function. */
-export function isIgnoredOrDefault(bytes: Uint8Array): boolean {
-  return new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true) <= 1n;
-}
-
 function sigaction(action: SignalAction): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(SIGACTION_BYTES);
   const handler = action === SIG_DFL

@@ -8,9 +8,9 @@
  * hear the signal, and the parent's thread would. So it gets the default action.
  */
 import { check } from "../errno.ts";
-import { handlerOf } from "../interruption.ts";
+import { handledSignals } from "../interruption.ts";
 import { libc } from "../libc.ts";
-import { isIgnoredOrDefault, SIGACTION_BYTES } from "../signal.ts";
+import { SIGACTION_BYTES } from "../signal.ts";
 import {
   heldSignals,
   holdSignals,
@@ -18,6 +18,7 @@ import {
   programSignals,
   setKernelMask,
   sigset,
+  SIGSET_BYTES,
 } from "../signal_mask.ts";
 import {
   SIGALRM,
@@ -49,37 +50,46 @@ export interface ChildSignals {
   readonly kernel: Uint8Array<ArrayBuffer> | undefined;
   /** The signals that the runtime handles in the parent. */
   readonly foreign: readonly number[];
-  /** The parent's mask, when everything is blocked for the time of the fork. */
-  readonly before: Uint8Array<ArrayBuffer> | undefined;
 }
 
-const EVERY_SIGNAL = new Uint8Array(128).fill(0xff);
+const EVERY_SIGNAL = new Uint8Array(SIGSET_BYTES).fill(0xff);
 const DEFAULT_ACTION = new Uint8Array(SIGACTION_BYTES);
-const action = new Uint8Array(SIGACTION_BYTES);
 
-/** In the parent, right before the fork. */
-export function prepareChildSignals(): ChildSignals {
-  const held = new Set([...heldSignals()].filter(handlerOf));
+let plan: ChildSignals | undefined;
+// What the plan was made from: each is replaced when it changes.
+let madeFrom: readonly unknown[] = [];
+
+/** What the next child is to do; made anew only where something has changed since the last. */
+export function planChildSignals(): ChildSignals {
   const program = programSignals();
-  const foreign = LISTENABLE.filter((signum) =>
-    handlerOf(signum) === undefined && isForeign(signum)
-  );
-  // A signal between the fork and the new action would be lost.
-  const before = foreign.length > 0 ? kernelMask() : undefined;
-  if (before !== undefined) setKernelMask(EVERY_SIGNAL);
-  const same = before === undefined && held.size === heldSignals().size;
-  return {
+  const handled = handledSignals();
+  const foreign = foreignSignals(handled);
+  const from = [heldSignals(), program, handled, foreign];
+  if (plan !== undefined && from.every((part, i) => part === madeFrom[i])) return plan;
+  const held = heldSignals().intersection(handled);
+  const isParents = foreign === 0 && held.size === heldSignals().size;
+  madeFrom = from;
+  return plan = {
     held,
     program,
-    kernel: same ? undefined : sigset([...program, ...held]),
-    foreign,
-    before,
+    kernel: isParents ? undefined : sigset([...program, ...held]),
+    foreign: LISTENABLE.filter((_, i) => foreign & (1 << i)),
   };
 }
 
+let mask: Uint8Array<ArrayBuffer> | undefined;
+
+/** In the parent, before the fork: a signal between it and the child's new action would be lost. */
+export function blockForeign({ foreign }: ChildSignals): void {
+  if (foreign.length === 0) return;
+  mask = kernelMask();
+  setKernelMask(EVERY_SIGNAL);
+}
+
 /** In the parent, after the fork. */
-export function restoreSignals({ before }: ChildSignals): void {
-  if (before !== undefined) setKernelMask(before);
+export function unblockForeign(): void {
+  if (mask !== undefined) setKernelMask(mask);
+  mask = undefined;
 }
 
 /** In the child, first of all. */
@@ -88,9 +98,21 @@ export function takeSignals({ held, program, kernel, foreign }: ChildSignals): v
   for (const signum of foreign) check(libc().sigaction(signum, DEFAULT_ACTION, null), "sigaction");
   setKernelMask(kernel);
   holdSignals(held, program);
+  mask = undefined;
 }
 
-function isForeign(signum: number): boolean {
-  check(libc().sigaction(signum, null, action), "sigaction");
-  return !isIgnoredOrDefault(action);
+const action = new Uint8Array(new ArrayBuffer(SIGACTION_BYTES));
+const handler = new Uint32Array(action.buffer, 0, 2);
+
+/** The signals with a handler that is not ours, as bits that count places in the list. */
+function foreignSignals(handled: ReadonlySet<number>): number {
+  const { sigaction } = libc();
+  let bits = 0;
+  for (let i = 0; i < LISTENABLE.length; i++) {
+    const signum = LISTENABLE[i]!;
+    check(sigaction(signum, null, action), "sigaction");
+    // SIG_DFL is 0, SIG_IGN is 1, and all else the address of a function.
+    if ((handler[0]! > 1 || handler[1] !== 0) && !handled.has(signum)) bits |= 1 << i;
+  }
+  return bits;
 }

@@ -2,10 +2,11 @@ import { SyscallError } from "../errno.ts";
 import { errno, libc } from "../libc.ts";
 import { getpid } from "../process.ts";
 import {
+  blockForeign,
   type ChildSignals,
-  prepareChildSignals,
-  restoreSignals,
+  planChildSignals,
   takeSignals,
+  unblockForeign,
 } from "./child_signals.ts";
 import { isForkable } from "./become_forkable.ts";
 import { leaveEntropyToChild, makeEntropyForkSafe, renewEntropy } from "./entropy.ts";
@@ -78,7 +79,7 @@ const LITTLE_PATIENCE = 10;
 function forkProcess(): number {
   prepare();
   leaveNoWayBack(tryToParkPool(LITTLE_PATIENCE));
-  return forkAndPart(prepareChildSignals());
+  return forkAndPart(planChildSignals());
 }
 
 function forkWithRuntime(): number {
@@ -92,7 +93,7 @@ function forkWithRuntime(): number {
     );
   }
   const survey = surveyEventLoop();
-  const signals = prepareChildSignals();
+  const signals = planChildSignals();
   const pid = forkAndPart(signals);
   if (pid !== 0) return pid;
   renewEntropy();
@@ -106,6 +107,7 @@ function forkWithRuntime(): number {
 
 /** fork(2), and what each side does first about signals and random numbers. */
 function forkAndPart(signals: ChildSignals): number {
+  blockForeign(signals);
   const pid = forkWithHeap();
   if (pid === 0) {
     takeSignals(signals);
@@ -113,7 +115,7 @@ function forkAndPart(signals: ChildSignals): number {
   }
   // errno, if it failed, is read before anything else.
   const failure = pid === -1 ? new SyscallError("fork", errno()) : undefined;
-  restoreSignals(signals);
+  unblockForeign();
   if (failure !== undefined) throw failure;
   leaveEntropyToChild();
   return pid;
