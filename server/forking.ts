@@ -9,7 +9,7 @@ import type { Socket } from "../ffi/socket.ts";
 import { alarm } from "../ffi/time.ts";
 import { waitpid, type WaitStatus, WNOHANG } from "../ffi/wait.ts";
 import { acceptOne, rest } from "./accept.ts";
-import { formatClient, formatSince, formatStatus, type Log, logToStandardError } from "./log.ts";
+import { formatClient, formatSince, formatStatus, type Log, reliable } from "./log.ts";
 import { checkAmount, checkCount } from "./options.ts";
 
 /**
@@ -101,7 +101,8 @@ export function serveForking(
   options: ForkingOptions = {},
 ): void {
   const { maxChildren = 40, maxPerAddress = Infinity, timeout = 60, grace = 10 } = options;
-  const { signal, onChildExit, log = logToStandardError } = options;
+  const { signal, onChildExit } = options;
+  const log = reliable(options.log);
   checkCount("maxChildren", maxChildren);
   checkCount("maxPerAddress", maxPerAddress);
   checkAmount("timeout", timeout);

@@ -1,7 +1,7 @@
 import type { Address } from "../ffi/address.ts";
 import { SO_RCVTIMEO, SO_SNDTIMEO, type Socket, SOL_SOCKET } from "../ffi/socket.ts";
 import { acceptOne } from "./accept.ts";
-import { formatClient, formatSince, type Log, logToStandardError } from "./log.ts";
+import { formatClient, formatSince, type Log, reliable } from "./log.ts";
 import { checkAmount } from "./options.ts";
 
 /** Serves one connection; the server closes it afterwards. */
@@ -50,7 +50,8 @@ export function serveIterative(
   handle: IterativeHandler,
   options: IterativeOptions = {},
 ): void {
-  const { timeout = 10, signal, log = logToStandardError } = options;
+  const { timeout = 10, signal } = options;
+  const log = reliable(options.log);
   checkAmount("timeout", timeout);
   try {
     while (!signal?.aborted) {

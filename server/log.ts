@@ -5,9 +5,20 @@ import type { WaitStatus } from "../ffi/wait.ts";
 /** Takes one line of a server's log, without its newline. */
 export type Log = (line: string) => void;
 
-/** The usual log: lines to standard error. */
-export function logToStandardError(line: string): void {
-  console.error(line);
+/**
+ * A log that a server can rely on: a full disk or a closed terminal under it costs
+ * the line, and not the server.
+ *
+ * @param log Where lines go; standard error if left out.
+ */
+export function reliable(log: Log = (line) => console.error(line)): Log {
+  return (line) => {
+    try {
+      log(line);
+    } catch {
+      // There is nowhere left to say so.
+    }
+  };
 }
 
 /** The client of a connection, as logs show it; UNIX clients mostly have no name. */

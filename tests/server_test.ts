@@ -334,3 +334,25 @@ Deno.test("serveIterative() serves one client at a time, and survives handlers t
   assert(server.stdout.endsWith("stopped\n"));
   assert(isPortFree(port));
 });
+
+Deno.test("serveForking() goes on when its log, or onChildExit, fails", async () => {
+  await using server = startFunction(() => {
+    tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM] });
+    const listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+    listenSocket.bind(["127.0.0.1", 0]);
+    listenSocket.listen(16);
+    console.log(`port ${listenSocket.getsockname()[1]}`);
+    const fail = () => {
+      throw new Error("No space left on device");
+    };
+    tine.serveForking(listenSocket, (connection) => connection.sendall(new Uint8Array([33])), {
+      log: fail,
+      onChildExit: fail,
+    });
+  });
+  const port = await portOf(server);
+  for (let i = 0; i < 5; i++) assertEquals(await exchange(port, ""), "!");
+  await until(() => childrenOf(server.pid).length === 0, "the last child to be reaped");
+  server.kill("SIGTERM");
+  assertEquals(await server.ended(), { code: 0, signal: null });
+});
