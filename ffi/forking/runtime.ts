@@ -20,7 +20,7 @@ import { leaveParking } from "./pool.ts";
 const EPOLL_CTL_ADD = 1;
 
 /** A descriptor that an epoll instance watches. */
-interface Registration {
+export interface Registration {
   readonly fd: number;
   /** The events, `EPOLLIN` and so on. */
   readonly events: number;
@@ -90,7 +90,7 @@ export function hasWork(survey: readonly EpollInstance[]): boolean {
 }
 
 /** What an epoll instance watches. */
-function registrationsOf(epoll: number): Registration[] {
+export function registrationsOf(epoll: number): Registration[] {
   const info = readText(`/proc/self/fdinfo/${epoll}`);
   return [...info.matchAll(/^tfd:\s*(\d+) events:\s*([0-9a-f]+) data:\s*([0-9a-f]+)/gm)].map(
     ([, fd, events, data]) => ({
