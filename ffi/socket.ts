@@ -262,7 +262,7 @@ export class Socket implements Disposable {
     const object = formatAddress(address);
     const sockaddr = encodeAddress("connect", this.family, address);
     letSignalsIn("connect", object);
-    if (!interruptible()) {
+    if (!interruptible() || isNonblocking(fd)) {
       check(libc().connect(fd, sockaddr, sockaddr.byteLength), "connect", object);
       return;
     }
@@ -299,9 +299,13 @@ export class Socket implements Disposable {
     letSignalsIn("recv");
     // Only where handlers wait for their turn is there anything better than to block.
     if (interruptible() && (flags & MSG_DONTWAIT) === 0) {
-      const received = libc().recv(fd, buffer, BigInt(size), flags | MSG_DONTWAIT);
-      if (received !== -1n && !(flags & MSG_WAITALL)) return buffer.subarray(0, Number(received));
-      if (received === -1n && errno() !== EAGAIN) fail("recv");
+      // Not with MSG_WAITALL, which could not take back a part that came at once.
+      if ((flags & MSG_WAITALL) === 0) {
+        const received = libc().recv(fd, buffer, BigInt(size), flags | MSG_DONTWAIT);
+        if (received !== -1n) return buffer.subarray(0, Number(received));
+        const number = errno();
+        if (number !== EAGAIN || isNonblocking(fd)) throw new SyscallError("recv", number);
+      }
       awaitReady("recv", "", fd, POLLIN, SO_RCVTIMEO);
     }
     const received = Number(libc().recv(fd, buffer, BigInt(size), flags));
@@ -431,6 +435,10 @@ function readAddress(syscall: "getsockname" | "getpeername", fd: number): Addres
   const length = new Uint32Array([SOCKADDR_BYTES]);
   check(libc()[syscall](fd, sockaddr, length), syscall);
   return decodeAddress(sockaddr, length[0]!);
+}
+
+function isNonblocking(fd: number): boolean {
+  return (check(libc().fcntl(fd, F_GETFL, 0n), "fcntl") & O_NONBLOCK) !== 0;
 }
 
 function setNonblocking(fd: number, nonblocking: boolean): void {

@@ -268,3 +268,16 @@ Deno.test("fork() works without becomeForkable() when V8 was started single-thre
   );
   assertEquals(output, '{"kind":"exited","code":4,"raw":1024}\n');
 });
+
+Deno.test("becomeForkable() leaves nothing in the environment, also with no signals", async () => {
+  const output = await run(
+    () => {
+      tine.becomeForkable({ signals: [] });
+      console.log(Deno.env.get("DENO_V8_FLAGS"), Deno.env.get("TINE_REEXECUTED"));
+      console.log(tine.waitpid(tine.forkChild(() => 3)).status?.raw);
+    },
+    [],
+    { flags: ["--allow-ffi", "--allow-env"] },
+  );
+  assertEquals(output, "undefined undefined\n768\n");
+});

@@ -400,3 +400,33 @@ Deno.test("fork({ runtime: true }) throws, and forks nothing, when the pool does
   );
   assertStringIncludes(program.stdout, "ECHILD");
 });
+
+Deno.test("a child that cannot have its runtime ends with an error, and never throws at its parent's code", async () => {
+  await using program = startFunction(
+    () => {
+      tine.becomeForkable();
+      const { hard } = tine.getrlimit(tine.RLIMIT_NOFILE);
+      // Room to look at the threads and the descriptors, one file at a time, and for the
+      // pipes of the pool; the child needs a socket pair.
+      const lowest = tine.open("/dev/null", tine.O_RDONLY);
+      tine.close(lowest);
+      tine.setrlimit(tine.RLIMIT_NOFILE, { soft: lowest + 5, hard });
+      const parent = tine.getpid();
+      try {
+        const pid = tine.fork({ runtime: true });
+        if (pid !== 0) console.log(JSON.stringify(tine.waitpid(pid).status));
+      } catch {
+        console.log(tine.getpid() === parent ? "in the parent" : "in the child");
+      }
+      tine._exit(0);
+    },
+    [],
+    ALL,
+  );
+  assertEquals((await program.ended()).code, 0, program.stderr);
+  assertEquals(program.stdout, '{"kind":"exited","code":1,"raw":256}\n', program.stderr);
+  assertStringIncludes(
+    program.stderr,
+    "cannot have a runtime: SyscallError: Cannot socketpair: EMFILE",
+  );
+});

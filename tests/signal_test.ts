@@ -380,3 +380,43 @@ Deno.test("a child hears signals that Deno itself has come to handle in the pare
   );
   assertEquals(output, "true\n".repeat(10));
 });
+
+Deno.test("a program with handlers receives what one without them does", async () => {
+  const output = await run(() => {
+    tine.becomeForkable({ signals: [tine.SIGUSR1] });
+    tine.signal(tine.SIGUSR1, () => {});
+    const listener = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+    listener.bind(["127.0.0.1", 0]);
+    listener.listen(1);
+    const client = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+    client.connect(listener.getsockname());
+    const [server] = listener.accept();
+    // MSG_WAITALL: the first part must not be lost while the second is on its way.
+    const parts = [new Uint8Array(10).fill(1), new Uint8Array(10).fill(2)];
+    client.sendall(parts[0]!);
+    const sender = tine.forkChild(() => {
+      tine.sleep(0.05);
+      client.sendall(parts[1]!);
+    });
+    console.log(
+      server.recv(20, tine.MSG_WAITALL).join("") === parts.map((p) => p.join("")).join(""),
+    );
+    tine.waitpid(sender);
+    // A socket that does not wait does not wait here either.
+    tine.fcntl(server.fileno(), tine.F_SETFL, tine.O_NONBLOCK);
+    try {
+      server.recv(1);
+    } catch (error) {
+      console.log(error instanceof tine.SyscallError && error.code);
+    }
+    const other = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+    tine.fcntl(other.fileno(), tine.F_SETFL, tine.O_NONBLOCK);
+    try {
+      other.connect(listener.getsockname());
+    } catch (error) {
+      console.log(error instanceof tine.SyscallError && error.code);
+    }
+    console.log((tine.fcntl(other.fileno(), tine.F_GETFL) & tine.O_NONBLOCK) !== 0);
+  });
+  assertEquals(output, "true\nEAGAIN\nEINPROGRESS\ntrue\n");
+});

@@ -62,15 +62,16 @@ const NO_LAZY = "--no-lazy";
 export function becomeForkable(options: ForkableOptions = {}): void {
   const wanted = new Set(options.signals ?? [SIGCHLD]);
   for (const signum of wanted) checkHandleable(signum);
-  if (isForkable() && wanted.isSubsetOf(heldSignals())) return;
   if (!onMainThread()) {
     throw new Error(
       "Cannot become forkable in a worker or a test: only a program's main thread survives " +
         "fork(). Call becomeForkable() in the main program, or start one with Deno.Command",
     );
   }
+  // Also where nothing else is to be done: no program may inherit it.
   const marker = takeMarker();
   ranAgain ||= marker !== undefined;
+  if (marker === undefined && isForkable() && wanted.isSubsetOf(heldSignals())) return;
   const obstacle = findObstacle(wanted);
   if (obstacle === undefined) {
     const held = wanted.union(heldSignals());
@@ -135,7 +136,7 @@ function runAgain(wanted: ReadonlySet<number>): never {
   setKernelMask(sigset([...before, ...wanted]));
   const number = execveOrErrno(executable(), commandLine());
   setKernelMask(mask);
-  restore(flags);
+  takeMarker();
   throw new SyscallError("execve", number, `${executable()} to run the program again`);
 }
 

@@ -5,8 +5,9 @@
  * Deno's generator (rand 0.8) draws blocks of 256 bytes, and through
  * pthread_atfork() it knows that its process was forked: there it seeds itself
  * anew, but only where the next block begins. What is left of the block at hand
- * would be drawn twice, and so would the UUIDs in stock. So the parent throws its copy away after each fork: the
- * child, which has little time, does nothing, and each number is drawn once.
+ * would be drawn twice, and so would the UUIDs in stock. So the parent throws its
+ * copy away after each fork: the child, which has little time, does nothing, and
+ * each number is drawn once.
  */
 
 // A whole block, from wherever in the block the generator stands.
@@ -34,13 +35,13 @@ export function makeEntropyForkSafe(): void {
   Math.random = random;
 }
 
-/** In the parent, after each fork: leaves to the child what was drawn in advance. */
-export function leaveEntropyToChild(): void {
+/**
+ * Throws away what was drawn in advance: in the parent after each fork, since it
+ * is the child's now, and in a child that lives for longer.
+ */
+export function discardStock(): void {
   for (let i = 0; i < UUIDS_AT_ONCE; i++) crypto.randomUUID();
   crypto.getRandomValues(BLOCK);
   BLOCK.fill(0);
   left = 0;
 }
-
-/** In a child that lives for longer: leaves nothing of the parent's state in memory. */
-export const renewEntropy: () => void = leaveEntropyToChild;

@@ -1,6 +1,6 @@
 import { SyscallError } from "../errno.ts";
 import { errno, libc } from "../libc.ts";
-import { getpid } from "../process.ts";
+import { _exit, getpid } from "../process.ts";
 import {
   blockForeign,
   type ChildSignals,
@@ -9,7 +9,7 @@ import {
   unblockForeign,
 } from "./child_signals.ts";
 import { isForkable } from "./become_forkable.ts";
-import { leaveEntropyToChild, makeEntropyForkSafe, renewEntropy } from "./entropy.ts";
+import { discardStock, makeEntropyForkSafe } from "./entropy.ts";
 import { renewFetch } from "./fetch.ts";
 import { forkWithHeap } from "./heap.ts";
 import { abandonTimers, allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
@@ -96,13 +96,19 @@ function forkWithRuntime(): number {
   const signals = planChildSignals();
   const pid = forkAndPart(signals);
   if (pid !== 0) return pid;
-  renewEntropy();
-  allowWayBack();
-  rebuildEventLoop(survey);
-  if (hasWork(survey)) renewFetch();
-  if (signals.foreign.length > 0) refuseSignalListeners();
-  abandonTimers();
-  return 0;
+  try {
+    discardStock();
+    allowWayBack();
+    rebuildEventLoop(survey);
+    if (hasWork(survey)) renewFetch();
+    if (signals.foreign.length > 0) refuseSignalListeners();
+    abandonTimers();
+    return 0;
+  } catch (error) {
+    // The caller takes an error of fork() for the parent's: a child may not throw one.
+    console.error(`error: forked child ${getpid()} cannot have a runtime: ${error}`);
+    _exit(1);
+  }
 }
 
 /** fork(2), and what each side does first about signals and random numbers. */
@@ -117,7 +123,7 @@ function forkAndPart(signals: ChildSignals): number {
   const failure = pid === -1 ? new SyscallError("fork", errno()) : undefined;
   unblockForeign();
   if (failure !== undefined) throw failure;
-  leaveEntropyToChild();
+  discardStock();
   return pid;
 }
 

@@ -80,7 +80,7 @@ export function tryToParkPool(patience: number): boolean {
   try {
     return parkPool(patience).length === 0;
   } catch (error) {
-    // No descriptor left to look with, or no permission: see threads.ts.
+    // No descriptor left to look with, or no permission.
     if (error instanceof SyscallError) return false;
     throw error;
   }
