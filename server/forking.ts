@@ -163,7 +163,7 @@ export function serveForking(
       });
       children.set(pid, { address, start: performance.now() });
     } catch (error) {
-      if (!(error instanceof SyscallError && error.syscall === "fork")) throw error;
+      if (!(error instanceof SyscallError)) throw error;
       log(`${formatClient(address)} dropped: ${error.message}`);
     }
   }

@@ -74,6 +74,7 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   if (marker === undefined && isForkable() && wanted.isSubsetOf(heldSignals())) return;
   const obstacle = findObstacle(wanted);
   if (obstacle === undefined) {
+    forkable = true; // seen now: a first fork() may have no descriptor left to look with
     const held = wanted.union(heldSignals());
     holdSignals(held, marker?.mask ?? programSignals().difference(held));
     return;
