@@ -27,6 +27,8 @@ const SYMBOLS = {
   gettid: { name: "syscall", parameters: ["i64"], result: "i64" },
   // pid_t setsid(void);
   setsid: { parameters: [], result: "i32" },
+  // int setpgid(pid_t pid, pid_t pgid);
+  setpgid: { parameters: ["i32", "i32"], result: "i32" },
   // uid_t getuid(void);
   getuid: { parameters: [], result: "u32" },
   // int setuid(uid_t uid);
@@ -58,6 +60,10 @@ const SYMBOLS = {
   // Signals
   // int kill(pid_t pid, int sig);
   kill: { parameters: ["i32", "i32"], result: "i32" },
+  // int clock_gettime(clockid_t clockid, struct timespec *tp);
+  clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
+  // int setitimer(int which, const struct itimerval *new_value, struct itimerval *old_value);
+  setitimer: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   // unsigned int alarm(unsigned int seconds);
   alarm: { parameters: ["u32"], result: "u32" },
   // int sigaction(int signum, const struct sigaction *act, struct sigaction *oldact);
@@ -167,6 +173,8 @@ const SYMBOLS = {
     parameters: ["usize", "usize", "i32", "i32", "i32", "i64"],
     result: "pointer",
   },
+  // int memfd_create(const char *name, unsigned int flags);
+  memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
   // int madvise(void *addr, size_t length, int advice);
   madvise: { parameters: ["usize", "usize", "i32"], result: "i32" },
   // int mallopt(int param, int value);
@@ -178,8 +186,19 @@ const SYMBOLS = {
 /** libc's functions, by their C names. */
 export type Libc = Deno.StaticForeignLibraryInterface<typeof SYMBOLS>;
 
+const NAMES = Object.keys(SYMBOLS) as (keyof Libc)[];
+
+// Deno compiles the call of each function that it opens, in a quarter of a
+// millisecond, and all of them would take half as long as Deno's own start. A
+// function can also be called by its address alone, a few microseconds slower.
+//
+// Not more often than this: V8 would come to expect that a place in the program
+// calls one function and then another, and stop making direct calls there.
+const TRIAL_CALLS = 8;
+
 let symbols: Libc | undefined;
 let errnoCell: Int32Array | undefined;
+const compiled = new Set<keyof Libc>();
 
 /**
  * libc, opened at the first call.
@@ -199,20 +218,55 @@ export function errno(): number {
   return errnoCell?.[0] ?? 0;
 }
 
+/**
+ * Has the calls of functions compiled that were not made often yet: a compiled
+ * call allocates nothing, and a forked child inherits it.
+ *
+ * @param names The functions; all if left out.
+ */
+export function compile(names: readonly (keyof Libc)[] = NAMES): void {
+  if (compiled.size === NAMES.length) return;
+  const missing = names.filter((name) => !compiled.has(name));
+  Object.assign(libc(), dlopen(Object.fromEntries(missing.map((name) => [name, SYMBOLS[name]]))));
+  for (const name of missing) compiled.add(name);
+}
+
 function open(): Libc {
   architecture();
-  let opened: Libc;
-  try {
-    opened = Deno.dlopen("libc.so.6", SYMBOLS).symbols;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) throw error;
-    const detail = error instanceof Error ? error.message : String(error);
-    throw new UnsupportedPlatformError(`no glibc could be opened: ${detail}`);
-  }
+  const addresses = dlopen(Object.fromEntries(NAMES.map((key) => {
+    const symbol = SYMBOLS[key];
+    return [key, { name: "name" in symbol ? symbol.name : key, type: "pointer" }];
+  })));
+  const opened = Object.fromEntries(NAMES.map((name) => {
+    const address = addresses[name] as Deno.PointerObject;
+    return [name, "type" in SYMBOLS[name] ? address : byAddress(name, address)];
+  })) as unknown as Libc;
   // errno's address belongs to the thread. A module instance never changes its
   // thread, and in a forked child the main thread finds it at the same address.
   const cell = opened.__errno_location();
   if (cell === null) throw new UnsupportedPlatformError("libc has no errno");
   errnoCell = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(cell, 4));
   return opened;
+}
+
+/** Calls a function by its address, until it has shown that it is called often. */
+function byAddress(name: keyof Libc, address: Deno.PointerObject): unknown {
+  let pointer: { call(...args: unknown[]): unknown } | undefined;
+  let calls = 0;
+  return (...args: unknown[]) => {
+    // Both before the call: after it, they might change errno.
+    pointer ??= new Deno.UnsafeFnPointer(address as never, SYMBOLS[name] as never);
+    if (calls++ === TRIAL_CALLS) compile([name]);
+    return pointer.call(...args);
+  };
+}
+
+function dlopen(symbols: Deno.ForeignLibraryInterface): Record<string, unknown> {
+  try {
+    return Deno.dlopen("libc.so.6", symbols).symbols;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) throw error;
+    const detail = error instanceof Error ? error.message : String(error);
+    throw new UnsupportedPlatformError(`no glibc could be opened: ${detail}`);
+  }
 }

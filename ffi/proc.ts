@@ -30,8 +30,10 @@ export function readText(path: string): string {
 /** The names in a folder whose names are numbers: threads, descriptors. */
 export function readNumbers(path: string): number[] {
   const fd = open(path, O_RDONLY | O_CLOEXEC | directoryFlag());
+  const isOwn = path.startsWith("/proc/self/"); // then the folder itself is among the descriptors
   try {
     const { getdents64 } = libc();
+    const decoder = new TextDecoder();
     const number = SYSTEM_CALLS[architecture()].getdents64;
     const numbers: number[] = [];
     const buffer = new Uint8Array(CHUNK);
@@ -42,8 +44,8 @@ export function readNumbers(path: string): number[] {
       // struct linux_dirent64: d_ino (8), d_off (8), d_reclen (2), d_type (1), d_name.
       for (let at = 0; at < filled; at += view.getUint16(at + 16, true)) {
         const name = buffer.subarray(at + 19, buffer.indexOf(0, at + 19));
-        const number = Number(new TextDecoder().decode(name));
-        if (Number.isInteger(number) && number !== fd) numbers.push(number);
+        const number = Number(decoder.decode(name));
+        if (Number.isInteger(number) && !(number === fd && isOwn)) numbers.push(number);
       }
     }
   } finally {
