@@ -101,11 +101,12 @@ export {
   RLIMIT_NOFILE,
   RLIMIT_NPROC,
   setgid,
+  setpgid,
   setrlimit,
   setsid,
   setuid,
 } from "./process.ts";
-export { mapShared } from "./shared_memory.ts";
+export { mapShared, memfd_create } from "./shared_memory.ts";
 export { SIG_DFL, SIG_IGN, signal, type SignalAction } from "./signal.ts";
 export {
   pthread_sigmask,
@@ -177,10 +178,19 @@ export {
   SOCK_SEQPACKET,
   SOCK_STREAM,
   Socket,
+  socketpair,
   SOL_SOCKET,
   TCP_NODELAY,
 } from "./socket.ts";
-export { alarm, nanosleep, pause, sleep } from "./time.ts";
+export {
+  alarm,
+  alarmAfterCpuTime,
+  cpuTime,
+  monotonicTime,
+  nanosleep,
+  pause,
+  sleep,
+} from "./time.ts";
 export {
   decodeWaitStatus,
   wait,

@@ -94,6 +94,21 @@ export function setsid(): number {
 }
 
 /**
+ * Moves a process to another process group. A terminal's Control-C reaches the whole
+ * group in the foreground.
+ *
+ * @param pid A process, this one or its child; 0 for this one.
+ * @param pgid The group; 0 for one of its own.
+ * @throws {SyscallError} `EPERM` when the group is another session's, `EACCES` when the child has
+ *   executed another program.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/setpgid.2.html setpgid(2)}
+ */
+export function setpgid(pid: number, pgid: number): void {
+  check(libc().setpgid(pid, pgid), "setpgid", `${pid} to ${pgid}`);
+}
+
+/**
  * The user that this process runs as.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/getuid.2.html getuid(2)}

@@ -1,8 +1,11 @@
-import { fail } from "./errno.ts";
+import { cString } from "./c_string.ts";
+import { check, fail } from "./errno.ts";
 import { libc } from "./libc.ts";
 
 const PROT_READ_WRITE = 1 | 2;
-const MAP_SHARED_ANONYMOUS = 0x01 | 0x20;
+const MAP_SHARED = 0x01;
+const MAP_ANONYMOUS = 0x20;
+const MFD_CLOEXEC = 1;
 
 /**
  * Memory that this process and all children forked later see: what one writes,
@@ -10,7 +13,9 @@ const MAP_SHARED_ANONYMOUS = 0x01 | 0x20;
  * until the last of the processes ends.
  *
  * @param byteLength The size in bytes, at least 1.
- * @returns The memory, filled with zeros.
+ * @param fd A file to map, from its start, so that processes which are no children can see it
+ *   too; see {@linkcode memfd_create}. Without one the memory is new and filled with zeros.
+ * @returns The memory.
  * @throws {RangeError} When the size is not a whole number from 1.
  * @throws {SyscallError} `ENOMEM` when there is not that much.
  *
@@ -24,7 +29,7 @@ const MAP_SHARED_ANONYMOUS = 0x01 | 0x20;
  *
  * @see {@link https://man7.org/linux/man-pages/man2/mmap.2.html mmap(2)}, `MAP_SHARED`
  */
-export function mapShared(byteLength: number): ArrayBuffer {
+export function mapShared(byteLength: number, fd = -1): ArrayBuffer {
   if (!Number.isSafeInteger(byteLength) || byteLength < 1) {
     throw new RangeError(`Cannot map ${byteLength} bytes: it takes a whole number from 1`);
   }
@@ -32,8 +37,8 @@ export function mapShared(byteLength: number): ArrayBuffer {
     0n,
     BigInt(byteLength),
     PROT_READ_WRITE,
-    MAP_SHARED_ANONYMOUS,
-    -1,
+    fd === -1 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED,
+    fd,
     0n,
   );
   // MAP_FAILED is (void *) -1.
@@ -41,4 +46,19 @@ export function mapShared(byteLength: number): ArrayBuffer {
     fail("mmap", `${byteLength} bytes`);
   }
   return Deno.UnsafePointerView.getArrayBuffer(pointer, byteLength);
+}
+
+/**
+ * Makes a file that lies in memory only. Its descriptor may be mapped, inherited,
+ * and kept across execve(2); others open it as `/proc/PID/fd/N`. Give it a size with
+ * `ftruncate()`.
+ *
+ * @param name What `/proc/PID/fd` shows it as, behind `/memfd:`.
+ * @returns Its descriptor, close-on-exec.
+ * @throws {SyscallError} `EMFILE`, `ENOMEM`, `EINVAL` when the name is longer than 249 bytes.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/memfd_create.2.html memfd_create(2)}
+ */
+export function memfd_create(name: string): number {
+  return check(libc().memfd_create(cString(name), MFD_CLOEXEC), "memfd_create", name);
 }

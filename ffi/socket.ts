@@ -402,6 +402,31 @@ export class Socket implements Disposable {
   }
 }
 
+/**
+ * Makes two UNIX sockets that are connected to each other.
+ *
+ * @param type `SOCK_STREAM`, or `SOCK_SEQPACKET` to keep messages apart.
+ * @returns Both ends.
+ * @throws {SyscallError} `EMFILE` when no descriptor is left, ...
+ *
+ * @example A parent and its child talk
+ * ```ts ignore
+ * import { becomeForkable, forkChild, socketpair, SOCK_SEQPACKET } from "@tine/tine";
+ *
+ * becomeForkable();
+ * const [ours, theirs] = socketpair(SOCK_SEQPACKET);
+ * forkChild(() => theirs.sendall(new TextEncoder().encode("hello")));
+ * console.log(new TextDecoder().decode(ours.recv(100)));
+ * ```
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/socketpair.2.html socketpair(2)}
+ */
+export function socketpair(type: number): [Socket, Socket] {
+  const ends = new Int32Array(2);
+  check(libc().socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends), "socketpair");
+  return [new Socket(AF_UNIX, type, 0, ends[0]), new Socket(AF_UNIX, type, 0, ends[1])];
+}
+
 /** Waits until the socket is ready, as long as its timeout option says. */
 function awaitReady(
   syscall: string,

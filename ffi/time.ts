@@ -84,3 +84,62 @@ function checkSeconds(syscall: string, seconds: number): void {
     throw new RangeError(`Cannot ${syscall} ${seconds} seconds: it takes a number from 0`);
   }
 }
+
+const ITIMER_PROF = 2;
+
+/**
+ * Has SIGPROF, whose default action ends the process, sent to it after it has used so
+ * much more processor time, in all its threads: {@linkcode alarm} for a process that may
+ * be stopped and go on.
+ *
+ * @param seconds The processor time; fractions count, 0 cancels.
+ * @throws {RangeError} When the time is negative or not a number.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/setitimer.2.html setitimer(2)}, `ITIMER_PROF`
+ */
+export function alarmAfterCpuTime(seconds: number): void {
+  checkSeconds("setitimer", seconds);
+  const whole = Math.floor(seconds);
+  // struct itimerval: the interval, which is none, and the first time, as struct timeval.
+  const timer = BigInt64Array.of(
+    0n,
+    0n,
+    BigInt(whole),
+    BigInt(Math.floor((seconds - whole) * 1e6)),
+  );
+  check(libc().setitimer(ITIMER_PROF, timer, null), "setitimer");
+}
+
+const CLOCK_MONOTONIC = 1;
+const CLOCK_PROCESS_CPUTIME_ID = 2;
+
+/**
+ * The processor time that this process has used, in all its threads.
+ *
+ * @returns Seconds.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man3/clock_gettime.3.html clock_gettime(3)},
+ *   `CLOCK_PROCESS_CPUTIME_ID`
+ */
+export function cpuTime(): number {
+  return clock(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+/**
+ * The time since some moment in the past, the same for all processes: a clock that
+ * nobody sets.
+ *
+ * @returns Seconds.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man3/clock_gettime.3.html clock_gettime(3)},
+ *   `CLOCK_MONOTONIC`
+ */
+export function monotonicTime(): number {
+  return clock(CLOCK_MONOTONIC);
+}
+
+function clock(id: number): number {
+  const time = new BigInt64Array(2);
+  check(libc().clock_gettime(id, time), "clock_gettime");
+  return Number(time[0]) + Number(time[1]) / 1e9;
+}

@@ -121,6 +121,27 @@ Deno.test("poll() and ppoll() tell which descriptors are ready", () => {
   assertThrows(() => tine.poll([], -1), RangeError);
 });
 
+Deno.test("memfd_create() makes a file in memory that mapShared() maps and others can open", () => {
+  const fd = tine.memfd_create("tine test");
+  try {
+    assertEquals(Deno.readLinkSync(`/proc/self/fd/${fd}`), "/memfd:tine test (deleted)");
+    assertEquals(tine.fcntl(fd, tine.F_GETFD), tine.FD_CLOEXEC);
+    tine.ftruncate(fd, 4096);
+    const memory = new Uint8Array(tine.mapShared(4096, fd));
+    memory.set(encoder.encode("from memory"), 10);
+    tine.lseek(fd, 10, tine.SEEK_SET);
+    assertEquals(decoder.decode(tine.read(fd, 11)), "from memory");
+    const other = tine.open(`/proc/self/fd/${fd}`, tine.O_RDWR | tine.O_CLOEXEC);
+    tine.write(other, encoder.encode("from file"));
+    tine.close(other);
+    assertEquals(decoder.decode(memory.slice(0, 9)), "from file");
+  } finally {
+    tine.close(fd);
+  }
+  assertEquals(failure(() => tine.memfd_create("x".repeat(250))).code, "EINVAL");
+  assertEquals(failure(() => tine.mapShared(4096, fd)).code, "EBADF");
+});
+
 Deno.test("descriptor calls refuse what is no descriptor", () => {
   for (const fd of [-1, 1.5, NaN, 2 ** 31]) {
     assertThrows(() => tine.close(fd), RangeError, `Cannot close descriptor ${fd}`);

@@ -213,6 +213,29 @@ Deno.test("mapShared() is seen by parent and children", async () => {
   assertThrows(() => tine.mapShared(0), RangeError, "Cannot map 0 bytes");
 });
 
+Deno.test("cpuTime() counts work and not waiting", async () => {
+  const output = await run(
+    () => {
+      const before = tine.cpuTime();
+      const end = performance.now() + 10_000;
+      // As the kernel counts: a busy machine may take long to give a tenth of a second.
+      while (tine.cpuTime() - before < 0.1 && performance.now() < end);
+      const worked = tine.cpuTime();
+      tine.sleep(0.3);
+      const slept = tine.cpuTime() - worked;
+      // utime and stime, in hundredths of a second.
+      const stat = Deno.readTextFileSync("/proc/self/stat").replace(/^.*\) /s, "").split(" ");
+      const seen = (Number(stat[11]) + Number(stat[12])) / 100;
+      console.log(worked - before >= 0.1, slept < 0.2, tine.cpuTime() - seen);
+    },
+    [],
+    { flags: ["-A"] },
+  );
+  const [worked, slept, difference] = output.trim().split(" ");
+  assertEquals([worked, slept], ["true", "true"], output);
+  assert(Math.abs(Number(difference)) < 0.1, output);
+});
+
 Deno.test("sleep() gives 0 after the whole time and refuses what is no time", () => {
   const start = performance.now();
   assertEquals(tine.sleep(0.02), 0);

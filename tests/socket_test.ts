@@ -125,6 +125,33 @@ Deno.test("setsockopt() and getsockopt() agree", () => {
   assertEquals(socket.getsockopt(tine.SOL_SOCKET, tine.SO_DOMAIN), tine.AF_INET);
 });
 
+Deno.test("socketpair() gives two ends that hear each other, and the end of the other", () => {
+  const [left, right] = tine.socketpair(tine.SOCK_STREAM);
+  using ours = left;
+  {
+    using theirs = right;
+    ours.sendall(encoder.encode("ping"));
+    assertEquals(decoder.decode(theirs.recv(100)), "ping");
+    theirs.sendall(encoder.encode("pong"));
+    assertEquals(decoder.decode(ours.recv(100)), "pong");
+    for (const fd of [ours.fileno(), theirs.fileno()]) {
+      assertEquals(tine.fcntl(fd, tine.F_GETFD), tine.FD_CLOEXEC);
+    }
+  }
+  assertEquals(ours.recv(100).length, 0);
+  assertEquals(failure(() => ours.send(encoder.encode("x"))).code, "EPIPE");
+});
+
+Deno.test("socketpair() keeps messages apart with SOCK_SEQPACKET", () => {
+  const [left, right] = tine.socketpair(tine.SOCK_SEQPACKET);
+  using ours = left;
+  using theirs = right;
+  for (const text of ["one", "two"]) ours.send(encoder.encode(text));
+  assertEquals(decoder.decode(theirs.recv(100)), "one");
+  assertEquals(decoder.decode(theirs.recv(100)), "two");
+  assertEquals(failure(() => tine.socketpair(99)).code, "EINVAL");
+});
+
 Deno.test("SO_REUSEPORT lets two sockets listen on one port", () => {
   using first = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
   using second = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);

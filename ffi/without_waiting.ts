@@ -1,0 +1,49 @@
+/**
+ * Writing as logs need it: nothing here throws, so that a full disk costs no more
+ * than a line; nothing waits without an end; and no signal handler runs.
+ */
+import { errno, libc } from "./libc.ts";
+import { pollfd } from "./interruption.ts";
+import { POLLOUT } from "./poll.ts";
+import { MSG_DONTWAIT } from "./socket.ts";
+
+const MSG_NOSIGNAL = 0x4000;
+
+/**
+ * write(2), once.
+ *
+ * @param fd The descriptor.
+ * @param data The bytes.
+ * @param byteLength How many of them.
+ * @returns How many were taken; the error's number, negative, if none.
+ */
+export function tryWrite(fd: number, data: Uint8Array<ArrayBuffer>, byteLength: number): number {
+  const count = Number(libc().write(fd, data, BigInt(byteLength)));
+  return count === -1 ? -errno() : count;
+}
+
+/**
+ * send(2), once, where the socket takes it at once.
+ *
+ * @param fd The socket's descriptor.
+ * @param data The bytes.
+ * @param byteLength How many of them.
+ * @returns How many were taken; the error's number, negative, if none.
+ */
+export function trySend(fd: number, data: Uint8Array<ArrayBuffer>, byteLength: number): number {
+  const count = Number(libc().send(fd, data, BigInt(byteLength), MSG_DONTWAIT | MSG_NOSIGNAL));
+  return count === -1 ? -errno() : count;
+}
+
+/**
+ * Waits until a descriptor takes data.
+ *
+ * @param fd The descriptor.
+ * @param milliseconds How long at most, below 1000.
+ * @returns Whether it does, or will tell at once why not.
+ */
+export function isWritable(fd: number, milliseconds: number): boolean {
+  const timeout = new BigInt64Array([0n, BigInt(Math.floor(milliseconds * 1e6))]); // struct timespec
+  // Without a mask the held signals stay blocked: no interruption point.
+  return libc().ppoll(pollfd(fd, POLLOUT), 1n, timeout, null) === 1;
+}
