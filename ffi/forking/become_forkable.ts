@@ -1,8 +1,8 @@
-import { cString, textAt } from "../c_string.ts";
-import { check, SyscallError } from "../errno.ts";
+import { getenv, setenv, unsetenv } from "../environment.ts";
+import { SyscallError } from "../errno.ts";
 import { execveOrErrno } from "../execve.ts";
 import { libc } from "../libc.ts";
-import { readLink, readText } from "../proc.ts";
+import { readLink, readNumbers, readText } from "../proc.ts";
 import {
   heldSignals,
   holdSignals,
@@ -13,7 +13,7 @@ import {
   sigset,
 } from "../signal_mask.ts";
 import { checkSignal, SIGCHLD, SIGKILL, signalName, SIGSTOP } from "../signals.ts";
-import { blockedSignals, isV8Worker, onMainThread, threads } from "./threads.ts";
+import { isV8Worker, onMainThread, threads, threadStatus } from "./threads.ts";
 
 /** What a program will do once it is forkable. */
 export interface ForkableOptions {
@@ -32,6 +32,9 @@ const SINGLE_THREADED = "--single-threaded";
 // Functions are compiled once, where they are read, and not by every child that
 // calls them first.
 const NO_LAZY = "--no-lazy";
+// Megabytes. What is young when a process forks is moved later, once in each child, and each
+// child allocates in memory that it shares with none: so that is kept small.
+const YOUNG = "--max-semi-space-size=4";
 
 /**
  * Makes this process one that can fork. The first line of a program: it runs
@@ -71,7 +74,7 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   // Also where nothing else is to be done: no program may inherit it.
   const marker = takeMarker();
   ranAgain ||= marker !== undefined;
-  if (marker === undefined && isForkable() && wanted.isSubsetOf(heldSignals())) return;
+  if (marker === undefined && wanted.isSubsetOf(heldSignals()) && isForkable()) return;
   const obstacle = findObstacle(wanted);
   if (obstacle === undefined) {
     forkable = true; // seen now: a first fork() may have no descriptor left to look with
@@ -108,14 +111,17 @@ function checkHandleable(signum: number): void {
 
 /** What keeps this process from being forkable, if anything does. */
 function findObstacle(wanted: ReadonlySet<number>): string | undefined {
-  const all = threads();
+  const all = readNumbers("/proc/self/task");
   if (all.length === 1) setKernelMask(sigset([...signalsIn(kernelMask()), ...wanted]));
-  for (const thread of all) {
+  // The main thread is the first, and in the first run there is no need to look further.
+  for (const tid of all) {
+    const thread = threadStatus(tid);
+    if (thread === undefined) continue; // it has ended meanwhile
     if (isV8Worker(thread)) {
       return `V8 still has worker threads ("${thread.name}"): ${SINGLE_THREADED} was overruled ` +
         `by --v8-flags or ${V8_FLAGS}`;
     }
-    const missing = wanted.difference(blockedSignals(thread.tid));
+    const missing = wanted.difference(thread.blocked);
     if (missing.size > 0) {
       return `thread "${thread.name}" does not block ${[...missing].map(signalName).join(", ")}: ` +
         "name all signals in the program's first becomeForkable(), and call it before any other " +
@@ -125,15 +131,28 @@ function findObstacle(wanted: ReadonlySet<number>): string | undefined {
   return undefined;
 }
 
-function runAgain(wanted: ReadonlySet<number>): never {
+/**
+ * Runs this process's program again from its start, forkable from its first moment:
+ * with the same command line, the environment as it is now, and the descriptors
+ * that are not close-on-exec.
+ *
+ * @param wanted The signals that it will handle.
+ * @param program The signals that the program itself blocks.
+ * @throws {Error} Where the program cannot be run again.
+ * @throws {SyscallError} When the kernel refuses.
+ */
+export function runAgain(
+  wanted: ReadonlySet<number>,
+  program: ReadonlySet<number> = new Set(signalsIn(kernelMask())),
+): never {
   checkRepeatable();
   const mask = kernelMask();
-  const before = signalsIn(mask);
-  const flags = environmentVariable(V8_FLAGS);
+  const before = [...program];
+  const flags = getenv(V8_FLAGS);
   const marker = [libc().getpid(), before.join(","), flags === undefined ? "" : `=${flags}`];
-  setEnvironmentVariable(MARKER, marker.join(":"));
-  // The later flag counts: a program that is slow to start may be given --lazy.
-  setEnvironmentVariable(V8_FLAGS, [NO_LAZY, flags, SINGLE_THREADED].filter(Boolean).join(","));
+  setenv(MARKER, marker.join(":"));
+  // The later flag counts: a program may be given --lazy, or more room for what is young.
+  setenv(V8_FLAGS, [NO_LAZY, YOUNG, flags, SINGLE_THREADED].filter(Boolean).join(","));
   setKernelMask(sigset([...before, ...wanted]));
   const number = execveOrErrno(executable(), commandLine());
   setKernelMask(mask);
@@ -143,18 +162,18 @@ function runAgain(wanted: ReadonlySet<number>): never {
 
 /** What the run before this one left for it, removed so that no program inherits it. */
 function takeMarker(): { mask: ReadonlySet<number> } | undefined {
-  const marker = environmentVariable(MARKER);
+  const marker = getenv(MARKER);
   if (marker === undefined) return undefined;
   const [, pid, mask, flags] = marker.match(/^(\d+):([\d,]*):(?:=(.*))?$/s) ?? [];
-  check(libc().unsetenv(cString(MARKER)), "unsetenv", MARKER);
+  unsetenv(MARKER);
   if (Number(pid) !== libc().getpid()) return undefined;
   restore(flags);
   return { mask: new Set(mask ? mask.split(",").map(Number) : []) };
 }
 
 function restore(flags: string | undefined): void {
-  if (flags !== undefined) setEnvironmentVariable(V8_FLAGS, flags);
-  else check(libc().unsetenv(cString(V8_FLAGS)), "unsetenv", V8_FLAGS);
+  if (flags !== undefined) setenv(V8_FLAGS, flags);
+  else unsetenv(V8_FLAGS);
 }
 
 // A program that is typed or piped in is used up once it has run.
@@ -168,21 +187,13 @@ function checkRepeatable(): void {
   );
 }
 
-function environmentVariable(name: string): string | undefined {
-  const value = libc().getenv(cString(name));
-  return value === null ? undefined : textAt(value);
-}
-
-function setEnvironmentVariable(name: string, value: string): void {
-  check(libc().setenv(cString(name), cString(value), 1), "setenv", name);
-}
-
 /** The running program's file; the link itself where the file was replaced since. */
-function executable(): string {
+export function executable(): string {
   const path = readLink("/proc/self/exe");
   return path.endsWith(" (deleted)") ? "/proc/self/exe" : path;
 }
 
-function commandLine(): string[] {
+/** This process's arguments, with the program's name first. */
+export function commandLine(): string[] {
   return readText("/proc/self/cmdline").split("\0").slice(0, -1);
 }

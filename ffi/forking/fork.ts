@@ -1,5 +1,5 @@
 import { SyscallError } from "../errno.ts";
-import { errno, libc } from "../libc.ts";
+import { compile, errno, libc } from "../libc.ts";
 import { _exit, getpid } from "../process.ts";
 import {
   blockForeign,
@@ -78,6 +78,8 @@ const LITTLE_PATIENCE = 10;
 /** The cheap kind: the child has nothing to do before it returns, for all it touches is copied. */
 function forkProcess(): number {
   prepare();
+  // All at once, for a short-lived child would make its own each time.
+  compile();
   leaveNoWayBack(tryToParkPool(LITTLE_PATIENCE));
   return forkAndPart(planChildSignals());
 }
@@ -146,6 +148,8 @@ function prepare(): void {
   if (prepared) return;
   prepared = true;
   makeEntropyForkSafe();
+  // Between these two nothing may be allocated.
+  compile(["madvise", "fork"]);
   // glibc lets small free blocks pile up and merges them all at some later call. Were
   // that a child's, it would have to copy every page that one of them lies in.
   libc().mallopt(M_MXFAST, 0);

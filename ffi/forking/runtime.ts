@@ -18,6 +18,7 @@ import { SOCK_STREAM } from "../socket.ts";
 import { leaveParking } from "./pool.ts";
 
 const EPOLL_CTL_ADD = 1;
+const EPOLL_CTL_DEL = 2;
 
 /** A descriptor that an epoll instance watches. */
 export interface Registration {
@@ -122,7 +123,8 @@ function isSignalSocket(fd: number, links: Map<number, string>): boolean {
     [...links].some(([other, otherLink]) => other !== fd && otherLink === link);
 }
 
-function register(epoll: number, { fd, events, data }: Registration): void {
+/** Has an epoll instance watch a descriptor. */
+export function register(epoll: number, { fd, events, data }: Registration): void {
   // struct epoll_event is packed on x86-64 only.
   const packed = architecture() === "x86_64";
   const event = new DataView(new ArrayBuffer(packed ? 12 : 16));
@@ -131,8 +133,14 @@ function register(epoll: number, { fd, events, data }: Registration): void {
   check(libc().epoll_ctl(epoll, EPOLL_CTL_ADD, fd, event), "epoll_ctl", `descriptor ${fd}`);
 }
 
+/** Has an epoll instance watch a descriptor no more. */
+export function unregister(epoll: number, fd: number): void {
+  const result = libc().epoll_ctl(epoll, EPOLL_CTL_DEL, fd, null);
+  check(result, "epoll_ctl", `descriptor ${fd}`);
+}
+
 /** A socket on which reads find the end and writes fail. */
-function deadSocket(): number {
+export function deadSocket(): number {
   const ends = new Int32Array(2);
   const type = SOCK_STREAM | O_CLOEXEC | O_NONBLOCK;
   check(libc().socketpair(AF_UNIX, type, 0, ends), "socketpair");
@@ -145,6 +153,7 @@ function replace(fresh: number, fd: number): void {
   close(fresh);
 }
 
-function duplicateOnto(fd: number, number: number): void {
+/** Has a descriptor's number stand for what another one stands for. */
+export function duplicateOnto(fd: number, number: number): void {
   check(libc().dup3(fd, number, O_CLOEXEC), "dup3", `descriptor ${fd} to ${number}`);
 }

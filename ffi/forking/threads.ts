@@ -16,6 +16,12 @@ export interface Thread {
   readonly name: string;
 }
 
+/** A thread at one moment. */
+export interface ThreadStatus extends Thread {
+  /** The signals that it blocks. */
+  readonly blocked: Set<number>;
+}
+
 /** Whether the caller runs on the process's main thread. */
 export function onMainThread(): boolean {
   const { getpid, gettid } = libc();
@@ -30,12 +36,23 @@ export function threads(): Thread[] {
   });
 }
 
+/** A thread's name and mask, which one file tells; `undefined` when it has ended meanwhile. */
+export function threadStatus(tid: number): ThreadStatus | undefined {
+  const status = ofThread(tid, "status");
+  if (status === undefined) return undefined;
+  const name = status.match(/^Name:\t(.*)$/m)?.[1] ?? "";
+  const bits = BigInt(`0x${status.match(/^SigBlk:\s*([0-9a-f]+)$/m)?.[1] ?? "0"}`);
+  const signals = Array.from({ length: 64 }, (_, i) => i + 1);
+  return {
+    tid,
+    name,
+    blocked: new Set(signals.filter((signum) => bits & (1n << BigInt(signum - 1)))),
+  };
+}
+
 /** The signals that a thread blocks; none once it has ended. */
 export function blockedSignals(tid: number): Set<number> {
-  const mask = ofThread(tid, "status")?.match(/^SigBlk:\s*([0-9a-f]+)$/m)?.[1];
-  const bits = BigInt(`0x${mask ?? "0"}`);
-  const signals = Array.from({ length: 64 }, (_, i) => i + 1);
-  return new Set(signals.filter((signum) => bits & (1n << BigInt(signum - 1))));
+  return threadStatus(tid)?.blocked ?? new Set();
 }
 
 /** A thread's file in `/proc`; `undefined` when the thread has ended meanwhile. */

@@ -1,0 +1,212 @@
+/**
+ * Fact 6, for one connection: a server of Deno's can serve a connection that it has
+ * not accepted. It is made with a throw-away address and accepts a stand-in there;
+ * then, before a byte has passed, the connection takes the stand-in's place, in the
+ * table of descriptors and in the epoll instance.
+ */
+import { type Address, AF_UNIX } from "../address.ts";
+import { close, F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, fcntl, O_NONBLOCK } from "../descriptor.ts";
+import { SyscallError } from "../errno.ts";
+import { libc } from "../libc.ts";
+import {
+  IPPROTO_TCP,
+  MSG_DONTWAIT,
+  MSG_PEEK,
+  SHUT_RDWR,
+  SO_ACCEPTCONN,
+  SOCK_STREAM,
+  Socket,
+  SOL_SOCKET,
+  TCP_NODELAY,
+} from "../socket.ts";
+import {
+  deadSocket,
+  duplicateOnto,
+  register,
+  type Registration,
+  registrationsOf,
+  surveyEventLoop,
+  unregister,
+} from "./runtime.ts";
+
+/** A connection that a server of Deno's owns, and closes. */
+export interface TakenConnection {
+  /** Whether the server has not closed it yet. */
+  isOpen(): boolean;
+  /** Whether something has come that the server has not read yet. */
+  hasInput(): boolean;
+  /** Whether the client sends no more, which mostly means that it is gone. */
+  isHalfClosed(): boolean;
+  /** Ends it, in both directions: the server finds it closed by the client. */
+  shutdown(): void;
+}
+
+// A number that the kernel gives no second socket; a descriptor's is soon another's.
+const SO_COOKIE = 57;
+// How long the server may take to accept the stand-in, in milliseconds.
+const PATIENCE = 5000;
+
+/**
+ * Has a server of Deno's serve one connection, and accept no other.
+ *
+ * @param connection The connection. It is the server's from here on.
+ * @param listen Makes the server, synchronously, on an address that is of no other use: a
+ *   path for a UNIX socket, a loopback port for any other.
+ * @returns What `listen` has made; the client as the server knows it, which tells the connection
+ *   from others that came to the throw-away address; and a view of the connection.
+ * @throws {Error} When `listen` has made no server, or it does not accept.
+ * @throws {SyscallError} When the kernel refuses.
+ */
+export async function takeOverConnection<T extends { readonly addr: Deno.Addr }>(
+  connection: Socket,
+  listen: () => T,
+): Promise<{ server: T; standIn: Deno.Addr; connection: TakenConnection }> {
+  try {
+    const epolls = surveyEventLoop().map(({ descriptors }) => descriptors[0]!);
+    const server = listen();
+    const listener = socketsAt(server.addr, epolls).find(({ fd }) => option(fd, SO_ACCEPTCONN));
+    if (listener === undefined) throw new Error("Cannot take over a connection: nothing listens");
+    try {
+      // Connecting takes a turn of the event loop, in which the server accepts.
+      using client = await connect(server.addr);
+      const accepted = await findAccepted(server.addr, client.localAddr, epolls);
+      adopt(connection, accepted);
+      return { server, standIn: client.localAddr, connection: view(accepted.fd) };
+    } finally {
+      unregister(listener.epoll, listener.fd);
+      takeAway(listener.fd);
+      // Who else came in.
+      for (const { fd } of socketsAt(server.addr, epolls)) shutDown(fd);
+    }
+  } finally {
+    connection.close();
+  }
+}
+
+/**
+ * The socket of a connection that a listener of Deno's has accepted.
+ *
+ * @param accepted The connection; it is closed, and goes on in the socket.
+ * @returns The socket.
+ * @throws {Error} When the connection has ended already.
+ * @throws {SyscallError} `EMFILE` when no descriptor is left.
+ */
+export function socketOf(accepted: Deno.Conn): Socket {
+  using connection = accepted;
+  const epolls = surveyEventLoop().map(({ descriptors }) => descriptors[0]!);
+  const found = socketsAt(connection.localAddr, epolls).find(({ fd }) =>
+    option(fd, SO_ACCEPTCONN) === 0 && isFrom(fd, connection.remoteAddr)
+  );
+  if (found === undefined) throw new Error("The connection has ended already");
+  const socket = Socket.fromDescriptor(fcntl(found.fd, F_DUPFD_CLOEXEC));
+  // Deno does not only close its own: it ends the stream.
+  takeAway(found.fd);
+  return socket;
+}
+
+function connect(address: Deno.Addr): Promise<Deno.Conn> {
+  if (address.transport === "unix") return Deno.connect({ ...address, transport: "unix" });
+  return Deno.connect(address as Deno.NetAddr & { transport: "tcp" });
+}
+
+/** What the server has accepted from the stand-in. */
+async function findAccepted(
+  address: Deno.Addr,
+  standIn: Deno.Addr,
+  epolls: readonly number[],
+): Promise<Watched> {
+  const start = performance.now();
+  while (performance.now() - start < PATIENCE) {
+    const accepted = socketsAt(address, epolls).find(({ fd }) =>
+      option(fd, SO_ACCEPTCONN) === 0 && isFrom(fd, standIn)
+    );
+    if (accepted !== undefined) return accepted;
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+  throw new Error("Cannot take over a connection: the server accepts none");
+}
+
+function adopt(connection: Socket, { fd, epoll, ...registration }: Watched): void {
+  const flags = fcntl(connection.fileno(), F_GETFL);
+  fcntl(connection.fileno(), F_SETFL, flags | O_NONBLOCK);
+  if (connection.family !== AF_UNIX) connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1);
+  duplicateOnto(connection.fileno(), fd);
+  register(epoll, { fd, ...registration });
+}
+
+/** Takes a socket away from its owner in Deno, who is left with one that is of no use. */
+function takeAway(fd: number): void {
+  const dead = deadSocket();
+  duplicateOnto(dead, fd);
+  close(dead);
+}
+
+interface Watched extends Registration {
+  readonly epoll: number;
+}
+
+/** The sockets in use whose own address it is. */
+function socketsAt(address: Deno.Addr, epolls: readonly number[]): Watched[] {
+  return epolls
+    .flatMap((epoll) => registrationsOf(epoll).map((one) => ({ ...one, epoll })))
+    .filter(({ fd }) => isSame(nameOf(fd, "getsockname"), address));
+}
+
+function isFrom(fd: number, client: Deno.Addr): boolean {
+  // A UNIX client has no name, and into the folder of ours no other may come.
+  return client.transport === "unix" || isSame(nameOf(fd, "getpeername"), client);
+}
+
+/** A socket's name; nothing where it is no socket, or where the other end is gone. */
+function nameOf(fd: number, call: "getsockname" | "getpeername"): Address | undefined {
+  try {
+    return at(fd)[call]();
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined; // ENOTSOCK, ENOTCONN
+    throw error;
+  }
+}
+
+function isSame(name: Address | undefined, address: Deno.Addr): boolean {
+  if (typeof name === "string") return "path" in address && address.path === name;
+  return "hostname" in address && address.hostname === name?.[0] && address.port === name[1];
+}
+
+/** A socket that stays its owner's to close. */
+function at(fd: number): Socket {
+  return new Socket(AF_UNIX, SOCK_STREAM, 0, fd);
+}
+
+function view(fd: number): TakenConnection {
+  const cookie = option(fd, SO_COOKIE);
+  const byte = new Uint8Array(1);
+  const isOpen = () => option(fd, SO_COOKIE) === cookie;
+  const look = () => libc().recv(fd, byte, 1n, MSG_PEEK | MSG_DONTWAIT);
+  return {
+    isOpen,
+    hasInput: () => isOpen() && look() > 0n,
+    isHalfClosed: () => isOpen() && look() === 0n,
+    shutdown(): void {
+      if (isOpen()) shutDown(fd);
+    },
+  };
+}
+
+function shutDown(fd: number): void {
+  try {
+    at(fd).shutdown(SHUT_RDWR);
+  } catch (error) {
+    // ENOTCONN: the other end was faster.
+    if (!(error instanceof SyscallError)) throw error;
+  }
+}
+
+/** A socket's option; nothing where the descriptor is no socket. */
+function option(fd: number, name: number): number | undefined {
+  try {
+    return at(fd).getsockopt(SOL_SOCKET, name);
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * Fact 6: a server of Deno's can accept from a listening socket that the process
+ * has inherited. It is made with a throw-away address; then the inherited socket
+ * takes its listener's place, in the table of descriptors and in the epoll instance.
+ */
+import { close, F_DUPFD_CLOEXEC, fcntl } from "../descriptor.ts";
+import { pollfd } from "../interruption.ts";
+import { libc } from "../libc.ts";
+import { POLLIN } from "../poll.ts";
+import { socketCookie } from "../tcp.ts";
+import {
+  duplicateOnto,
+  register,
+  type Registration,
+  surveyEventLoop,
+  unregister,
+} from "./runtime.ts";
+
+const NO_TIME = new Uint8Array(16); // struct timespec
+const EPOLLIN = 0x1;
+const EPOLLEXCLUSIVE = 1 << 28;
+const EPOLLET = 1 << 31;
+
+/** A listener of Deno's that accepts from an inherited socket. */
+export interface TakenListener {
+  /** Accepts no more: connections wait in the backlog, for this process or another. */
+  pause(): void;
+  /** Accepts again, beginning with what has come meanwhile. Harmless while it does. */
+  resume(): void;
+  /**
+   * Looks whether connections wait, and goes to the end of the row of processes that the
+   * next ones wake. Nothing happens while it is paused.
+   */
+  rejoin(): void;
+  /** Whether connections wait to be accepted. */
+  isAwaited(): boolean;
+  /** Lets go of the socket, for good. The server may be shut down later. */
+  close(): void;
+}
+
+/**
+ * Has a listener of Deno's accept from another listening socket.
+ *
+ * Of all processes that wait for the same socket, a connection wakes one.
+ *
+ * @param fd The listening socket, of the same address family kind (TCP or UNIX) as the
+ *   listener. Its descriptor is free to be closed afterwards.
+ * @param listen Makes the listener, synchronously: `Deno.serve`, on an address that is of no
+ *   other use.
+ * @returns What `listen` has made, and a hold on the listener.
+ * @throws {Error} When `listen` made none, or more than one.
+ * @throws {SyscallError} When the kernel refuses.
+ */
+export function takeOverListener<T>(
+  fd: number,
+  listen: () => T,
+): { server: T; listener: TakenListener } {
+  const before = new Map(surveyEventLoop().map((one) => [one.descriptors[0]!, one.work]));
+  const server = listen();
+  const fresh = surveyEventLoop().flatMap(({ descriptors: [epoll], work }) =>
+    work.filter((one) => !before.get(epoll!)?.some((old) => isSame(old, one)))
+      .map((registration) => ({ epoll: epoll!, registration }))
+  );
+  const [found] = fresh;
+  if (found === undefined || fresh.length > 1) {
+    throw new Error(`Cannot take over a listener: ${fresh.length} were made instead of one`);
+  }
+  const { epoll, registration } = found;
+  // Deno goes on accepting until nothing is left, whether it is told of more or not; any other
+  // error than that ends its server. At the throw-away listener there is nothing.
+  const quiet = fcntl(registration.fd, F_DUPFD_CLOEXEC, 0);
+  const shared = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  unregister(epoll, registration.fd);
+  const events = (EPOLLIN | EPOLLET | EPOLLEXCLUSIVE) >>> 0;
+  let watched = false;
+  let closed = false;
+  const own = [socketCookie(quiet), socketCookie(shared)];
+  // A server that could not accept (EMFILE) has ended, and its number may be another file's.
+  const isThere = () => !closed && own.includes(socketCookie(registration.fd));
+  const listener = {
+    pause(): void {
+      if (!watched || !isThere()) return;
+      watched = false;
+      unregister(epoll, registration.fd);
+      duplicateOnto(quiet, registration.fd);
+    },
+    resume(): void {
+      if (watched || !isThere()) return;
+      watched = true;
+      duplicateOnto(shared, registration.fd);
+      register(epoll, { ...registration, events });
+    },
+    rejoin(): void {
+      if (!watched || !isThere()) return;
+      unregister(epoll, registration.fd);
+      register(epoll, { ...registration, events });
+    },
+    isAwaited(): boolean {
+      return isThere() && libc().ppoll(pollfd(shared, POLLIN), 1n, NO_TIME, null) === 1;
+    },
+    close(): void {
+      if (closed) return;
+      listener.pause();
+      closed = true;
+      close(shared);
+      close(quiet);
+    },
+  };
+  listener.resume();
+  return { server, listener };
+}
+
+function isSame(a: Registration, b: Registration): boolean {
+  return a.fd === b.fd && a.data === b.data;
+}
