@@ -1,5 +1,6 @@
 import type { Address } from "../ffi/address.ts";
 import { SyscallError } from "../ffi/errno.ts";
+import { isForkable } from "../ffi/forking/become_forkable.ts";
 import { forkChild } from "../ffi/forking/fork_child.ts";
 import { kill } from "../ffi/process.ts";
 import { SIG_DFL, SIG_IGN, signal as setAction } from "../ffi/signal.ts";
@@ -53,8 +54,22 @@ export interface ForkingOptions {
   readonly log?: Log;
 }
 
+/** What kind of children a forking server has. */
+export interface ChildKind {
+  /**
+   * Forks a child for a connection.
+   *
+   * @param number The smallest number from 1 that no other child has.
+   * @returns The child's pid; 0 in a child that is to leave the server's loop.
+   */
+  start(connection: Socket, address: Address, number: number): number;
+  /** Called when the server stops: has the children end as soon as they can. */
+  stop?(): void;
+}
+
 interface Child {
   readonly address: Address;
+  readonly number: number;
   readonly start: number;
 }
 
@@ -100,12 +115,50 @@ export function serveForking(
   handle: ForkingHandler,
   options: ForkingOptions = {},
 ): void {
-  const { maxChildren = 40, maxPerAddress = Infinity, timeout = 60, grace = 10 } = options;
+  const { timeout = 60 } = options;
+  checkAmount("timeout", timeout);
+  forkPerConnection(listenSocket, {
+    start: (connection, address) =>
+      forkChild(() => {
+        listenSocket.close(); // the child's copy
+        takeChildSignals();
+        alarm(Math.ceil(timeout));
+        const code = handle(connection, address);
+        connection.close();
+        return code;
+      }),
+  }, options);
+}
+
+/** In a child: its answers to signals. */
+export function takeChildSignals(): void {
+  // Control-C reaches the whole terminal; what is under way may finish.
+  setAction(SIGINT, SIG_IGN);
+  setAction(SIGTERM, SIG_DFL);
+  setAction(SIGCHLD, SIG_DFL);
+  releaseSignals([SIGINT, SIGTERM, SIGCHLD]);
+}
+
+/**
+ * The loop of a forking server: accepts, has a child made for each connection,
+ * reaps, and stops.
+ *
+ * @param listenSocket A listening socket; it is closed on return.
+ * @param kind What the children are.
+ * @param options How the server runs.
+ * @returns Whether this is a child, which `kind.start` has sent here; false in the parent, when
+ *   the server has stopped.
+ */
+export function forkPerConnection(
+  listenSocket: Socket,
+  kind: ChildKind,
+  options: Omit<ForkingOptions, "timeout">,
+): boolean {
+  const { maxChildren = 40, maxPerAddress = Infinity, grace = 10 } = options;
   const { signal, onChildExit } = options;
   const log = reliable(options.log);
   checkCount("maxChildren", maxChildren);
   checkCount("maxPerAddress", maxPerAddress);
-  checkAmount("timeout", timeout);
   checkAmount("grace", grace);
 
   const children = new Map<number, Child>();
@@ -121,51 +174,54 @@ export function serveForking(
     while (stops === 0 && !signal?.aborted) {
       reap();
       if (children.size >= maxChildren) rest();
-      else admit();
+      else if (admit()) return true;
     }
     listenSocket.close();
     finish();
+    return false;
   } finally {
     listenSocket.close();
     for (const [signum, action] of before) setAction(signum, action);
   }
 
-  function admit(): void {
+  /** @returns Whether this is the child. */
+  function admit(): boolean {
     const accepted = acceptOne(listenSocket, log);
-    if (accepted === undefined) return;
+    if (accepted === undefined) return false;
     const [connection, address] = accepted;
+    let pid: number | undefined;
     try {
       if (hostCount(address) >= maxPerAddress) {
         log(
           `${formatClient(address)} denied: ${maxPerAddress} children serve this address already`,
         );
       } else {
-        startChild(connection, address);
+        pid = startChild(connection, address);
       }
     } finally {
-      connection.close(); // the parent's copy
+      if (pid !== 0) connection.close(); // the parent's copy
+    }
+    return pid === 0;
+  }
+
+  function startChild(connection: Socket, address: Address): number | undefined {
+    const number = freeNumber();
+    try {
+      const pid = kind.start(connection, address, number);
+      if (pid !== 0) children.set(pid, { address, number, start: performance.now() });
+      return pid;
+    } catch (error) {
+      if (!isForkable()) throw error;
+      const message = error instanceof Error ? error.message : String(error);
+      log(`${formatClient(address)} dropped: ${message}`);
     }
   }
 
-  function startChild(connection: Socket, address: Address): void {
-    try {
-      const pid = forkChild(() => {
-        listenSocket.close(); // the child's copy
-        // Control-C reaches the whole terminal; what is under way may finish.
-        setAction(SIGINT, SIG_IGN);
-        setAction(SIGTERM, SIG_DFL);
-        setAction(SIGCHLD, SIG_DFL);
-        releaseSignals([SIGINT, SIGTERM, SIGCHLD]);
-        alarm(Math.ceil(timeout));
-        const code = handle(connection, address);
-        connection.close();
-        return code;
-      });
-      children.set(pid, { address, start: performance.now() });
-    } catch (error) {
-      if (!(error instanceof SyscallError)) throw error;
-      log(`${formatClient(address)} dropped: ${error.message}`);
-    }
+  function freeNumber(): number {
+    const taken = new Set([...children.values()].map(({ number }) => number));
+    let number = 1;
+    while (taken.has(number)) number++;
+    return number;
   }
 
   function hostCount(address: Address): number {
@@ -207,6 +263,7 @@ export function serveForking(
   function finish(): void {
     const deadline = performance.now() + grace * 1000;
     const stopsBefore = stops;
+    kind.stop?.();
     if (children.size > 0) log(`stopping, ${children.size} children to finish`);
     for (;;) {
       reap();

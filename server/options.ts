@@ -1,3 +1,6 @@
+/** The longest time that a timer can wait, in milliseconds. */
+export const LONGEST_TIMER: number = 2 ** 31 - 1;
+
 /**
  * Refuses what is no amount.
  *

@@ -1,0 +1,90 @@
+// Concurrent server: the gateway
+//
+// A server is worth more when any application can be put into it. Python's contract for that is
+// WSGI; here it is a module with a fetch function, as `deno serve` takes it. The server is still the
+// one of webserver3g. The child hands its connection to Deno's own HTTP server, which asks the
+// application. That needs an event loop: hence the runtime, and the await, which only the child
+// ever reaches.
+//
+//   deno run -A webserver3h.ts app.ts [port]
+import {
+  _exit,
+  AF_INET,
+  AppError,
+  becomeForkable,
+  fork,
+  loadApp,
+  serveConnection,
+  SIGCHLD,
+  signal,
+  SO_REUSEADDR,
+  SOCK_STREAM,
+  Socket,
+  SOL_SOCKET,
+  SyscallError,
+  waitpid,
+  warmUp,
+  WNOHANG,
+} from "../../mod.ts";
+
+const [file, port = "8888"] = Deno.args;
+if (file === undefined || !/^\d+$/.test(port)) {
+  console.error("Usage: deno run -A webserver3h.ts app.ts [port]");
+  Deno.exit(2);
+}
+
+becomeForkable();
+
+const SERVER_ADDRESS = ["", Number(port)] as const;
+const REQUEST_QUEUE_SIZE = 1024;
+
+function grimReaper(): void {
+  for (;;) {
+    try {
+      const { pid } = waitpid(-1, WNOHANG); // any child, without waiting
+      if (pid === 0) return; // no more zombies
+    } catch {
+      return; // ECHILD: no more children
+    }
+  }
+}
+
+async function serveForever(): Promise<void> {
+  const app = await loadApp(file!);
+  await warmUp(); // compile here, once, what every child will run
+  const listenSocket = new Socket(AF_INET, SOCK_STREAM);
+  listenSocket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
+  listenSocket.bind(SERVER_ADDRESS);
+  listenSocket.listen(REQUEST_QUEUE_SIZE);
+  console.log(`Serving HTTP on port ${listenSocket.getsockname()[1]} ...`);
+
+  signal(SIGCHLD, grimReaper);
+
+  for (;;) {
+    let clientConnection: Socket;
+    try {
+      [clientConnection] = listenSocket.accept();
+    } catch (error) {
+      // EINTR: the handler ran, start accept again
+      if (error instanceof SyscallError && error.code === "EINTR") continue;
+      throw error;
+    }
+
+    const pid = fork({ runtime: true });
+    if (pid === 0) { // child
+      listenSocket.close(); // close child copy
+      await serveConnection(clientConnection, app);
+      _exit(0);
+    } else { // parent
+      clientConnection.close(); // close parent copy and loop over
+    }
+  }
+}
+
+try {
+  await serveForever();
+} catch (error) {
+  if (!(error instanceof AppError)) throw error;
+  console.error(error.message);
+  Deno.exit(1);
+}

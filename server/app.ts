@@ -1,0 +1,166 @@
+/**
+ * An app as `deno serve` takes it: a module whose default export has a `fetch`
+ * method. What WSGI is in Python, that method is here; the same module runs on
+ * every rung of the ladder.
+ */
+
+/** A worker, as its hooks see it. */
+export interface WorkerInfo {
+  /** Its pid. */
+  readonly pid: number;
+  /** Its number, from 1; the one that replaces it has the same. */
+  readonly number: number;
+}
+
+/** An app that is loaded. */
+export interface App {
+  /**
+   * Answers one request.
+   *
+   * @param request The request.
+   * @param info Who sent it, and a promise of its end.
+   * @returns The response.
+   */
+  fetch(request: Request, info: Deno.ServeHandlerInfo): Response | Promise<Response>;
+  /**
+   * Called once the server listens.
+   *
+   * @param addr Where.
+   */
+  onListen?(addr: Deno.Addr): void;
+  /**
+   * Called in each worker before it serves: the place to open what no two processes may share.
+   *
+   * @param worker This worker.
+   */
+  onWorkerStart?(worker: WorkerInfo): void | Promise<void>;
+  /**
+   * Called in each worker that stops, after its last response.
+   *
+   * @param worker This worker.
+   */
+  onWorkerStop?(worker: WorkerInfo): void | Promise<void>;
+}
+
+/** The app cannot be loaded. The message is one plain line, meant for who runs the server. */
+export class AppError extends Error {
+  /** The error's kind. */
+  override name = "AppError";
+}
+
+/**
+ * Imports an app.
+ *
+ * @param specifier A path, from the working directory; or a URL, `npm:` and `jsr:` included.
+ * @returns The app. Its functions are called as methods of what the module exports.
+ * @throws {AppError} When there is no such module, it has a syntax error, throws, or is no app.
+ *
+ * @example
+ * ```ts
+ * import { loadApp } from "@tine/tine/server";
+ *
+ * const app = await loadApp("data:text/javascript,export default { fetch: () => new Response() }");
+ * const server = Deno.serve({ port: 0 }, app.fetch);
+ * await server.shutdown();
+ * ```
+ */
+export async function loadApp(specifier: string): Promise<App> {
+  const url = resolve(specifier);
+  let module: Record<string, unknown>;
+  try {
+    module = await import(url);
+  } catch (error) {
+    throw new AppError(`Cannot load ${specifier}: ${explain(error, url)}`, { cause: error });
+  }
+  return appOf(module, specifier);
+}
+
+function resolve(specifier: string): string {
+  if (specifier === "") throw new AppError("Cannot load an app without a name: give its file");
+  // The scheme of a URL has two letters at least.
+  if (/^[a-z][a-z0-9+.-]+:/i.test(specifier)) return specifier;
+  const path = specifier.startsWith("/") ? specifier : `${Deno.cwd()}/${specifier}`;
+  return new URL(`file://${path.split("/").map(encodeURIComponent).join("/")}`).href;
+}
+
+const HOW = "An app is a module with export default { fetch(request) { return new Response() } }";
+
+function appOf(module: Record<string, unknown>, specifier: string): App {
+  const target = module.default;
+  if (target === undefined) {
+    throw new AppError(`Cannot serve ${specifier}: it has no default export. ${HOW}`);
+  }
+  if (!isObject(target) || typeof target.fetch !== "function") {
+    throw new AppError(
+      `Cannot serve ${specifier}: its default export has no fetch function. ${HOW}`,
+    );
+  }
+  const fetch = target.fetch.bind(target) as App["fetch"];
+  return {
+    fetch,
+    ...hook("onListen", [target]),
+    ...hook("onWorkerStart", [module, target]),
+    ...hook("onWorkerStop", [module, target]),
+  };
+
+  function hook(name: string, owners: Record<string, unknown>[]): Record<string, unknown> {
+    const owner = owners.find((owner) => owner[name] !== undefined);
+    if (owner === undefined) return {};
+    const value = owner[name];
+    if (typeof value !== "function") {
+      throw new AppError(`Cannot serve ${specifier}: its ${name} is not a function`);
+    }
+    return { [name]: value.bind(owner === module ? undefined : owner) };
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return (typeof value === "object" && value !== null) || typeof value === "function";
+}
+
+/** Why an import failed, in one line with the place. */
+function explain(error: unknown, url: string): string {
+  if (!(error instanceof Error)) return `it threw at its top level: ${oneLine(String(error))}`;
+  const { message } = error;
+  if (message.startsWith(`Module not found "${url}"`)) {
+    return url.startsWith("file:") ? `there is no file ${path(url)}` : `there is nothing at ${url}`;
+  }
+  if (message.includes("ERR_UNSUPPORTED_DIR_IMPORT")) {
+    return `${path(url)} is a directory: name the file in it`;
+  }
+  // What Deno says of a module that it could not load or read; the place is in the text.
+  if ("code" in error && error.code === "ERR_MODULE_NOT_FOUND" || error instanceof SyntaxError) {
+    return oneLine(message);
+  }
+  const place = placeIn(error.stack ?? "", url);
+  return `it threw at its top level: ${oneLine(`${error.name}: ${message}`)}` +
+    (place === undefined ? "" : ` at ${path(place)}`);
+}
+
+/** Where in the stack the app's own file is, or else the innermost file. */
+function placeIn(stack: string, url: string): string | undefined {
+  const places = [...stack.matchAll(/\(?((?:file|https?):[^\s()]+:\d+:\d+)\)?$/gm)]
+    .map(([, place]) => place!)
+    .filter((place) => !place.startsWith(import.meta.url));
+  return places.find((place) => place.startsWith(`${url}:`)) ?? places[0];
+}
+
+// deno-lint-ignore no-control-regex
+const COLOUR = /\x1b\[[0-9;]*m/g;
+
+/** Without colours and the frame of source code that Deno draws, with paths for file URLs. */
+function oneLine(text: string): string {
+  return text
+    .replace(COLOUR, "")
+    .split("\n")
+    .filter((line) => !/^\s*\d*\s*\|/.test(line))
+    .join(" ")
+    .replace(/\s+/g, " ")
+    .replace(/file:\/\/[^\s"']+/g, path)
+    .trim()
+    .replace(/\.?( at \S+:\d+:\d+)\1*$/, "$1"); // Deno may name the place twice
+}
+
+function path(url: string): string {
+  return url.startsWith("file://") ? decodeURIComponent(url.slice("file://".length)) : url;
+}

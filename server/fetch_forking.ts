@@ -1,0 +1,113 @@
+import type { Address } from "../ffi/address.ts";
+import { fork } from "../ffi/forking/fork.ts";
+import { _exit, getpid, getppid } from "../ffi/process.ts";
+import { mapShared } from "../ffi/shared_memory.ts";
+import type { Socket } from "../ffi/socket.ts";
+import { alarm } from "../ffi/time.ts";
+import type { App } from "./app.ts";
+import { type ForkingOptions, forkPerConnection, takeChildSignals } from "./forking.ts";
+import { type GatewayOptions, serveConnection, warmUp } from "./gateway.ts";
+import { addrOf } from "./host.ts";
+import { checkAmount } from "./options.ts";
+
+/** How a forking server of an app runs. */
+export interface FetchForkingOptions
+  extends Omit<ForkingOptions, "timeout">, Pick<GatewayOptions, "cert" | "key" | "idleTimeout"> {
+  /**
+   * Seconds that a child's event loop may stand still, rounded up to whole ones; then SIGALRM
+   * ends the child, whatever it does. 30 if left out, 0 for ever.
+   */
+  readonly timeout?: number;
+}
+
+/** How often a child looks whether the server stops, in milliseconds. */
+const INTERVAL = 200;
+
+/**
+ * Serves an app, each connection in a child of its own. The finished form of the
+ * article's webserver3h, with all that {@linkcode serveForking} does for a server
+ * that is to last.
+ *
+ * The app is loaded once; a child starts with all that it has in memory. Its hooks
+ * `onWorkerStart` and `onWorkerStop` run in each child.
+ *
+ * The parent's event loop stands still: timers and requests that the app has begun
+ * before go on neither in the parent nor in a child.
+ *
+ * @param listenSocket A listening socket; it is closed when the server stops.
+ * @param app The app.
+ * @param options How it runs.
+ * @returns When the server has stopped; never in a child.
+ * @throws {RangeError} When an option is out of its range.
+ * @throws {TypeError} When one of `cert` and `key` is missing.
+ * @throws {Deno.errors.InvalidData} When one of them is no certificate, or no key.
+ * @throws {Error} When the process is not forkable.
+ * @throws {SyscallError} When the listening socket is none.
+ *
+ * @example
+ * ```ts ignore
+ * import {
+ *   AF_INET, becomeForkable, SIGCHLD, SIGINT, SIGTERM, SOCK_STREAM, Socket,
+ * } from "@tine/tine";
+ * import { serveFetchForking } from "@tine/tine/server";
+ *
+ * becomeForkable({ signals: [SIGCHLD, SIGTERM, SIGINT] });
+ * const listenSocket = new Socket(AF_INET, SOCK_STREAM);
+ * listenSocket.bind(["127.0.0.1", 8000]);
+ * listenSocket.listen(1024);
+ * await serveFetchForking(listenSocket, { fetch: () => new Response("Hello, World!\n") });
+ * ```
+ */
+export async function serveFetchForking(
+  listenSocket: Socket,
+  app: App,
+  options: FetchForkingOptions = {},
+): Promise<void> {
+  const { timeout = 30, idleTimeout = 75 } = options;
+  checkAmount("timeout", timeout);
+  checkAmount("idleTimeout", idleTimeout);
+  const address = listenSocket.getsockname();
+  const parent = getpid();
+  const stopped = new Uint8Array(mapShared(1));
+  let mine: { connection: Socket; number: number } | undefined;
+
+  await warmUp(options);
+  app.onListen?.(addrOf(address));
+  // What waits for its turn here would have it in each child too.
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  const isChild = forkPerConnection(listenSocket, { start, stop: () => stopped[0] = 1 }, options);
+  if (!isChild) return;
+
+  let code = 1;
+  try {
+    takeChildSignals();
+    await serve(mine!.connection, mine!.number);
+    code = 0;
+  } catch (error) {
+    console.error("error: Uncaught", error);
+  } finally {
+    _exit(code);
+  }
+
+  function start(connection: Socket, _: Address, number: number): number {
+    const pid = fork({ runtime: true });
+    if (pid === 0) mine = { connection, number };
+    return pid;
+  }
+
+  async function serve(connection: Socket, number: number): Promise<void> {
+    const stop = new AbortController();
+    watch();
+    setInterval(watch, INTERVAL);
+    const worker = { pid: getpid(), number };
+    await app.onWorkerStart?.(worker);
+    await serveConnection(connection, app, { ...options, address, signal: stop.signal });
+    await app.onWorkerStop?.(worker);
+
+    /** Winds up the alarm, which only a standing event loop lets run down. */
+    function watch(): void {
+      if (timeout > 0) alarm(Math.ceil(timeout));
+      if (stopped[0] === 1 || getppid() !== parent) stop.abort();
+    }
+  }
+}
