@@ -1,5 +1,6 @@
 /**
- * Servers on top of `fork()`: one client at a time, or one child per client.
+ * Servers on top of `fork()`: one client at a time, one child per client, or workers
+ * that are forked before the clients come.
  *
  * @example
  * ```ts
@@ -16,11 +17,28 @@
  *
  * @module
  */
+export { type App, AppError, loadApp, type WorkerInfo } from "./app.ts";
+export { type FetchForkingOptions, serveFetchForking } from "./fetch_forking.ts";
+export { type FetchIterativeOptions, serveFetchIterative } from "./fetch_iterative.ts";
 export {
   type ChildExit,
   type ForkingHandler,
   type ForkingOptions,
   serveForking,
 } from "./forking.ts";
+export { type GatewayOptions, serveConnection, warmUp } from "./gateway.ts";
 export { type IterativeHandler, type IterativeOptions, serveIterative } from "./iterative.ts";
 export type { Log } from "./log.ts";
+export { servePrefork } from "./prefork.ts";
+export type { PreforkOptions } from "./prefork/options.ts";
+export { ActivationError } from "./prefork/activation.ts";
+export { PidFileError } from "./prefork/pid_file.ts";
+export {
+  type MasterStatus,
+  type MemoryStatus,
+  type ProcessStatus,
+  readStatus,
+  type Status,
+  StatusError,
+  type WorkerStatus,
+} from "./status.ts";

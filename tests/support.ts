@@ -1,5 +1,6 @@
 /** What the tests share: real programs, `/proc`, raw sockets, and waiting for conditions. */
 import * as tine from "../mod.ts";
+import { readStatus } from "../server/status.ts";
 
 export const ROOT = new URL("../", import.meta.url);
 const MOD = new URL("mod.ts", ROOT).href;
@@ -288,4 +289,128 @@ export function serveRepository(): { url: string; host: string } & AsyncDisposab
   );
   const host = `127.0.0.1:${server.addr.port}`;
   return { url: `http://${host}/`, host, [Symbol.asyncDispose]: () => server.shutdown() };
+}
+
+/** A preforking server that runs. */
+export class Server extends Program {
+  /** What the ready line shows. */
+  url = "";
+  port = 0;
+
+  /** The pids of the workers that are ready. */
+  get workers(): number[] {
+    return readStatus(this.pid).workers
+      .filter(({ state, pid }) => state === "ready" && !isDead(pid))
+      .map(({ pid }) => pid);
+  }
+
+  /** Waits for a line in the log. */
+  async logged(pattern: RegExp, milliseconds = 15_000): Promise<RegExpMatchArray> {
+    return await until(() => this.stderr.match(pattern), `${pattern} in the log`, milliseconds)
+      .catch((error) => {
+        throw new Error(`${error.message}\nstderr: ${this.stderr}`);
+      });
+  }
+
+  /** Waits until so many workers are ready, other ones than these. */
+  async replaced(old: readonly number[], count = 2, milliseconds = 15_000): Promise<number[]> {
+    return await until(
+      () => {
+        const { workers } = this;
+        return workers.length === count && !workers.some((pid) => old.includes(pid)) && workers;
+      },
+      `${count} workers other than ${old}`,
+      milliseconds,
+    ).catch((error) => {
+      throw new Error(`${error.message}\nstderr: ${this.stderr}`);
+    });
+  }
+
+  /** Asks for a path over IPv4, on a connection of its own, and gives the text of the answer. */
+  async get(path: string, init?: RequestInit): Promise<string> {
+    using client = Deno.createHttpClient({ poolMaxIdlePerHost: 0 });
+    const response = await fetch(`http://127.0.0.1:${this.port}${path}`, {
+      signal: AbortSignal.timeout(15_000),
+      client,
+      ...init,
+    });
+    return await response.text();
+  }
+}
+
+function isDead(pid: number): boolean {
+  return !/^[RSDTt]$/.test(processState(pid)?.state ?? "");
+}
+
+/** How a preforking server is started. */
+export interface ServerOptions extends Deno.CommandOptions {
+  /** The app; the tests' own if left out. */
+  app?: string;
+  /** Flags of `deno run` besides `--allow-all`. */
+  flags?: string[];
+  /** A shell command line to put before it, such as `ulimit -n 256;`. */
+  shell?: string;
+}
+
+/** Starts the command line's `serve` on a free port, without waiting for anything. */
+export function spawnServer(args: string[] = [], options: ServerOptions = {}): Server {
+  const { app = new URL("tests/prefork/app.ts", ROOT).pathname, flags = [], shell, ...command } =
+    options;
+  const cli = new URL("server/cli.ts", ROOT).pathname;
+  const address = args.some((arg) => /^--(port|unix)$/.test(arg)) ? [] : ["--port", "0"];
+  const count = args.includes("--workers") ? [] : ["--workers", "2"];
+  const line = [Deno.execPath(), "run", "--no-lock", "--allow-all", ...flags, cli, "serve"];
+  line.push(...address, ...count, ...args, ...app === "" ? [] : [app]);
+  if (shell === undefined) return new Server(line[0]!, line.slice(1), command);
+  const quoted = line.map((word) => `'${word}'`).join(" ");
+  return new Server("/bin/bash", ["-c", `${shell} exec ${quoted}`], command);
+}
+
+/** Starts the command line's `serve` on a free port and waits until it is ready. */
+export async function startServer(
+  args: string[] = [],
+  options: ServerOptions = {},
+): Promise<Server> {
+  const server = spawnServer(args, options);
+  const ready = server.logged(/Serving (\S+) with/);
+  const end = server.status.then(() => {
+    throw new Error(`The server ended before it was ready: ${server.stderr}`);
+  });
+  try {
+    [, server.url = ""] = await Promise.race([ready, end]);
+  } catch (error) {
+    ready.catch(() => {});
+    end.catch(() => {});
+    await server[Symbol.asyncDispose]();
+    throw error;
+  }
+  end.catch(() => {});
+  server.port = Number(server.url.match(/:(\d+)\/$/)?.[1]);
+  return server;
+}
+
+/** A folder of its own for a test, which others may look into. */
+export function scratch(): { path: string } & AsyncDisposable {
+  const path = Deno.makeTempDirSync({ prefix: "tine_test_" });
+  Deno.chmodSync(path, 0o755);
+  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+}
+
+/** Writes an app into a folder. */
+export function writeApp(folder: string, source: string, name = "app.ts"): string {
+  Deno.writeTextFileSync(`${folder}/${name}`, source);
+  return `${folder}/${name}`;
+}
+
+/** Asks on a connection of its own. */
+export async function ask(port: number, path: string, hostname = "127.0.0.1"): Promise<string> {
+  const connection = await Deno.connect({ port, hostname });
+  try {
+    const request = `GET ${path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n`;
+    await connection.write(new TextEncoder().encode(request));
+    const reply = await within(readAll(connection), 15_000, `the answer to ${path}`);
+    return reply.slice(reply.indexOf("\r\n\r\n") + 4);
+  } finally {
+    connection.close();
+  }
 }

@@ -1,0 +1,248 @@
+/**
+ * The highest rung: workers that are forked before the clients come, each running
+ * Deno's own HTTP server on the one listening socket.
+ */
+import { becomeForkable } from "../ffi/forking/become_forkable.ts";
+import { getpid } from "../ffi/process.ts";
+import { signal } from "../ffi/signal.ts";
+import { SIGINT, SIGQUIT, SIGTERM } from "../ffi/signals.ts";
+import type { Socket } from "../ffi/socket.ts";
+import { type App, AppError, loadApp } from "./app.ts";
+import { rest } from "./accept.ts";
+import { adminHandler } from "./admin.ts";
+import { LONGEST_TIMER } from "./options.ts";
+import { takeActivatedSockets } from "./prefork/activation.ts";
+import { redirectStderr, reopenStderr, stderrLog } from "./prefork/error_log.ts";
+import { checkCertificate, formatUrl, openListener } from "./prefork/listen.ts";
+import { type Newborn, supervise } from "./prefork/master.ts";
+import { type Config, type PreforkOptions, resolveOptions } from "./prefork/options.ts";
+import { openNotify } from "./prefork/notify.ts";
+import { removePidFile, writePidFile } from "./prefork/pid_file.ts";
+import { inherit, type Inheritance, isCanary, LOADED } from "./prefork/restart.ts";
+import { ADMIN, createScoreboard } from "./prefork/scoreboard.ts";
+import { HANDLED_SIGNALS } from "./prefork/signals.ts";
+import { runWorker } from "./prefork/worker.ts";
+import { removeIfThere } from "./remove_if_there.ts";
+
+const ADMIN_BACKLOG = 64;
+
+/**
+ * Serves a `fetch` app with forked workers, until a signal ends the server. The
+ * program is run from its start once more, and again at each restart, so this should be
+ * the first thing that it does.
+ *
+ * @param app The app's module, which is loaded in the master unless `preload` is `false`; or
+ *   the app itself.
+ * @param options How it is served.
+ * @returns The exit code, in the master: 0 when a signal has ended it, 1 when it gave up.
+ * @throws {AppError} When the app cannot be loaded, or the certificate not be used.
+ * @throws {ActivationError} When the sockets of the service manager cannot be served on.
+ * @throws {PidFileError} When a process that runs has the pid file.
+ * @throws {SyscallError} When it cannot listen: `EADDRINUSE`, `EACCES`, ...
+ * @throws {RangeError} When an option is out of its range.
+ * @throws {TypeError} When one of `cert` and `key` is missing.
+ *
+ * @example
+ * ```ts ignore
+ * import { servePrefork } from "@tine/tine";
+ *
+ * const app = new URL("./app.ts", import.meta.url);
+ * Deno.exit(await servePrefork(app, { port: 8000, workers: 4 }));
+ * ```
+ */
+export async function servePrefork(
+  app: App | string | URL,
+  options: PreforkOptions = {},
+): Promise<number> {
+  const config = resolveOptions(options);
+  becomeForkable({ signals: HANDLED_SIGNALS });
+  if (config.cert !== undefined) checkCertificate(config.cert, config.key!);
+  if (isCanary()) {
+    if (isSpecifier(app)) await loadApp(String(app));
+    Deno.exit(LOADED);
+  }
+  const inheritance = inherit();
+  const { place, loaded } = inheritance === undefined
+    ? await start(app, config)
+    : await restart(app, config, inheritance);
+  try {
+    const { scoreboard, listeners } = place;
+    scoreboard.master = getpid();
+    scoreboard.started ||= Date.now();
+    scoreboard.generation += inheritance === undefined ? 0 : 1;
+    scoreboard.url = formatUrl(listeners[0]!.getsockname(), config.cert !== undefined);
+    scoreboard.app = isSpecifier(app) ? String(app) : "";
+    const log = stderrLog("master");
+    // A turn of the event loop begins with no promise job waiting: none runs in a child.
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    const outcome = supervise({
+      ...place,
+      config,
+      elders: inheritance?.elders ?? [],
+      hasApp: loaded !== undefined,
+      log,
+      reopenLogs: () => config.errorLog !== undefined && reopenStderr(config.errorLog, log),
+      notify: openNotify(log),
+    });
+    if (typeof outcome === "number") return outcome;
+    return await (outcome.number === ADMIN
+      ? runAdmin(config, place, outcome)
+      : serveAsWorker(config, place, outcome, loaded!));
+  } finally {
+    leavePlace(config, place);
+  }
+}
+
+/** What there must be before workers are forked. */
+interface Start {
+  readonly place: Place;
+  /** Nothing when new code could not be loaded after a restart. */
+  readonly loaded: App | string | undefined;
+}
+
+/** Whatever fails is the end, and is said where the server was started: its log comes last. */
+async function start(app: App | string | URL, config: Config): Promise<Start> {
+  const place = openPlace(config);
+  const leave = () => leavePlace(config, place);
+  try {
+    if (config.pidFile !== undefined) writePidFile(config.pidFile);
+    const loaded = await interruptibly(load(app, config), leave);
+    if (config.errorLog !== undefined) redirectStderr(config.errorLog);
+    return { place, loaded };
+  } catch (error) {
+    leave();
+    throw error;
+  }
+}
+
+/** Workers depend on this process: it goes on without what it can do without. */
+async function restart(app: App | string | URL, config: Config, place: Place): Promise<Start> {
+  const { errorLog, pidFile } = config;
+  try {
+    if (errorLog !== undefined) redirectStderr(errorLog);
+    if (pidFile !== undefined) writePidFile(pidFile);
+  } catch (error) {
+    stderrLog("master")((error as Error).message);
+  }
+  try {
+    return { place, loaded: await withinTime(load(app, config), config.bootTimeout) };
+  } catch (error) {
+    stderrLog("master")(
+      `The new code cannot be loaded, the old workers serve on: ${(error as Error).message}`,
+    );
+    return { place, loaded: undefined };
+  }
+}
+
+/** Where a server listens, and what it shares with its workers. */
+type Place = Omit<Inheritance, "elders">;
+
+function openPlace(config: Config): Place {
+  const activated = takeActivatedSockets().map(({ socket }) => socket);
+  const address = config.path ?? [config.hostname, config.port] as const;
+  const listeners = activated.length > 0 ? activated : [openListener(address, config.backlog)];
+  try {
+    const { fd, scoreboard } = createScoreboard();
+    const isActivated = activated.length > 0;
+    return { listeners, admin: openAdmin(config), isActivated, scoreboard, scoreboardFd: fd };
+  } catch (error) {
+    leavePlace(config, { listeners, admin: undefined });
+    throw error;
+  }
+}
+
+/** Leaves nothing behind that others would stumble over. */
+function leavePlace(config: Config, place: Pick<Place, "listeners" | "admin">): void {
+  for (const socket of [...place.listeners, place.admin]) socket?.close();
+  if (config.path !== undefined) removeIfThere(config.path);
+  const path = adminPath(config);
+  if (place.admin !== undefined && path !== undefined) removeIfThere(path);
+  if (config.pidFile !== undefined) removePidFile(config.pidFile);
+}
+
+/** Signals wait meanwhile, and the canary has shown that it can be done. */
+async function withinTime<T>(work: Promise<T>, seconds: number): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = new AppError(`It was not loaded within ${seconds} s`);
+    timer = setTimeout(reject, Math.min(seconds * 1000, LONGEST_TIMER), error);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Nothing lets signals in while an app is loaded: Control-C would be dead. */
+async function interruptibly<T>(work: Promise<T>, cleanUp: () => void): Promise<T> {
+  let stopped = false;
+  const id = setInterval(() => {
+    // Each time anew: Deno, half a second after its start, sets handlers of its own.
+    for (const signum of [SIGTERM, SIGINT, SIGQUIT]) signal(signum, () => stopped = true);
+    rest(0);
+    if (!stopped) return;
+    cleanUp();
+    Deno.exit(0);
+  }, 50);
+  try {
+    return await work;
+  } finally {
+    clearInterval(id);
+  }
+}
+
+/** The app, or where each worker finds it. */
+async function load(app: App | string | URL, { preload }: Config): Promise<App | string> {
+  if (!isSpecifier(app)) return app;
+  return preload ? await loadApp(String(app)) : String(app);
+}
+
+/** A child that answers clients. */
+function serveAsWorker(config: Config, place: Place, newborn: Newborn, app: App | string) {
+  place.admin?.close();
+  return runWorker({ ...place, ...newborn, config, app });
+}
+
+/** The child that answers on the admin socket. */
+function runAdmin(config: Config, place: Place, newborn: Newborn): Promise<never> {
+  for (const socket of place.listeners) socket.close();
+  return runWorker({
+    ...newborn,
+    config: adminConfig(config),
+    app: { fetch: adminHandler(place.scoreboard) },
+    listeners: [place.admin!],
+    scoreboard: place.scoreboard,
+  });
+}
+
+function isSpecifier(app: App | string | URL): app is string | URL {
+  return typeof app === "string" || app instanceof URL;
+}
+
+function openAdmin(config: Config): Socket | undefined {
+  if (config.admin === undefined) return undefined;
+  const path = adminPath(config);
+  if (path !== undefined) return openListener(path, ADMIN_BACKLOG);
+  const at = config.admin.lastIndexOf(":");
+  const host = config.admin.slice(0, at).replace(/^\[(.*)\]$/, "$1");
+  return openListener([host, Number(config.admin.slice(at + 1))], ADMIN_BACKLOG);
+}
+
+/** The path of the admin socket, if it is a UNIX socket. */
+function adminPath({ admin }: Config): string | undefined {
+  return admin === undefined || /:\d+$/.test(admin) ? undefined : admin;
+}
+
+/** The admin process serves in plain HTTP, and is not replaced for what it has served. */
+function adminConfig(config: Config): Config {
+  return {
+    ...config,
+    path: adminPath(config),
+    cert: undefined,
+    key: undefined,
+    maxRequests: Infinity,
+    maxConnections: Infinity,
+    accessLog: undefined,
+  };
+}

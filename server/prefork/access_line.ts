@@ -1,0 +1,187 @@
+/**
+ * The line of one request in an access log, in one of three formats. What clients
+ * send stands in it escaped: none can forge a line, or a terminal's control sequence.
+ */
+import { LONGEST_LINE } from "./log_file.ts";
+
+/** How the lines of an access log can look. */
+export const ACCESS_LOG_FORMATS = ["common", "combined", "json"] as const;
+/** One of {@linkcode ACCESS_LOG_FORMATS}. */
+export type AccessLogFormat = typeof ACCESS_LOG_FORMATS[number];
+
+/** What a line tells. */
+export interface Entry {
+  /** The worker. */
+  readonly pid: number;
+  /** When the request came, in milliseconds since 1970. */
+  readonly time: number;
+  /** The client's address; UNIX clients have none. */
+  readonly remote: string | undefined;
+  readonly method: string;
+  /** Path and query. */
+  readonly url: string;
+  readonly status: number;
+  /** The size of the response's body, `null` when it is not known. */
+  readonly bytes: number | null;
+  /** Milliseconds from the request to the end of the response. */
+  readonly duration: number;
+  readonly referer: string | null;
+  readonly agent: string | null;
+}
+
+/**
+ * Makes an entry's line.
+ *
+ * @param format How it looks.
+ * @param entry What it tells.
+ * @returns The line with its newline: ASCII, and {@linkcode LONGEST_LINE} at most.
+ */
+export function formatEntry(format: AccessLogFormat, entry: Entry): string {
+  return format === "json" ? formatJson(entry) : formatApache(format, entry);
+}
+
+/**
+ * Apache's `"%h %l %u %t \"%r\" %>s %b"`, and with the header's two fields behind it
+ * Combined. HTTP/1.1 stands for any version: Deno does not tell it.
+ */
+function formatApache(format: AccessLogFormat, entry: Entry): string {
+  const { time, remote, status, bytes, method, url, referer, agent } = entry;
+  const combined = format === "combined";
+  const start = `${escapeText(remote ?? "-")} - - [${apacheTime(time)}] "`;
+  // Apache does not tell an empty body from none.
+  const result = `" ${status} ${bytes || "-"}`;
+  const build = ([method, url, referer, agent]: readonly string[]) =>
+    `${start}${method} ${url} HTTP/1.1${result}` +
+    (combined ? ` "${referer}" "${agent}"\n` : "\n");
+  const fields = combined
+    ? [
+      escapeText(method),
+      escapeText(url),
+      referer === null ? "-" : escapeBytes(referer),
+      agent === null ? "-" : escapeBytes(agent),
+    ]
+    : [escapeText(method), escapeText(url)];
+  return fit(fields, build, /(?:[^\\]|\\x..|\\[^x])*/y);
+}
+
+function formatJson(entry: Entry): string {
+  const { pid, time, remote, status, bytes, duration, method, url, referer, agent } = entry;
+  const start = `{"time":"${jsonTime(time)}","remote":${jsonOrNull(remote)},"method":"`;
+  const result = `","status":${status},"bytes":${bytes},` +
+    `"duration_ms":${Math.round(duration * 1000) / 1000},"referer":`;
+  const build = ([method, url, referer, agent]: readonly string[]) =>
+    `${start}${method}","url":"${url}${result}${referer === "" ? "null" : `"${referer}"`},` +
+    `"user_agent":${agent === "" ? "null" : `"${agent}"`},"pid":${pid}}\n`;
+  const fields = [method, url, referer ?? "", agent ?? ""].map(escapeJson);
+  return fit(fields, build, /(?:[^\\]|\\u....|\\[^u])*/y);
+}
+
+/**
+ * A line that is not too long: where it would be, its longest fields are cut.
+ *
+ * @param whole Matches as many escaped characters as are whole.
+ */
+function fit(
+  fields: readonly string[],
+  build: (fields: readonly string[]) => string,
+  whole: RegExp,
+): string {
+  const line = build(fields);
+  if (line.length <= LONGEST_LINE) return line;
+  let room = LONGEST_LINE - (line.length - fields.reduce((sum, { length }) => sum + length, 0));
+  // The short ones stay whole, and what they leave is for the long ones.
+  let left = fields.length;
+  const cut = [...fields];
+  const order = [...fields.keys()].sort((a, b) => fields[a]!.length - fields[b]!.length);
+  for (const i of order) {
+    const field = fields[i]!;
+    const length = Math.floor(room / left--);
+    if (field.length > length) {
+      whole.lastIndex = 0;
+      cut[i] = whole.exec(field.slice(0, length - CUT.length))![0] + CUT;
+    }
+    room -= cut[i]!.length;
+  }
+  return build(cut);
+}
+
+/** Stands where something was cut off. */
+const CUT = "...";
+
+const encoder = new TextEncoder();
+const UNSAFE = /[^ !#-[\]-~]/;
+const EACH_UNSAFE = /[^ !#-[\]-~]/g;
+const NAMED: Record<string, string> = {
+  "\b": "\\b",
+  "\t": "\\t",
+  "\n": "\\n",
+  "\v": "\\v",
+  "\r": "\\r",
+  '"': '\\"',
+  "\\": "\\\\",
+};
+
+/** Text as Apache escapes it, byte for byte of its UTF-8. */
+function escapeText(text: string): string {
+  if (!UNSAFE.test(text)) return text;
+  return escapeBytes(String.fromCharCode(...encoder.encode(text.slice(0, LONGEST_LINE))));
+}
+
+/** A header field, where each character is a byte, as Apache escapes it. */
+function escapeBytes(text: string): string {
+  if (!UNSAFE.test(text)) return text;
+  return text.slice(0, LONGEST_LINE).replace(
+    EACH_UNSAFE,
+    (byte) => NAMED[byte] ?? `\\x${byte.charCodeAt(0).toString(16).padStart(2, "0")}`,
+  );
+}
+
+/** What stands between the quotes of a JSON string, in ASCII. */
+function escapeJson(text: string): string {
+  if (!UNSAFE.test(text)) return text;
+  return JSON.stringify(text.slice(0, LONGEST_LINE)).slice(1, -1).replace(
+    /[^ -~]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+function jsonOrNull(text: string | undefined): string {
+  return text === undefined ? "null" : `"${escapeJson(text)}"`;
+}
+
+const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
+
+/** `20/Nov/2026:13:00:01 +0000`, in local time. */
+const apacheTime = perSecond((date) => {
+  const offset = -date.getTimezoneOffset();
+  const zone = `${offset < 0 ? "-" : "+"}${two(Math.abs(offset) / 60)}${
+    two(Math.abs(offset) % 60)
+  }`;
+  return `${two(date.getDate())}/${MONTHS[date.getMonth()]}/${date.getFullYear()}` +
+    `:${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())} ${zone}`;
+});
+
+const isoSecond = perSecond((date) => date.toISOString().slice(0, 19));
+
+/** `2026-11-20T13:00:01.123Z`. */
+function jsonTime(time: number): string {
+  return `${isoSecond(time)}.${String(time % 1000).padStart(3, "0")}Z`;
+}
+
+/** Remembers what it has made of a time for as long as the second lasts. */
+function perSecond(format: (date: Date) => string): (time: number) => string {
+  let second = -1;
+  let text = "";
+  return (time) => {
+    const now = Math.floor(time / 1000);
+    if (now !== second) {
+      second = now;
+      text = format(new Date(time));
+    }
+    return text;
+  };
+}
+
+function two(number: number): string {
+  return String(Math.floor(number)).padStart(2, "0");
+}

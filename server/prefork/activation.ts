@@ -1,0 +1,88 @@
+/**
+ * Socket activation: the service manager opens the listening sockets, and starts the
+ * server when the first client comes; so a restart of the server refuses nobody. The
+ * sockets are descriptors 3 and up, and the environment says how many.
+ */
+import { F_SETFD, fcntl, FD_CLOEXEC } from "../../ffi/descriptor.ts";
+import { getenv, unsetenv } from "../../ffi/environment.ts";
+import { SyscallError } from "../../ffi/errno.ts";
+import { getpid } from "../../ffi/process.ts";
+import { SO_ACCEPTCONN, SO_TYPE, SOCK_STREAM, Socket, SOL_SOCKET } from "../../ffi/socket.ts";
+
+/** The first descriptor that is handed over. */
+const FIRST = 3;
+
+/** What was handed over cannot be served on. The message is one plain line, meant for who runs the server. */
+export class ActivationError extends Error {
+  /** The class's name. */
+  override readonly name: string = "ActivationError";
+}
+
+/** A listening socket that was handed over. */
+export interface ActivatedSocket {
+  /** The socket. */
+  readonly socket: Socket;
+  /** `FileDescriptorName=` of the socket unit; `"unknown"` if there is none. */
+  readonly name: string;
+}
+
+/**
+ * Takes the listening sockets that the service manager has opened for this process,
+ * and removes from the environment what told of them: they are nobody else's. Only
+ * after `becomeForkable()`, which runs the program twice and hands them on.
+ *
+ * @returns The sockets; none when the process was not started by activation.
+ * @throws {ActivationError} When what was handed over is no listening socket of TCP or UNIX.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html sd_listen_fds(3)}
+ */
+export function takeActivatedSockets(): ActivatedSocket[] {
+  const pid = getenv("LISTEN_PID");
+  const count = getenv("LISTEN_FDS");
+  const names = getenv("LISTEN_FDNAMES")?.split(":") ?? [];
+  for (const name of ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]) unsetenv(name);
+  // They are meant for a process from which this one was started, and used up there.
+  if (count === undefined || Number(pid) !== getpid()) return [];
+  if (!/^[1-9]\d{0,3}$/.test(count)) {
+    throw new ActivationError(
+      `Cannot take over listening sockets: LISTEN_FDS is ${JSON.stringify(count)}, not a number ` +
+        "from 1",
+    );
+  }
+  return Array.from(
+    { length: Number(count) },
+    (_, i) => ({ socket: takeSocket(FIRST + i), name: names[i] || "unknown" }),
+  );
+}
+
+function takeSocket(fd: number): Socket {
+  const object = `inherited descriptor ${fd}`;
+  try {
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    const socket = Socket.fromDescriptor(fd);
+    if (socket.getsockopt(SOL_SOCKET, SO_TYPE) !== SOCK_STREAM) {
+      throw new ActivationError(
+        `Cannot serve on ${object}: it is no stream socket. Use ListenStream= in the socket unit`,
+      );
+    }
+    if (socket.getsockopt(SOL_SOCKET, SO_ACCEPTCONN) === 0) {
+      throw new ActivationError(
+        `Cannot serve on ${object}: it does not listen. Leave Accept=yes out of the socket unit`,
+      );
+    }
+    return socket;
+  } catch (error) {
+    if (error instanceof SyscallError && error.code === "EBADF") {
+      throw new ActivationError(
+        `Cannot serve on ${object}: it is not open, though LISTEN_FDS counts it`,
+      );
+    }
+    if (error instanceof SyscallError && error.code === "ENOTSOCK") {
+      throw new ActivationError(`Cannot serve on ${object}: it is not a socket`);
+    }
+    if (error instanceof RangeError) {
+      throw new ActivationError(`Cannot serve on ${object}: it is neither a TCP nor a UNIX socket`);
+    }
+    throw error;
+  }
+}

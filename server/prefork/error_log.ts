@@ -1,0 +1,110 @@
+/**
+ * The error log is standard error, and a file that takes its place: so all that is
+ * printed there, by whatever process, the app's `console.error()` and V8's last words
+ * included, is in it too.
+ */
+import {
+  close,
+  dup2,
+  O_APPEND,
+  O_CLOEXEC,
+  O_CREAT,
+  O_NONBLOCK,
+  O_WRONLY,
+  open,
+} from "../../ffi/descriptor.ts";
+import { SyscallError } from "../../ffi/errno.ts";
+import { getpid } from "../../ffi/process.ts";
+import type { Log } from "../log.ts";
+import { LONGEST_LINE, openLogFile } from "./log_file.ts";
+
+const STDERR = 2;
+
+/**
+ * Puts a file in the place of standard error: in the master, before it forks.
+ *
+ * @param path The file, which is written to at its end.
+ * @throws {SyscallError} When it cannot be opened; standard error is what it was then.
+ */
+export function redirectStderr(path: string): void {
+  // Not blocking: a FIFO without a reader is an error at once.
+  const fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0o644);
+  try {
+    dup2(fd, STDERR);
+  } finally {
+    close(fd);
+  }
+}
+
+/**
+ * Opens the file anew, after it has been moved: in each process. If that fails, all goes
+ * on to the file that was open.
+ *
+ * @param path The file.
+ * @param log Hears of a failure.
+ */
+export function reopenStderr(path: string, log: Log): void {
+  try {
+    redirectStderr(path);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    log(`${error.message}. The error log goes on to the file that was open`);
+  }
+}
+
+/**
+ * Makes the log of a master or a worker. Each line goes to standard error with the
+ * time, the role and the pid before it, whole; one that cannot be written is dropped,
+ * and the next that can tells how many were. Made in each process, after
+ * {@linkcode redirectStderr}.
+ *
+ * ```text
+ * 2026-11-20T13:00:01.123Z [master 4711] Worker 1 (pid 4712) ended: killed by SIGKILL
+ * ```
+ *
+ * @param role `"master"` or `"worker"`, with a number if there are many.
+ */
+export function stderrLog(role: string): Log {
+  const file = openLogFile(STDERR);
+  const buffer = new Uint8Array(LONGEST_LINE);
+  let dropped = 0;
+
+  function write(text: string): boolean {
+    const line = `${new Date().toISOString()} [${role} ${getpid()}] ${onOneLine(text)}`;
+    const { written } = new TextEncoder().encodeInto(line, buffer.subarray(0, LONGEST_LINE - 1));
+    buffer[written] = 10;
+    return file.write(buffer, written + 1) === 0;
+  }
+
+  return (line) => {
+    if (dropped > 0 && write(`${dropped} lines of this log could not be written`)) dropped = 0;
+    if (!write(line)) dropped++;
+  };
+}
+
+/**
+ * Keeps the console from throwing where standard error or output cannot be written: a
+ * handler that calls `console.error()` would fail, and its client get a 500, because
+ * the disk is full. In each process once; children inherit it.
+ */
+export function keepConsoleQuiet(): void {
+  for (const name of ["debug", "error", "info", "log", "trace", "warn"] as const) {
+    const print = console[name];
+    console[name] = (...values) => {
+      try {
+        print.apply(console, values);
+      } catch {
+        // There is nowhere left to say so.
+      }
+    };
+  }
+}
+
+// A message may hold what a client sent, and a stack trace has many lines.
+function onOneLine(text: string): string {
+  return text.trimEnd().replace(/\n\s*/g, " | ").replace(
+    // deno-lint-ignore no-control-regex
+    /[\x00-\x1f\x7f-\x9f]/g,
+    (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, "0")}`,
+  );
+}

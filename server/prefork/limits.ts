@@ -1,0 +1,338 @@
+/**
+ * How much a request may bring, and how slowly. Deno's own limits are 64 KiB for a
+ * header, which it answers with 400, and none for a body.
+ *
+ * A refusal says `connection: close`, but Deno goes on reading what the client
+ * sends: who is told of it ends the connection.
+ */
+
+import { innerRequest } from "./inner.ts";
+
+/** What a request may bring at most. Sizes in bytes, times in seconds. */
+export interface LimitOptions {
+  /** The largest header; `undefined` for Deno's own limit. */
+  readonly maxHeaderBytes: number | undefined;
+  /** The largest body; `Infinity` for no limit. */
+  readonly maxBodyBytes: number;
+  /**
+   * How long a client may pause within a body that the app is reading; 0 for ever. Where the
+   * client's silence is not known (UNIX sockets), only of a body that is read as a stream.
+   */
+  readonly bodyTimeout: number;
+  /** Says for how many milliseconds a client has sent nothing; nothing if that is not known. */
+  readonly silence: (info: Deno.ServeHandlerInfo) => number | undefined;
+  /** Hears of a request that is about to be refused, while its client may go on sending. */
+  readonly onRefused: (info: Deno.ServeHandlerInfo) => void;
+  /** Hears of one whose response has begun, so that only the end of the connection can tell. */
+  readonly onBroken: (info: Deno.ServeHandlerInfo) => void;
+}
+
+/** What an app reads of a body that is over a limit. */
+export class BodyError extends Error {
+  /** The class's name. */
+  override readonly name: string = "BodyError";
+  /** The status that the client gets if there is no response yet: 408 or 413. */
+  readonly status: number;
+
+  /** Describes the limit. */
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Methods with which no request is made that has a body. */
+const BODILESS = /^(get|head|connect|trace|track)$/i;
+
+/** How long a refused client's body is still taken, in milliseconds. */
+const LINGER = 1000;
+
+/** A read that waits for the client. */
+interface Read {
+  readonly since: number;
+  readonly info: Deno.ServeHandlerInfo | undefined;
+  readonly fail: (error: BodyError) => void;
+}
+
+type Body = ReadableStream<Uint8Array<ArrayBuffer>>;
+
+/** How an app may read a body. */
+interface Upload {
+  /** All at once. */
+  readonly whole: <T>(read: Promise<T>) => Promise<T>;
+  /** As it comes. */
+  readonly stream: (body: Body | null) => Body;
+}
+
+const UPLOAD = Symbol("upload");
+const BODY = Symbol("body");
+
+/**
+ * A request of Deno's whose body is read within limits. It is that very request under
+ * another prototype: a copy would lose Deno's fast ways to read a body, and cost more than
+ * all else that a server does.
+ */
+class WatchedRequest extends Request {
+  declare [UPLOAD]: Upload;
+  declare [BODY]: Body | undefined;
+
+  override get body(): Body | null {
+    return this[BODY] ??= this[UPLOAD].stream(super.body);
+  }
+  override arrayBuffer(): Promise<ArrayBuffer> {
+    return read(this, () => super.arrayBuffer());
+  }
+  override blob(): Promise<Blob> {
+    return read(this, () => super.blob());
+  }
+  override bytes(): Promise<Uint8Array<ArrayBuffer>> {
+    return read(this, () => super.bytes());
+  }
+  override formData(): Promise<FormData> {
+    return read(this, () => super.formData());
+  }
+  override json(): Promise<unknown> {
+    return read(this, () => super.json());
+  }
+  override text(): Promise<string> {
+    return read(this, () => super.text());
+  }
+}
+
+/** The app's stream is read where there is one: it has the original's lock. */
+function read<T>(request: WatchedRequest, whole: () => Promise<T>): Promise<T> {
+  return request[UPLOAD].whole(whole());
+}
+
+/** The same request, read within limits. */
+function watched(request: Request, upload: Upload): Request {
+  Object.setPrototypeOf(request, WatchedRequest.prototype);
+  (request as WatchedRequest)[UPLOAD] = upload;
+  return request;
+}
+
+/**
+ * Puts limits before an app.
+ *
+ * A request that can have no body reaches it as it is, in the same turn.
+ *
+ * @param fetch Answers one request.
+ * @param options The limits.
+ * @returns The same, for requests within the limits; `fetch` itself where there are none.
+ */
+export function limitRequests(
+  fetch: (request: Request, info: Deno.ServeHandlerInfo) => Response | Promise<Response>,
+  options: LimitOptions,
+): (request: Request, info: Deno.ServeHandlerInfo) => Response | Promise<Response> {
+  const { maxHeaderBytes, maxBodyBytes, bodyTimeout, silence, onRefused, onBroken } = options;
+  if (maxBodyBytes === Infinity && bodyTimeout === 0) {
+    return maxHeaderBytes === undefined ? fetch : limitHeader(fetch);
+  }
+  const within = watchReads(bodyTimeout, silence);
+  return maxHeaderBytes === undefined ? limitBody : limitHeader(limitBody);
+
+  function limitHeader(next: typeof fetch): typeof fetch {
+    return (request, info) => {
+      if (headerBytes(request) <= maxHeaderBytes!) return next(request, info);
+      onRefused(info);
+      return refusal(431, "The request's header is too large\n");
+    };
+  }
+
+  function limitBody(
+    request: Request,
+    info: Deno.ServeHandlerInfo,
+  ): Response | Promise<Response> {
+    if (request.method === "GET" || BODILESS.test(request.method)) return fetch(request, info);
+    const header = request.headers.get("content-length");
+    const length = header === null ? undefined : Number(header);
+    if (length === 0) return fetch(request, info);
+    if (length !== undefined && length > maxBodyBytes) {
+      onRefused(info);
+      const reader = request.body?.getReader();
+      if (reader !== undefined) discard(reader, LINGER);
+      return refusal(413, "The request's body is too large\n");
+    }
+    // A body does not get longer than was said, and one that is there does not keep waiting.
+    if (length !== undefined && (bodyTimeout === 0 || isBodyThere(request))) {
+      return fetch(request, info);
+    }
+
+    let begun = false;
+    let refuse: ((response: Response) => void) | undefined;
+    const upload: Upload = {
+      whole: (read) => {
+        const wait = within(read, info);
+        // A client that cannot be told any more is cut off, and Deno sees that itself.
+        return wait.catch((error) => isOver(error) && !fails(error) ? read : Promise.reject(error));
+      },
+      stream: (body) => limited(body, fails),
+    };
+    const result = fetch(
+      length === undefined
+        ? withBody(request, upload.stream(request.body))
+        : watched(request, upload),
+      info,
+    );
+    if (!(result instanceof Promise)) {
+      begun = true;
+      return result;
+    }
+    return new Promise((resolve, reject) => {
+      refuse = resolve;
+      result.then((response) => {
+        // Only the first counts.
+        if (refuse === undefined) response.body?.cancel().catch(() => {});
+        begun = true;
+        resolve(response);
+      }, reject);
+    });
+
+    /** A limit was passed. Says whether the client hears of it. */
+    function fails(error: BodyError): boolean {
+      if (begun) {
+        onBroken(info);
+        return false;
+      }
+      onRefused(info);
+      refuse?.(refusal(error.status, `${error.message}\n`));
+      refuse = undefined;
+      return true;
+    }
+  }
+
+  /**
+   * A request's body, within the limits.
+   *
+   * @param onFailure Hears of the first limit that is passed; says whether the client hears of it.
+   */
+  function limited(
+    body: ReadableStream<Uint8Array<ArrayBuffer>> | null,
+    onFailure: (error: BodyError) => boolean,
+  ): ReadableStream<Uint8Array<ArrayBuffer>> {
+    let reader: Reader | undefined;
+    let received = 0;
+
+    /** What comes next and is not empty; nothing at the end. */
+    async function next(reader: Reader): Promise<Uint8Array<ArrayBuffer> | undefined> {
+      for (;;) {
+        const { done, value } = await within(reader.read());
+        if (done) return undefined;
+        received += value.byteLength;
+        if (received > maxBodyBytes) throw new BodyError(413, "The request's body is too large");
+        if (value.byteLength > 0) return value;
+      }
+    }
+
+    return new ReadableStream({
+      type: "bytes",
+      async pull(controller): Promise<void> {
+        reader ??= body?.getReader();
+        try {
+          const chunk = reader && await next(reader);
+          if (chunk !== undefined) return controller.enqueue(chunk);
+          controller.close();
+          controller.byobRequest?.respond(0);
+        } catch (error) {
+          if (isOver(error)) {
+            if (onFailure(error)) discard(reader!, LINGER);
+            // Deno keeps a connection for good whose response fails while its body is being read.
+            else await discard(reader!, Infinity);
+          }
+          throw error;
+        }
+      },
+      async cancel(reason): Promise<void> {
+        await (reader ?? body)?.cancel(reason);
+      },
+    }, { highWaterMark: 0 });
+  }
+}
+
+/** Whether a request's body has come whole with its header. */
+function isBodyThere(request: Request): boolean {
+  return innerRequest(request)?.body?.streamOrStatic?.body instanceof Uint8Array;
+}
+
+type Reader = ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
+
+/**
+ * Reads on for nobody, until the end or for some milliseconds. A client that is cut off
+ * while it sends may not read the answer; one of HTTP/2 even loses it.
+ */
+async function discard(reader: Reader, milliseconds: number): Promise<void> {
+  const end = performance.now() + milliseconds;
+  try {
+    while (!(await reader.read()).done) {
+      if (performance.now() >= end) return await reader.cancel();
+    }
+  } catch {
+    // The connection has ended.
+  }
+}
+
+/** The same request with another body. */
+function withBody(request: Request, body: ReadableStream): Request {
+  const { url, method, headers } = request;
+  const copy = new Request(url, { method, headers, body });
+  // Deno warns of a signal's use, and new Request(request) already is one.
+  Object.defineProperty(copy, "signal", { get: () => request.signal, configurable: true });
+  return copy;
+}
+
+/** Has a read fail that lasts too long; with `info`, only if the client sends nothing. */
+type Within = <T>(read: Promise<T>, info?: Deno.ServeHandlerInfo) => Promise<T>;
+
+/** Watches reads, with one timer for all of them. */
+function watchReads(seconds: number, silence: LimitOptions["silence"]): Within {
+  if (seconds === 0) return (read) => read;
+  const limit = seconds * 1000;
+  const waiting = new Set<Read>();
+  let running = false;
+
+  function check(): void {
+    const now = performance.now();
+    for (const read of waiting) {
+      if (now - read.since < limit) continue;
+      if (read.info !== undefined && !((silence(read.info) ?? 0) >= limit)) continue;
+      waiting.delete(read);
+      read.fail(new BodyError(408, `The request's body did not come on for ${seconds} seconds`));
+    }
+    running = waiting.size > 0;
+    if (running) setTimeout(check, limit / 4);
+  }
+
+  return <T>(read: Promise<T>, info?: Deno.ServeHandlerInfo): Promise<T> =>
+    new Promise((resolve, reject) => {
+      const one = { since: performance.now(), info, fail: reject };
+      waiting.add(one);
+      if (!running) {
+        running = true;
+        setTimeout(check, limit / 4);
+      }
+      read.then((value) => {
+        waiting.delete(one);
+        resolve(value);
+      }, (error) => {
+        waiting.delete(one);
+        reject(error);
+      });
+    });
+}
+
+function isOver(error: unknown): error is BodyError {
+  return error instanceof BodyError;
+}
+
+/** The header as a client of HTTP/1.1 sends it. */
+function headerBytes(request: Request): number {
+  let bytes = request.method.length + request.url.length + " HTTP/1.1\r\n\r\n".length;
+  for (const [name, value] of request.headers) {
+    bytes += name.length + value.length + ": \r\n".length;
+  }
+  return bytes;
+}
+
+function refusal(status: number, text: string): Response {
+  return new Response(text, { status, headers: { connection: "close" } });
+}

@@ -1,0 +1,87 @@
+import {
+  type Address,
+  AF_INET,
+  AF_INET6,
+  AF_UNIX,
+  formatAddress,
+  type InetAddress,
+} from "../../ffi/address.ts";
+import { SyscallError } from "../../ffi/errno.ts";
+import { AppError } from "../app.ts";
+import {
+  IPPROTO_TCP,
+  SO_REUSEADDR,
+  SOCK_STREAM,
+  Socket,
+  SOL_SOCKET,
+  TCP_NODELAY,
+} from "../../ffi/socket.ts";
+
+/**
+ * Opens a listening socket, as a server does: a port whose old connections linger
+ * is taken, and a UNIX socket's path that a dead server has left.
+ *
+ * @param address Where: `["0.0.0.0", 8000]`, `["::1", 8000]`, or a path.
+ * @param backlog How many connections may wait to be accepted.
+ * @throws {SyscallError} `EADDRINUSE`, also for a path at which a server lives or that is no
+ *   socket; `EACCES`, ...
+ * @throws {AppError} When the host's name has no address.
+ */
+export function openListener(address: Address, backlog: number): Socket {
+  const socket = new Socket(familyOf(address), SOCK_STREAM);
+  try {
+    if (typeof address === "string") {
+      if (isStale(address)) Deno.removeSync(address);
+    } else {
+      socket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
+      socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1); // accepted sockets inherit it
+    }
+    socket.bind(address);
+    socket.listen(backlog);
+    return socket;
+  } catch (error) {
+    socket.close();
+    if (error instanceof SyscallError) throw error;
+    throw new AppError((error as Error).message, { cause: error }); // a name of no address
+  }
+}
+
+/**
+ * Tries a certificate, so that not every worker has to fail with it.
+ *
+ * @throws {AppError} When it or its key cannot be used.
+ */
+export function checkCertificate(cert: string, key: string): void {
+  try {
+    Deno.listenTls({ hostname: "127.0.0.1", port: 0, cert, key }).close();
+  } catch (error) {
+    const reason = (error as Error).message;
+    throw new AppError(`Cannot use the certificate and its key: ${reason}`, { cause: error });
+  }
+}
+
+function familyOf(address: Address): number {
+  if (typeof address === "string") return AF_UNIX;
+  return address[0].includes(":") ? AF_INET6 : AF_INET;
+}
+
+/** Whether a path is that of a UNIX socket where nobody listens any more. */
+function isStale(path: string): boolean {
+  using socket = new Socket(AF_UNIX, SOCK_STREAM);
+  try {
+    socket.connect(path);
+    return false;
+  } catch (error) {
+    // A file that is no socket refuses connections too.
+    return error instanceof SyscallError && error.code === "ECONNREFUSED" &&
+      Deno.lstatSync(path).isSocket === true;
+  }
+}
+
+/** A listening socket's address as people type it. */
+export function formatUrl(address: Address, secure: boolean): string {
+  if (typeof address === "string") return `unix:${formatAddress(address)}`;
+  const [host, port] = address as InetAddress;
+  const name = host.includes(":") ? `[${host}]` : host;
+  return `${secure ? "https" : "http"}://${name}:${port}/`;
+}

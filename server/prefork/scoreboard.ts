@@ -1,0 +1,351 @@
+/**
+ * The scoreboard: what the master and its workers know of each other, in memory
+ * that all of them share. Each worker writes to a slot of its own, so nothing is
+ * ever locked, and whoever may look into the master's `/proc` can read it.
+ *
+ * It is a file in memory: the master keeps it when it executes itself anew, and the
+ * status command opens it as `/proc/PID/fd/N`.
+ */
+import { ftruncate } from "../../ffi/descriptor.ts";
+import { mapShared, memfd_create } from "../../ffi/shared_memory.ts";
+
+/** What `/proc/PID/fd` of a master shows the scoreboard as. */
+export const SCOREBOARD_NAME = "tine-scoreboard";
+
+/** How many workers there may be at once, those included that are being replaced. */
+export const SLOTS = 256;
+
+/** The number of the admin process: it has a slot, and is no worker. */
+export const ADMIN = 0;
+
+const MAGIC = 0x656e6974; // "tine"
+/** Changes with the layout below. */
+const VERSION = 2;
+const HEADER_BYTES = 4096;
+const SLOT_BYTES = 1024;
+
+/** The size of the whole, in bytes. A slot that was never used costs no memory. */
+export const SCOREBOARD_BYTES: number = HEADER_BYTES + SLOTS * SLOT_BYTES;
+
+/** What a slot's worker is doing. */
+export const STATES = ["free", "booting", "ready", "stopping"] as const;
+/** One of {@linkcode STATES}. */
+export type State = typeof STATES[number];
+
+// Places in a slot: 16 numbers of 4 bytes, 8 of 8 bytes, and three texts.
+/** The methods that are put down as a number; with 0, the method stands in the text. */
+const METHODS = ["", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+
+const INTEGERS = {
+  pid: 0,
+  state: 1,
+  generation: 2,
+  heartbeat: 3,
+  inFlight: 4,
+  connections: 5,
+  number: 6,
+  method: 7,
+};
+const NUMBERS = { started: 0, requests: 1, errors: 2, busy: 3, beatAt: 4 };
+const NUMBERS_AT = 64;
+const REASON_AT = 128;
+const REASON_BYTES = 256;
+const REQUEST_AT = REASON_AT + REASON_BYTES;
+const REQUEST_BYTES = SLOT_BYTES - REQUEST_AT;
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** One worker's part of the scoreboard. Assigning to a property is seen by all processes. */
+export class Slot {
+  /** Which slot it is, from 0. */
+  readonly index: number;
+  readonly #integers: Int32Array;
+  readonly #numbers: Float64Array;
+  readonly #reason: Text;
+  readonly #request: Text;
+
+  /** The slot of that number in a scoreboard. */
+  constructor(memory: ArrayBuffer, index: number) {
+    const at = HEADER_BYTES + index * SLOT_BYTES;
+    this.index = index;
+    this.#integers = new Int32Array(memory, at, 16);
+    this.#numbers = new Float64Array(memory, at + NUMBERS_AT, 8);
+    this.#reason = new Text(memory, at + REASON_AT, REASON_BYTES);
+    this.#request = new Text(memory, at + REQUEST_AT, REQUEST_BYTES);
+  }
+
+  /** The worker's pid, 0 while the slot is free. */
+  get pid(): number {
+    return this.#integers[INTEGERS.pid]!;
+  }
+  set pid(value: number) {
+    this.#integers[INTEGERS.pid] = value;
+  }
+
+  /** What the worker is doing. */
+  get state(): State {
+    return STATES[this.#integers[INTEGERS.state]!] ?? "free";
+  }
+  set state(value: State) {
+    this.#integers[INTEGERS.state] = STATES.indexOf(value);
+    this.beatAt = Date.now();
+  }
+
+  /** How often the master had executed itself anew when it forked this worker. */
+  get generation(): number {
+    return this.#integers[INTEGERS.generation]!;
+  }
+  set generation(value: number) {
+    this.#integers[INTEGERS.generation] = value;
+  }
+
+  /** Grows for as long as the worker's event loop turns. */
+  get heartbeat(): number {
+    return this.#integers[INTEGERS.heartbeat]!;
+  }
+  set heartbeat(value: number) {
+    this.#integers[INTEGERS.heartbeat] = value;
+    this.beatAt = Date.now();
+  }
+
+  /** Requests that have no complete response yet. */
+  get inFlight(): number {
+    return this.#integers[INTEGERS.inFlight]!;
+  }
+  set inFlight(value: number) {
+    this.#integers[INTEGERS.inFlight] = value;
+  }
+
+  /** Open connections of clients, as of the worker's last look. */
+  get connections(): number {
+    return this.#integers[INTEGERS.connections]!;
+  }
+  set connections(value: number) {
+    this.#integers[INTEGERS.connections] = value;
+  }
+
+  /** The worker's number, from 1; the one that replaces it has the same; or {@linkcode ADMIN}. */
+  get number(): number {
+    return this.#integers[INTEGERS.number]!;
+  }
+  set number(value: number) {
+    this.#integers[INTEGERS.number] = value;
+  }
+
+  /** When the worker last gave a sign of life: set with `heartbeat` and `state`. */
+  get beatAt(): number {
+    return this.#numbers[NUMBERS.beatAt]!;
+  }
+  set beatAt(value: number) {
+    this.#numbers[NUMBERS.beatAt] = value;
+  }
+
+  /** When it was forked, in milliseconds since 1970. */
+  get started(): number {
+    return this.#numbers[NUMBERS.started]!;
+  }
+  set started(value: number) {
+    this.#numbers[NUMBERS.started] = value;
+  }
+
+  /** Requests that have come. */
+  get requests(): number {
+    return this.#numbers[NUMBERS.requests]!;
+  }
+  set requests(value: number) {
+    this.#numbers[NUMBERS.requests] = value;
+  }
+
+  /** Requests whose handler threw, or answered with a status from 500. */
+  get errors(): number {
+    return this.#numbers[NUMBERS.errors]!;
+  }
+  set errors(value: number) {
+    this.#numbers[NUMBERS.errors] = value;
+  }
+
+  /** The share of one processor that the worker has used lately, 0 to 1 and above with threads. */
+  get busy(): number {
+    return this.#numbers[NUMBERS.busy]!;
+  }
+  set busy(value: number) {
+    this.#numbers[NUMBERS.busy] = value;
+  }
+
+  /** Why there is this worker: what its predecessor ended of, or `"start"`. */
+  get reason(): string {
+    return this.#reason.get();
+  }
+  set reason(value: string) {
+    this.#reason.set(value);
+  }
+
+  /** The request that came last: method and URL, cut where the room ends. */
+  get request(): string {
+    const method = METHODS[this.#integers[INTEGERS.method]!];
+    return method ? `${method} ${this.#request.get()}` : this.#request.get();
+  }
+
+  set request(value: string) {
+    this.#integers[INTEGERS.method] = 0;
+    this.#request.set(value);
+  }
+
+  /** Sets `request`, before each call of the app, so in little time. */
+  setRequest(method: string, url: string): void {
+    const known = METHODS.indexOf(method);
+    if (known <= 0) this.request = `${method} ${url}`;
+    else {
+      this.#integers[INTEGERS.method] = known;
+      this.#request.set(url);
+    }
+  }
+
+  /** Makes the slot ready for another worker. */
+  clear(): void {
+    this.#integers.fill(0);
+    this.#numbers.fill(0);
+    this.reason = "";
+    this.request = "";
+  }
+}
+
+// Places in the header: 8 numbers of 4 bytes, 4 of 8 bytes, and texts.
+const HEADER = { magic: 0, version: 1, master: 2, generation: 3, workers: 4 };
+
+/** The whole scoreboard. */
+export class Scoreboard {
+  /** Its slots. */
+  readonly slots: readonly Slot[];
+  readonly #integers: Int32Array;
+  readonly #numbers: Float64Array;
+  readonly #url: Text;
+  readonly #app: Text;
+
+  /**
+   * Looks at memory as a scoreboard.
+   *
+   * @param memory As {@linkcode createScoreboard} maps it, or bytes read from its file.
+   * @throws {Error} When it is none, or one of another version of tine.
+   */
+  constructor(memory: ArrayBuffer) {
+    if (memory.byteLength < HEADER_BYTES || new Int32Array(memory, 0, 1)[0] !== MAGIC) {
+      throw new Error("Cannot read the scoreboard: it is none of tine's");
+    }
+    this.#integers = new Int32Array(memory, 0, 8);
+    if (this.#integers[HEADER.version] !== VERSION || memory.byteLength < SCOREBOARD_BYTES) {
+      throw new Error("Cannot read the scoreboard: it is of another version of tine");
+    }
+    this.#numbers = new Float64Array(memory, 32, 4);
+    this.#url = new Text(memory, 64, 1024);
+    this.#app = new Text(memory, 64 + 1024, 1024);
+    this.slots = Array.from({ length: SLOTS }, (_, index) => new Slot(memory, index));
+  }
+
+  /** The master's pid. */
+  get master(): number {
+    return this.#integers[HEADER.master]!;
+  }
+  set master(value: number) {
+    this.#integers[HEADER.master] = value;
+  }
+
+  /** How often the master has executed itself anew. */
+  get generation(): number {
+    return this.#integers[HEADER.generation]!;
+  }
+  set generation(value: number) {
+    this.#integers[HEADER.generation] = value;
+  }
+
+  /** How many workers there are to be. */
+  get workers(): number {
+    return this.#integers[HEADER.workers]!;
+  }
+  set workers(value: number) {
+    this.#integers[HEADER.workers] = value;
+  }
+
+  /** When the master started first, in milliseconds since 1970. */
+  get started(): number {
+    return this.#numbers[0]!;
+  }
+  set started(value: number) {
+    this.#numbers[0] = value;
+  }
+
+  /** Requests of workers that have ended: with theirs, the sum of all is monotonic. */
+  get pastRequests(): number {
+    return this.#numbers[1]!;
+  }
+  set pastRequests(value: number) {
+    this.#numbers[1] = value;
+  }
+
+  /** Workers that have ended without having been told to. */
+  get crashes(): number {
+    return this.#numbers[2]!;
+  }
+  set crashes(value: number) {
+    this.#numbers[2] = value;
+  }
+
+  /** Errors of workers that have ended, as {@linkcode Slot.errors} counts them. */
+  get pastErrors(): number {
+    return this.#numbers[3]!;
+  }
+  set pastErrors(value: number) {
+    this.#numbers[3] = value;
+  }
+
+  /** Where clients connect. */
+  get url(): string {
+    return this.#url.get();
+  }
+  set url(value: string) {
+    this.#url.set(value);
+  }
+
+  /** The app's module, as it was named. */
+  get app(): string {
+    return this.#app.get();
+  }
+  set app(value: string) {
+    this.#app.set(value);
+  }
+}
+
+/** Makes an empty scoreboard. */
+export function createScoreboard(): { fd: number; scoreboard: Scoreboard } {
+  const fd = memfd_create(SCOREBOARD_NAME);
+  ftruncate(fd, SCOREBOARD_BYTES);
+  const memory = mapShared(SCOREBOARD_BYTES, fd);
+  new Int32Array(memory, 0, 8).set([MAGIC, VERSION]);
+  return { fd, scoreboard: new Scoreboard(memory) };
+}
+
+/** Finds the scoreboard that was created before this process executed itself anew. */
+export function inheritScoreboard(fd: number): Scoreboard {
+  return new Scoreboard(mapShared(SCOREBOARD_BYTES, fd));
+}
+
+/** A text in shared memory, behind its length. A reader may see one half old, half new. */
+class Text {
+  readonly #length: Int32Array;
+  readonly #bytes: Uint8Array<ArrayBuffer>;
+
+  constructor(memory: ArrayBuffer, at: number, byteLength: number) {
+    this.#length = new Int32Array(memory, at, 1);
+    this.#bytes = new Uint8Array(memory, at + 4, byteLength - 4);
+  }
+
+  get(): string {
+    const length = Math.min(Math.max(this.#length[0]!, 0), this.#bytes.length);
+    return decoder.decode(this.#bytes.subarray(0, length));
+  }
+
+  set(text: string): void {
+    this.#length[0] = encoder.encodeInto(text, this.#bytes).written;
+  }
+}

@@ -1,0 +1,287 @@
+/**
+ * What a worker serves: Deno's HTTP server on the listening sockets that all
+ * workers share, with what Deno leaves to others around it. Deno accepts, parses and
+ * answers; here is counted, limited, logged, and brought to an orderly end.
+ */
+import { AF_UNIX } from "../../ffi/address.ts";
+import { close, F_DUPFD_CLOEXEC, fcntl } from "../../ffi/descriptor.ts";
+import { type TakenListener, takeOverListener } from "../../ffi/forking/listener.ts";
+import type { Socket } from "../../ffi/socket.ts";
+import type { App } from "../app.ts";
+import { addrOf, hostOf, hostRenamer } from "../host.ts";
+import type { Log } from "../log.ts";
+import { type EndEntry, openAccessLog } from "./access_log.ts";
+import { balance } from "./balance.ts";
+import { watchConnections } from "./connections.ts";
+import { wholeBody } from "./inner.ts";
+import { limitRequests } from "./limits.ts";
+import type { Config } from "./options.ts";
+import { responseBytes } from "./response_bytes.ts";
+import type { Scoreboard, Slot } from "./scoreboard.ts";
+import { rememberWebSockets } from "./web_sockets.ts";
+
+/** What it is served with. */
+export interface ServiceOptions {
+  readonly config: Config;
+  /** The sockets; they are closed here, for Deno has duplicates. */
+  readonly listeners: readonly Socket[];
+  readonly slot: Slot;
+  readonly scoreboard: Scoreboard;
+  readonly log: Log;
+  /** Hears that the worker has served as many requests as it is to serve. */
+  readonly onWornOut: () => void;
+}
+
+/** A running service. */
+export interface Service {
+  /** Looks again whether connections wait to be accepted. */
+  lookAgain(): void;
+  /** Opens the access log anew, after it was moved. */
+  reopenLog(): void;
+  /** Accepts all that waits, for nobody will when the server has ended. */
+  acceptRest(): Promise<void>;
+  /**
+   * Accepts no more, finishes what is under way, and closes.
+   *
+   * @param end Until when open connections may stay silent, in milliseconds of
+   *   `performance.now()`: a request may be on its way.
+   */
+  drain(end: () => number): Promise<void>;
+}
+
+/** The status with which a server that goes away closes a WebSocket, RFC 6455 section 7.4.1. */
+const GOING_AWAY = 1001;
+/** How long to wait after accept(2) has failed, in milliseconds. */
+const ACCEPT_RETRY = 100;
+/** How many descriptors must be free then. */
+const SPARE = 8;
+/** How long a server that ends accepts what waits, in milliseconds. */
+const ACCEPT_REST = 1000;
+/** How often connections are counted, in milliseconds. */
+const COUNT_INTERVAL = 500;
+/** How often a service that drains looks whether it is done, in milliseconds; and per connection. */
+const DRAIN_INTERVAL = 20;
+const DRAIN_INTERVAL_EACH = 0.2;
+/** How long a WebSocket may take to close, in milliseconds. */
+const CLOSING = 1000;
+
+/** A request, until it has its response. */
+interface Exchange {
+  readonly request: Request;
+  readonly info: Deno.ServeHandlerInfo;
+  readonly endEntry: EndEntry | undefined;
+}
+
+/**
+ * Serves an app from here on.
+ *
+ * @throws {SyscallError} When the access log cannot be opened, or no descriptor is left.
+ */
+export function openService(app: App, options: ServiceOptions): Service {
+  const { config, listeners, slot, scoreboard, log, onWornOut } = options;
+  const accessLog = config.accessLog === undefined
+    ? undefined
+    : openAccessLog({ target: config.accessLog, format: config.accessLogFormat, log });
+  const inFlight = new Map<Request, Deno.ServeHandlerInfo>();
+  const lastRequest = config.maxRequests + Math.floor(Math.random() * config.maxRequests / 10);
+  const addresses = listeners.map((socket) => socket.getsockname());
+  const fetch = limitRequests((request, info) => app.fetch(request, info), {
+    ...config,
+    silence: (info) => connections.silence(info),
+    onRefused: (info) => connections.refused(info),
+    onBroken: (info) => connections.broken(info),
+  });
+  const secure = config.cert !== undefined;
+  let draining = false;
+
+  const servers: Deno.HttpServer[] = [];
+  const gates: TakenListener[] = [];
+  for (const [index] of listeners.entries()) accept(index);
+
+  function accept(index: number): void {
+    const socket = listeners[index]!;
+    // What Deno knows of a UNIX socket's client is the path of the throw-away socket.
+    const address = addrOf(socket.getsockname());
+    const client = socket.family === AF_UNIX ? address : undefined;
+    let urlOf = ({ url }: Request) => url;
+    const handle: Deno.ServeHandler = (request, info) => {
+      if (client !== undefined) {
+        Object.defineProperty(info, "remoteAddr", { value: client, enumerable: true });
+      }
+      return serve(request, urlOf(request), info);
+    };
+    const { server, listener } = takeOverListener(
+      socket.fileno(),
+      () => listen(socket.family, config, handle),
+    );
+    urlOf = hostRenamer(hostOf(server.addr), hostOf(address));
+    servers.push(server);
+    gates[index] = listener;
+    server.finished.catch((error) => {
+      if (draining) return;
+      log(`Cannot accept: ${error.message}. Trying again in ${ACCEPT_RETRY} ms`);
+      listener.close();
+      acceptLater(index);
+    });
+  }
+
+  /** When there are descriptors again: Deno's server ends when accept(2) fails, and serves what it has. */
+  function acceptLater(index: number): void {
+    setTimeout(() => {
+      if (draining) return;
+      try {
+        const spare: number[] = [];
+        try {
+          while (spare.length < SPARE) spare.push(fcntl(2, F_DUPFD_CLOEXEC, 0));
+        } finally {
+          for (const fd of spare) close(fd);
+        }
+        accept(index);
+      } catch {
+        acceptLater(index);
+      }
+    }, ACCEPT_RETRY);
+  }
+
+  const spread = balance(gates, slot, scoreboard);
+  const connections = watchConnections({
+    ...config,
+    addresses,
+    secure,
+    inFlight,
+    gates,
+  });
+  const webSockets = rememberWebSockets((request) => connections.upgraded(inFlight.get(request)));
+  const counting = setInterval(count, COUNT_INTERVAL);
+
+  function count(): void {
+    slot.connections = connections.sweep();
+    spread.weigh();
+  }
+
+  function serve(
+    request: Request,
+    url: string,
+    info: Deno.ServeHandlerInfo,
+  ): Response | Promise<Response> {
+    if (++slot.requests === lastRequest) onWornOut();
+    slot.setRequest(request.method, url);
+    slot.inFlight = inFlight.set(request, info).size;
+    spread.takeTurn();
+    const exchange = { request, info, endEntry: accessLog?.begin(request, info) };
+    try {
+      const response = fetch(request, info);
+      return response instanceof Promise
+        ? response.then((response) => finish(exchange, response), (error) => fail(exchange, error))
+        : finish(exchange, response);
+    } catch (error) {
+      return fail(exchange, error);
+    }
+  }
+
+  function finish(exchange: Exchange, response: Response): Response {
+    if (!(response instanceof Response)) {
+      end(exchange, 500, null);
+      return response; // Deno complains of it
+    }
+    const { status } = response;
+    const bytes = accessLog === undefined ? null : responseBytes(response);
+    // Most are done when they are returned; only of streams must Deno tell.
+    if (status === 101 || wholeBody(response) !== undefined) {
+      end(exchange, status, bytes);
+    } else {
+      const done = () => end(exchange, status, bytes);
+      exchange.info.completed.then(done, done);
+    }
+    // With HTTP/2 there is no such word.
+    const isLast = draining || (!secure && spread.sheds());
+    return isLast && status !== 101 ? lastOfConnection(response, exchange.info) : response;
+  }
+
+  function fail(exchange: Exchange, error: unknown): never {
+    end(exchange, 500, null);
+    throw error; // Deno tells of it, and answers
+  }
+
+  function end({ request, endEntry }: Exchange, status: number, bytes: number | null): void {
+    inFlight.delete(request);
+    slot.inFlight = inFlight.size;
+    if (status >= 500) slot.errors++;
+    endEntry?.(status, bytes);
+  }
+
+  /** Has the client open another connection, to a worker that lasts or has less to do. */
+  function lastOfConnection(response: Response, info: Deno.ServeHandlerInfo): Response {
+    if (!secure) connections.refused(info); // should the client not close it
+    // One without a body may be the app's to answer with again, and one that came from fetch()
+    // cannot be changed.
+    if (wholeBody(response) !== null) {
+      try {
+        response.headers.set("connection", "close");
+        return response;
+      } catch {
+        // copied
+      }
+    }
+    const copy = new Response(response.body, response);
+    copy.headers.set("connection", "close");
+    return copy;
+  }
+
+  return {
+    lookAgain(): void {
+      for (const gate of gates) gate.rejoin();
+    },
+    reopenLog(): void {
+      accessLog?.reopen();
+    },
+    async acceptRest(): Promise<void> {
+      const end = performance.now() + ACCEPT_REST;
+      for (const gate of gates) {
+        while (gate.isAwaited() && performance.now() < end) {
+          gate.rejoin();
+          await new Promise((resolve) => setTimeout(resolve, 0));
+        }
+      }
+    },
+    async drain(end): Promise<void> {
+      draining = true;
+      // A look at all connections costs the more, the more there are.
+      const interval = () => DRAIN_INTERVAL + connections.open * DRAIN_INTERVAL_EACH;
+      for (const gate of gates) gate.close();
+      for (const socket of listeners) socket.close();
+      clearInterval(counting);
+      await until(() => {
+        slot.connections = connections.sweep();
+        const isQuiet = slot.connections <= webSockets.size() || performance.now() >= end();
+        return isQuiet && inFlight.size === 0;
+      }, interval);
+      webSockets.close(GOING_AWAY, "The server is restarting");
+      const closed = performance.now() + CLOSING;
+      await until(() => webSockets.size() === 0 || performance.now() >= closed, interval);
+      await Promise.allSettled(servers.map((server) => server.shutdown()));
+      connections.stop();
+      accessLog?.close();
+    },
+  };
+}
+
+async function until(condition: () => boolean, interval: () => number): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, interval()));
+}
+
+/** Deno's server on an address of no use, which the shared socket takes the place of. */
+function listen(family: number, { cert, key }: Config, handle: Deno.ServeHandler): Deno.HttpServer {
+  const onListen = () => {};
+  if (family !== AF_UNIX) {
+    const tls = cert === undefined || key === undefined ? {} : { cert, key };
+    return Deno.serve({ hostname: "127.0.0.1", port: 0, onListen, ...tls }, handle);
+  }
+  // Nobody else may enter the folder.
+  const folder = Deno.makeTempDirSync({ prefix: "tine_" });
+  try {
+    return Deno.serve({ path: `${folder}/socket`, onListen }, handle);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+}

@@ -1,0 +1,24 @@
+import {
+  SIGCHLD,
+  SIGHUP,
+  SIGINT,
+  SIGQUIT,
+  SIGTERM,
+  SIGTTIN,
+  SIGTTOU,
+  SIGUSR1,
+  SIGUSR2,
+} from "../../ffi/signals.ts";
+
+/** The signals that a master handles: those to be named to `becomeForkable()`. */
+export const HANDLED_SIGNALS: readonly number[] = [
+  SIGCHLD,
+  SIGTERM,
+  SIGINT,
+  SIGQUIT,
+  SIGHUP,
+  SIGUSR1,
+  SIGUSR2,
+  SIGTTIN,
+  SIGTTOU,
+];

@@ -1,0 +1,138 @@
+/**
+ * A worker: a forked child with an event loop of its own. It runs Deno's HTTP
+ * server on the listening sockets that all workers share, and does what the master
+ * says, until that is gone.
+ */
+import { _exit, getpid, PR_SET_PDEATHSIG, prctl, setpgid } from "../../ffi/process.ts";
+import { readAsync } from "../../ffi/read_async.ts";
+import { releaseSignals } from "../../ffi/signal_mask.ts";
+import { SIG_DFL, signal } from "../../ffi/signal.ts";
+import { SIGKILL } from "../../ffi/signals.ts";
+import type { Socket } from "../../ffi/socket.ts";
+import { alarmAfterCpuTime, cpuTime } from "../../ffi/time.ts";
+import { type App, AppError, loadApp, type WorkerInfo } from "../app.ts";
+import { addrOf } from "../host.ts";
+import type { Log } from "../log.ts";
+import { LONGEST_TIMER } from "../options.ts";
+import { keepConsoleQuiet, reopenStderr, stderrLog } from "./error_log.ts";
+import type { Config } from "./options.ts";
+import { type Order, tell } from "./orders.ts";
+import { ADMIN, type Scoreboard, type Slot } from "./scoreboard.ts";
+import { openService, type Service } from "./service.ts";
+import { HANDLED_SIGNALS } from "./signals.ts";
+
+/** What a worker is born with. */
+export interface Birth {
+  readonly config: Config;
+  /** The app where it was loaded before the fork, or where it can be loaded from. */
+  readonly app: App | string;
+  readonly listeners: readonly Socket[];
+  /** Its end of the talk with the master. */
+  readonly channel: Socket;
+  readonly slot: Slot;
+  readonly scoreboard: Scoreboard;
+  readonly number: number;
+}
+
+/**
+ * How long open connections may stay silent before a worker that stops, or that
+ * leaves its place to another, closes them, in milliseconds: a request may be on its way.
+ */
+const LINGER = { stop: 1000, leave: 5000, orphaned: 1000 } as const;
+type Ending = keyof typeof LINGER;
+
+/**
+ * Serves until the master says stop, or is gone.
+ *
+ * @returns Never: the process ends.
+ */
+export async function runWorker(birth: Birth): Promise<never> {
+  const { config, channel, slot, number, listeners, scoreboard } = birth;
+  const log = stderrLog(number === ADMIN ? "admin" : `worker ${number}`);
+  keepConsoleQuiet();
+  // As long as nothing here could notice that the master is gone.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // What a terminal sends to all that run in it is the master's to hear. Neither ignoring it
+  // nor blocking it would do, for the app's own subprocesses would inherit that.
+  setpgid(0, 0);
+  for (const signum of HANDLED_SIGNALS) signal(signum, SIG_DFL);
+  releaseSignals(HANDLED_SIGNALS);
+  try {
+    const info: WorkerInfo = { pid: getpid(), number };
+    const app = typeof birth.app === "string" ? await loadApp(birth.app) : birth.app;
+    const stopBeating = beat(slot, config.timeout);
+    await app.onWorkerStart?.(info);
+    const address = addrOf(listeners[0]!.getsockname());
+    const onWornOut = () => tell(channel, "retire", `${config.maxRequests} requests`);
+    const service = openService(app, { config, listeners, slot, scoreboard, log, onWornOut });
+    app.onListen?.(address);
+    slot.state = "ready";
+    tell(channel, "ready");
+    // From here on it hears when the master is gone, and the watchdog ends it should it not.
+    if (config.timeout > 0) prctl(PR_SET_PDEATHSIG, 0);
+    const next = () => obey(channel, service, () => reopenLogs(config, service, log));
+    let end = 0;
+    const beginEnd = (order: Ending) => {
+      end = Math.min(end || Infinity, performance.now() + LINGER[order]);
+      if (order === "orphaned") endWithin(config.grace);
+    };
+    const order = await next();
+    beginEnd(order);
+    slot.state = "stopping";
+    // While it leaves, the server may stop, or the master be gone.
+    next().then(beginEnd);
+    if (order !== "leave") await service.acceptRest();
+    await service.drain(() => end);
+    await app.onWorkerStop?.(info);
+    stopBeating();
+    _exit(0);
+  } catch (error) {
+    tell(channel, "failed", error instanceof Error ? error.message : String(error));
+    log(error instanceof Error && !(error instanceof AppError) ? error.stack! : `${error}`);
+    _exit(1);
+  }
+}
+
+/** Nobody else sees to it. */
+function endWithin(seconds: number): void {
+  setTimeout(() => _exit(1), Math.min(seconds * 1000, LONGEST_TIMER));
+}
+
+function reopenLogs(config: Config, service: Service, log: Log): void {
+  service.reopenLog();
+  if (config.errorLog !== undefined) reopenStderr(config.errorLog, log);
+}
+
+/** Shows the master that the event loop turns. Its own watchdog ends it where there is no master. */
+function beat(slot: Slot, timeout: number): () => void {
+  const interval = timeout === 0 ? 1 : Math.min(1, timeout / 4);
+  let cpu = cpuTime();
+  let at = performance.now();
+  const watchdog = () => timeout > 0 && alarmAfterCpuTime(2 * timeout + 1);
+  watchdog();
+  const id = setInterval(() => {
+    slot.heartbeat++;
+    watchdog();
+    const [cpuNow, now] = [cpuTime(), performance.now()];
+    // A moving average over some seconds.
+    slot.busy += ((cpuNow - cpu) / ((now - at) / 1000) - slot.busy) * 0.5;
+    [cpu, at] = [cpuNow, now];
+  }, interval * 1000);
+  return () => clearInterval(id);
+}
+
+/** Follows the master until it says how this is to end. */
+async function obey(
+  channel: Socket,
+  service: Service,
+  reopenLogs: () => void,
+): Promise<Ending> {
+  for (;;) {
+    const message = await readAsync(channel.fileno(), 64);
+    const order = new TextDecoder().decode(message) as Order | "";
+    if (order === "stop" || order === "leave") return order;
+    if (order === "") return "orphaned"; // no master is left that would kill it
+    if (order === "look") service.lookAgain();
+    if (order === "reopen") reopenLogs();
+  }
+}

@@ -1,0 +1,340 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { readStatus } from "../server/status.ts";
+import { descriptorsOf, readAll, scratch, type Server, startServer, until } from "./support.ts";
+import { within, writeApp } from "./support.ts";
+
+const APP = `
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+export default {
+  async fetch(request) {
+    const { pathname, searchParams } = new URL(request.url);
+    const ms = Number(searchParams.get("ms"));
+    switch (pathname) {
+      case "/sleep":
+        await sleep(ms);
+        return new Response("slept");
+      case "/events":
+        return new Response(new ReadableStream({
+          async start(controller) {
+            controller.enqueue(new TextEncoder().encode("first "));
+            await sleep(ms);
+            controller.enqueue(new TextEncoder().encode("last"));
+            controller.close();
+          },
+        }));
+      case "/big":
+        return new Response(new Uint8Array(30_000_000));
+      case "/text":
+        return new Response((await request.text()).length + " read");
+      case "/stream": {
+        let bytes = 0;
+        for await (const chunk of request.body) bytes += chunk.length;
+        return new Response(bytes + " read");
+      }
+      case "/echo":
+        return new Response(request.body);
+      case "/careless":
+        await request.text().catch(() => {});
+        return new Response("the app does not care");
+      case "/hoard": {
+        const files = [];
+        try {
+          for (;;) files.push(Deno.openSync("/dev/null"));
+        } catch {
+          await sleep(ms);
+        }
+        for (const file of files) file.close();
+        return new Response("let go");
+      }
+      case "/ws": {
+        const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: 0 });
+        socket.onmessage = ({ data }) => socket.send("heard " + data);
+        return response;
+      }
+    }
+    return new Response("Hello, World!");
+  },
+};
+`;
+
+/** A server with one worker, so that it is known who has a connection. */
+async function serve(args: string[], shell?: string): Promise<Server> {
+  await using folder = scratch();
+  const app = writeApp(folder.path, APP);
+  return await startServer(["--workers", "1", ...args], {
+    app,
+    ...shell === undefined ? {} : { shell },
+  });
+}
+
+/** A client that says what it wants when it wants. */
+class Client implements Disposable {
+  readonly opened = performance.now();
+  constructor(readonly connection: Deno.Conn) {}
+
+  static async connect({ port }: Server): Promise<Client> {
+    return new Client(await Deno.connect({ hostname: "127.0.0.1", port }));
+  }
+
+  async say(text: string): Promise<void> {
+    await this.connection.write(new TextEncoder().encode(text));
+  }
+
+  /** Says it again and again, until the server does not hear any more. */
+  async repeat(text: string, ms: number): Promise<void> {
+    try {
+      for (;;) {
+        await this.say(text);
+        await new Promise((resolve) => setTimeout(resolve, ms));
+      }
+    } catch {
+      // closed
+    }
+  }
+
+  /** What comes next. */
+  async hear(): Promise<string> {
+    const buffer = new Uint8Array(65536);
+    const count = await within(this.connection.read(buffer), 15_000, "the server's answer");
+    return new TextDecoder().decode(buffer.subarray(0, count ?? 0));
+  }
+
+  /** All that comes until the server closes, and how many seconds after the connection that is. */
+  async end(): Promise<{ text: string; seconds: number }> {
+    const text = await within(readAll(this.connection), 15_000, "the server to close");
+    return { text, seconds: (performance.now() - this.opened) / 1000 };
+  }
+
+  [Symbol.dispose](): void {
+    try {
+      this.connection.close();
+    } catch {
+      // closed already
+    }
+  }
+}
+
+/** How many connections to a port are open on the server's side. */
+function established(port: number): number {
+  const own = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  // sl, local address, remote address, state
+  return Deno.readTextFileSync("/proc/net/tcp").split("\n")
+    .map((line) => line.trim().split(/ +/))
+    .filter(([, local, , state]) => local?.endsWith(own) && state === "01").length;
+}
+
+function get(path: string): string {
+  return `GET ${path} HTTP/1.1\r\nHost: test\r\n\r\n`;
+}
+
+function post(path: string, length: number, body = ""): string {
+  return `POST ${path} HTTP/1.1\r\nHost: test\r\nContent-Length: ${length}\r\n\r\n${body}`;
+}
+
+Deno.test("--header-timeout ends a header that does not end, with 408, while others are served", async () => {
+  await using server = await serve(["--header-timeout", "0.6"]);
+  using slow = await Client.connect(server);
+  const header = slow.repeat("x", 200);
+  const ending = slow.end();
+  using other = await Client.connect(server);
+  let served = 0;
+  const ended = ending.then(() => true);
+  while (
+    !await Promise.race([
+      ended,
+      other.say(get("/")).then(() => other.hear()).then(() => false),
+    ])
+  ) {
+    served++;
+  }
+  const { text, seconds } = await ending;
+  assertStringIncludes(text, "HTTP/1.1 408 Request Timeout\r\n");
+  assertStringIncludes(text, "connection: close\r\n");
+  assert(seconds >= 0.6 && seconds < 5, `closed after ${seconds} seconds`);
+  assert(served > 1, "the other client was not served");
+  await header;
+});
+
+Deno.test("--header-timeout ends a connection that sends nothing, and a second header that does not end", async () => {
+  await using server = await serve(["--header-timeout", "0.4"]);
+  using silent = await Client.connect(server);
+  using second = await Client.connect(server);
+  await second.say(get("/"));
+  assertMatch(await second.hear(), /Hello, World!$/);
+  // The kernel's clock, which tells what came first, may tick only every 10 milliseconds.
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  await second.say("GET /half HTT");
+  assertEquals((await silent.end()).text, "");
+  assertMatch((await second.end()).text, /^HTTP\/1\.1 408 /);
+});
+
+Deno.test("--idle-timeout ends a connection that is kept alive, not before its time and not by the header's", async () => {
+  await using server = await serve(["--idle-timeout", "1.2", "--header-timeout", "0.2"]);
+  using client = await Client.connect(server);
+  await client.say(get("/"));
+  assertMatch(await client.hear(), /Hello, World!$/);
+  await new Promise((resolve) => setTimeout(resolve, 700)); // idle, for less than it may be
+  await client.say(get("/"));
+  assertMatch(await client.hear(), /Hello, World!$/);
+  const { text, seconds } = await client.end();
+  assertEquals(text, "");
+  assert(seconds >= 1.9, `closed after ${seconds} seconds`);
+});
+
+Deno.test("timeouts leave a slow handler, a quiet stream and a WebSocket alone", async () => {
+  const all = ["--header-timeout", "0.2", "--idle-timeout", "0.2", "--body-timeout", "0.2"];
+  await using server = await serve(all);
+  using slow = await Client.connect(server);
+  await slow.say(get("/sleep?ms=1500"));
+  using posting = await Client.connect(server);
+  await posting.say(post("/sleep?ms=1500", 2, "xx"));
+  using quiet = await Client.connect(server);
+  await quiet.say(get("/events?ms=1500"));
+  const socket = new WebSocket(`ws://127.0.0.1:${server.port}/ws`);
+  await within(new Promise((resolve) => socket.onopen = resolve), 15_000, "the WebSocket to open");
+  assertMatch(await slow.hear(), /slept$/);
+  assertMatch(await posting.hear(), /slept$/);
+  assertMatch((await quiet.end()).text, /first[^]*last/);
+  const heard = new Promise((resolve) => socket.onmessage = ({ data }) => resolve(data));
+  socket.send("me");
+  assertEquals(await within(heard, 15_000, "the WebSocket's answer"), "heard me");
+  const closed = new Promise((resolve) => socket.onclose = resolve);
+  socket.close();
+  await within(closed, 15_000, "the WebSocket to close");
+});
+
+Deno.test("--idle-timeout ends a connection whose client does not read", async () => {
+  await using server = await serve(["--idle-timeout", "0.5"]);
+  const [worker] = server.workers;
+  using client = await Client.connect(server);
+  await client.say(get("/big"));
+  assertEquals(established(server.port), 1);
+  await until(() => established(server.port) === 0, "the connection to be closed");
+  assertEquals(server.workers, [worker]);
+});
+
+Deno.test("--body-timeout answers a body that stops with 408, however the app reads it", async () => {
+  await using server = await serve(["--body-timeout", "0.4"]);
+  await Promise.all(["/text", "/stream", "/careless"].map(async (path) => {
+    using client = await Client.connect(server);
+    await client.say(post(path, 100, "half"));
+    const { text, seconds } = await client.end();
+    assertMatch(text, /^HTTP\/1\.1 408 /, path);
+    assert(seconds >= 0.4, `${path}: closed after ${seconds} seconds`);
+  }));
+  // The response has begun: nothing is left but to end it.
+  using client = await Client.connect(server);
+  await client.say(post("/echo", 100, "half"));
+  const { text } = await client.end();
+  assertStringIncludes(text, "half");
+  assert(!text.includes("\r\n0\r\n"), "the response has ended as if it were whole");
+  await until(
+    () => readStatus(server.pid).workers[0]!.inFlight === 0,
+    "the end of the last request",
+  );
+});
+
+Deno.test("--body-timeout lets a body come slowly, for longer than it", async () => {
+  await using server = await serve(["--body-timeout", "0.6", "--max-body-bytes", "100"]);
+  await Promise.all(["/text", "/stream"].map(async (path) => {
+    using client = await Client.connect(server);
+    await client.say(post(path, 10));
+    for (let i = 0; i < 10; i++) {
+      await client.say("x");
+      await new Promise((resolve) => setTimeout(resolve, 120));
+    }
+    assertMatch(await client.hear(), /10 read$/);
+  }));
+});
+
+Deno.test("--max-body-bytes refuses a body that is too long, with 413, and ends who goes on sending", async () => {
+  await using server = await serve(["--max-body-bytes", "1000"]);
+  using honest = await Client.connect(server);
+  await honest.say(post("/text", 1000, "x".repeat(1000)));
+  assertMatch(await honest.hear(), /1000 read$/);
+
+  using announced = await Client.connect(server);
+  await announced.say(post("/text", 1001));
+  assertMatch(await announced.hear(), /^HTTP\/1\.1 413 [^]*connection: close/i);
+  const sending = announced.repeat("x", 50);
+
+  await Promise.all(["/text", "/stream", "/careless"].map(async (path) => {
+    using chunked = await Client.connect(server);
+    await chunked.say(`POST ${path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n`);
+    const sending = chunked.repeat(`190\r\n${"x".repeat(400)}\r\n`, 50);
+    assertMatch((await chunked.end()).text, /^HTTP\/1\.1 413 /, path);
+    await sending;
+  }));
+  await announced.end();
+  await sending;
+});
+
+Deno.test("--max-header-bytes refuses a header that is too long, with 431", async () => {
+  await using server = await serve(["--max-header-bytes", "1000"]);
+  using client = await Client.connect(server);
+  await client.say(get("/").replace("\r\n\r\n", `\r\nX-Long: ${"x".repeat(800)}\r\n\r\n`));
+  assertMatch(await client.hear(), /Hello, World!$/);
+  await client.say(get("/").replace("\r\n\r\n", `\r\nX-Long: ${"x".repeat(1000)}\r\n\r\n`));
+  assertMatch((await client.end()).text, /^HTTP\/1\.1 431 /);
+});
+
+Deno.test("--max-connections lets clients wait in the backlog, and serves them in turn", async () => {
+  await using server = await serve(["--max-connections", "3"]);
+  const clients: Client[] = [];
+  for (let i = 0; i < 3; i++) {
+    const client = await Client.connect(server);
+    clients.push(client);
+    await client.say(get("/"));
+    assertMatch(await client.hear(), /Hello, World!$/);
+  }
+  await until(() => readStatus(server.pid).workers[0]!.connections === 3, "the count of three");
+  using waiting = await Client.connect(server); // connected by the kernel
+  await waiting.say(get("/"));
+  const answer = waiting.hear();
+  // Not while the others are open, who are served meanwhile.
+  for (let i = 0; i < 10; i++) {
+    await clients[0]!.say(get("/sleep?ms=20"));
+    assertMatch(await clients[0]!.hear(), /slept$/);
+  }
+  assertEquals(await Promise.race([answer, "none yet"]), "none yet");
+  clients[1]![Symbol.dispose]();
+  assertMatch(await answer, /Hello, World!$/);
+  for (const client of clients) client[Symbol.dispose]();
+});
+
+Deno.test("a worker stops accepting before its descriptors run out, and goes on when some are free", async () => {
+  await using server = await serve(["--header-timeout", "0"], "ulimit -n 1200;");
+  const [worker] = server.workers;
+  const clients = await Promise.all(Array.from({ length: 1500 }, () => Client.connect(server)));
+  await until(() => readStatus(server.pid).workers[0]!.connections >= 600, "hundreds to be open");
+  for (let i = 0; i < 3; i++) {
+    assert(descriptorsOf(worker!).size < 1200);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  for (const client of clients) client[Symbol.dispose]();
+  using client = await Client.connect(server);
+  await client.say(get("/"));
+  assertMatch(await client.hear(), /Hello, World!$/);
+  assertEquals(server.workers, [worker]);
+});
+
+Deno.test("a worker whose app has all descriptors accepts again when some are free, and loses no request", async () => {
+  await using server = await serve([], "ulimit -n 200;");
+  const { workers } = server;
+  // Half a second after its start Deno makes what it needs for signals, and panics if it cannot.
+  await until(() => handles(workers[0]!, 15), "Deno's own handler of SIGTERM");
+  using hoarding = await Client.connect(server);
+  await hoarding.say(get("/hoard?ms=500"));
+  const answer = hoarding.hear();
+  using waiting = await Client.connect(server);
+  await waiting.say(get("/"));
+  assertMatch(await waiting.hear(), /Hello, World!$/);
+  assertMatch(await answer, /let go$/);
+  assertEquals(server.workers, workers);
+});
+
+/** Whether a process has a handler for a signal. */
+function handles(pid: number, signum: number): boolean {
+  const caught = Deno.readTextFileSync(`/proc/${pid}/status`).match(/^SigCgt:\s*(\w+)$/m)?.[1];
+  return ((BigInt(`0x${caught}`) >> BigInt(signum - 1)) & 1n) === 1n;
+}

@@ -1,0 +1,143 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import * as tine from "../mod.ts";
+import { HANDLED_SIGNALS } from "../server/prefork/signals.ts";
+import { run, scratch, type Server, spawnServer, startServer, writeApp } from "./support.ts";
+
+const APP = `export default { fetch: () => new Response("served") };`;
+
+/** Runs what must fail, and looks that it does so at once, with one line and nothing left. */
+async function fails(server: Server, code: number, message: RegExp): Promise<void> {
+  const start = performance.now();
+  await using ending = server;
+  assertEquals(await ending.ended(), { code, signal: null }, server.stderr);
+  const time = performance.now() - start;
+  assert(time < 3000, `it took ${time} ms`);
+  const [line, ...rest] = server.stderr.trimEnd().split("\n");
+  assertMatch(line!, /^error: /);
+  assertMatch(line!, message);
+  assert(!/^\s+at /m.test(server.stderr), server.stderr);
+  assertEquals(rest, code === 2 ? ["Try --help."] : []);
+  assertEquals(server.stdout, "");
+}
+
+Deno.test("serve refuses a command line that cannot be meant", async () => {
+  const cases: [string[], RegExp][] = [
+    [["--workers", "0"], /--workers takes a whole number from 1, not 0/],
+    [["--workers", "abc"], /--workers takes a whole number from 1, not abc/],
+    [["--workers", "1000"], /1000/],
+    [["--port", "65536"], /--port takes a number from 0 to 65535, not 65536/],
+    [["--port", ""], /--port takes a value: N/],
+    [["--unknown", "1"], /there is no option --unknown/],
+    [["--cert", "cert.pem"], /--cert and --key go together/],
+    [["--timeout", "soon"], /--timeout takes a number of seconds, not soon/],
+    [["--max-worker-memory", "12Q"], /--max-worker-memory takes a size such as .*, not 12Q/],
+    [["another.ts"], /one app is served, not also/],
+  ];
+  await using folder = scratch();
+  const app = writeApp(folder.path, APP);
+  Deno.writeTextFileSync(`${folder.path}/cert.pem`, "");
+  for (const [args, message] of cases) {
+    await fails(spawnServer(args, { app, cwd: folder.path }), 2, message);
+  }
+  await fails(spawnServer([], { app: "" }), 2, /the app's module is missing: serve app\.ts/);
+});
+
+Deno.test("serve says what is wrong with an app", async () => {
+  await using folder = scratch();
+  const cases: [string, RegExp][] = [
+    [`export const fetch = () => new Response();`, /no default export/],
+    [`export default { get: () => new Response() };`, /no fetch function/],
+    [`export default { fetch( };`, /app\.ts.*app\.ts:1:\d+/],
+    [`\nthrow new Error("no database");`, /Error: no database at .*app\.ts:2:7$/],
+    [`import "./missing.ts";\n${APP}`, /missing\.ts/],
+    [`${APP}\nexport const onWorkerStart = 1;`, /onWorkerStart is not a function/],
+  ];
+  for (const [source, message] of cases) {
+    const app = writeApp(folder.path, source);
+    await fails(spawnServer(["--unix", `${folder.path}/socket`], { app }), 1, message);
+    assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["app.ts"]);
+  }
+  await fails(spawnServer([], { app: `${folder.path}/none.ts` }), 1, /there is no file .*none\.ts/);
+});
+
+Deno.test("serve says what is wrong with an address", async () => {
+  await using folder = scratch();
+  const app = writeApp(folder.path, APP);
+  using taken = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+  taken.bind(["0.0.0.0", 0]);
+  taken.listen(1);
+  const [, port] = taken.getsockname() as tine.InetAddress;
+  await fails(
+    spawnServer(["--port", `${port}`], { app }),
+    1,
+    new RegExp(`${port}.*EADDRINUSE.*choose another --port`),
+  );
+  // RFC 5737: an address of nobody's.
+  await fails(spawnServer(["--host", "192.0.2.1"], { app }), 1, /192\.0\.2\.1.*EADDRNOTAVAIL/);
+  await fails(spawnServer(["--host", "no-address"], { app }), 1, /no-address/);
+  const missing = `${folder.path}/missing/socket`;
+  await fails(spawnServer(["--unix", missing], { app }), 1, /missing\/socket.*ENOENT/);
+});
+
+Deno.test("serve says what is wrong with a certificate", async () => {
+  await using folder = scratch();
+  const app = writeApp(folder.path, APP);
+  const text = writeApp(folder.path, "no certificate", "text.pem");
+  const args = (cert: string) => ["--cert", cert, "--key", text];
+  const missing = `${folder.path}/none.pem`;
+  await fails(spawnServer(args(missing), { app }), 1, /Cannot read .*none\.pem for --cert/);
+  await fails(spawnServer(args(text), { app }), 1, /certificate/);
+});
+
+Deno.test("serve takes over a stale UNIX socket, and no other file", async () => {
+  await using folder = scratch();
+  const app = writeApp(folder.path, APP);
+  const path = `${folder.path}/socket`;
+  const args = ["--unix", path];
+  {
+    // Killed, it leaves its socket.
+    await using killed = await startServer(args, { app });
+    const { workers } = killed;
+    for (const pid of [killed.pid, ...workers]) Deno.kill(pid, "SIGKILL");
+    await killed.ended();
+  }
+  assert(Deno.lstatSync(path).isSocket);
+  {
+    await using living = await startServer(args, { app });
+    await fails(spawnServer(args, { app }), 1, /socket.*EADDRINUSE.*choose another --port, --unix/);
+    using client = Deno.createHttpClient({ proxy: { transport: "unix", path } });
+    assertEquals(await (await fetch("http://localhost/", { client })).text(), "served");
+    living.kill();
+    assertEquals(await living.ended(), { code: 0, signal: null });
+  }
+  Deno.writeTextFileSync(path, "mine");
+  await fails(spawnServer(args, { app }), 1, /socket.*EADDRINUSE.*choose another --port, --unix/);
+  assertEquals(Deno.readTextFileSync(path), "mine");
+});
+
+Deno.test("servePrefork() throws EACCES for a privileged port", async () => {
+  const first = Number(Deno.readTextFileSync("/proc/sys/net/ipv4/ip_unprivileged_port_start"));
+  if (first <= 1) return; // every port is free for everybody here
+  const printed = await run(
+    async () => {
+      tine.becomeForkable({ signals: JSON.parse(Deno.args[1]!) });
+      const { servePrefork } = await import(Deno.args[0]!);
+      if (tine.getuid() === 0) {
+        tine.setgid(54321);
+        tine.setuid(54321);
+      }
+      try {
+        await servePrefork({ fetch: () => new Response() }, { port: Number(Deno.args[2]) });
+      } catch (error) {
+        console.log((error as Error).message);
+      }
+    },
+    [
+      new URL("../server/prefork.ts", import.meta.url).href,
+      JSON.stringify(HANDLED_SIGNALS),
+      `${first - 1}`,
+    ],
+    { flags: ["--allow-all"] },
+  );
+  assertMatch(printed, new RegExp(`:${first - 1}.*EACCES|EACCES.*${first - 1}`));
+});

@@ -1,0 +1,363 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import * as tine from "../mod.ts";
+import { Load } from "./prefork/load.ts";
+import {
+  childrenOf,
+  descriptorsOf,
+  isPortFree,
+  processState,
+  scratch,
+  type Server,
+  spawnServer,
+  startFunction,
+  startServer,
+  until,
+  within,
+  writeApp,
+  zombiesOf,
+} from "./support.ts";
+
+Deno.test("servePrefork() loses only a killed worker's own requests, 50 times under load", async () => {
+  await using server = await startServer();
+  const target = { hostname: "127.0.0.1", port: server.port };
+  await using fresh = new Load(target, { clients: 4, pause: 1 });
+  await using kept = new Load(target, { clients: 4, pause: 1, keepAlive: true });
+  const deaths: { pid: number; before: number; after: number }[] = [];
+  let slowest = 0;
+  for (let i = 0; i < 50; i++) {
+    const { workers } = server;
+    const pid = workers[Math.floor(Math.random() * workers.length)]!;
+    const before = performance.now();
+    Deno.kill(pid, "SIGKILL");
+    deaths.push({ pid, before, after: performance.now() });
+    await server.replaced([pid]);
+    slowest = Math.max(slowest, performance.now() - before);
+  }
+  await Promise.all([fresh.stop(), kept.stop()]);
+  assert(slowest < 1000, `it took ${slowest} ms to replace a worker`);
+  // Its own: sent before it died; and, on a connection that it had, before the client knew.
+  const unexplained = [...fresh.failures, ...kept.failures].filter(({ sent, at, worker }) =>
+    !deaths.some(({ pid, before, after }) =>
+      at >= before && (worker === undefined ? sent <= after : worker === pid)
+    )
+  );
+  assertEquals(unexplained, [], `${fresh}, ${kept}, ${server.stderr}`);
+  assert(fresh.ok > 100 && kept.ok > 100, `${fresh}, ${kept}`);
+  // A connection for which a worker was woken that then died waits for the master's next look.
+  assert(Math.max(fresh.slowest, kept.slowest) < 3000, `${fresh.slowest}, ${kept.slowest} ms`);
+  assertEquals(zombiesOf(server.pid), []);
+});
+
+Deno.test("servePrefork() forgets no client when the worker that was woken is killed", async () => {
+  await using server = await startServer();
+  for (let i = 0; i < 4; i++) {
+    const { workers } = server;
+    for (const pid of workers) Deno.kill(pid, "SIGSTOP");
+    await until(() => workers.every((pid) => processState(pid)?.state === "T"), "both to stop");
+    const answer = server.get("/pid");
+    await until(() => backlog(server.port) === 1, "the connection to wait");
+    Deno.kill(workers[i % 2]!, "SIGKILL");
+    Deno.kill(workers[1 - i % 2]!, "SIGCONT");
+    await within(answer, 5000, "the answer");
+    await server.replaced([workers[i % 2]!]);
+  }
+});
+
+/** How many connections wait to be accepted: the receive queue of a listening socket. */
+function backlog(port: number): number {
+  const hex = port.toString(16).toUpperCase().padStart(4, "0");
+  const line = Deno.readTextFileSync("/proc/net/tcp").match(
+    new RegExp(`:${hex} \\S+ 0A \\w+:(\\w+)`),
+  );
+  return parseInt(line?.[1] ?? "", 16);
+}
+
+Deno.test("servePrefork() gives up one worker and one client for a handler that never returns", async () => {
+  await using server = await startServer(["--timeout", "1"]);
+  await using others = new Load({ hostname: "127.0.0.1", port: server.port }, {
+    clients: 2,
+    pause: 5,
+  });
+  await until(() => others.ok > 50, "some load");
+  const { workers } = server;
+  const start = performance.now();
+  const spinning = await server.get("/spin").catch((error) => error);
+  assert(spinning instanceof Error);
+  assert(performance.now() - start < 5000, "it took too long");
+  const [, pid] = await server.logged(
+    /Worker \d \(pid (\d+)\) ended: killed, for its event loop stood still for 1 s, 1 in flight, last GET http:\/\/127\.0\.0\.1:\d+\/spin$/m,
+  );
+  const after = await server.replaced([Number(pid)]);
+  assertEquals(after.filter((pid) => workers.includes(pid)).length, 1);
+  await others.stop();
+  // Whoever came to that worker at the same moment hangs with it.
+  assertEquals(others.failures.filter(({ sent }) => sent > start + 100), []);
+  assert(others.slowest < 1000, `another client waited ${others.slowest} ms`);
+});
+
+Deno.test("servePrefork() kills no worker when all of it was paused for longer than --timeout", async () => {
+  await using server = await startServer(["--timeout", "0.6"]);
+  const slow = server.get("/sleep?ms=2000");
+  const all = [server.pid, ...server.workers];
+  for (const pid of all) Deno.kill(pid, "SIGSTOP");
+  await new Promise((resolve) => setTimeout(resolve, 1200));
+  for (const pid of all) Deno.kill(pid, "SIGCONT");
+  assert(all.includes(Number(await slow)));
+  assertEquals([server.pid, ...server.workers], all, server.stderr);
+});
+
+Deno.test("servePrefork() answers 500 when the handler throws, and goes on", async () => {
+  await using server = await startServer();
+  const { workers } = server;
+  assertEquals(await server.get("/throw"), "Internal Server Error");
+  await server.logged(/Error: thrown by the handler/);
+  assertEquals(await server.get("/"), "Hello, World!\n");
+  assertEquals(server.workers, workers);
+});
+
+Deno.test("servePrefork() replaces a worker that exits, runs out of memory or crashes", async () => {
+  await using server = await startServer([], {
+    flags: ["--v8-flags=--max-old-space-size=80"],
+    shell: "ulimit -c 0;",
+  });
+  await using others = new Load({ hostname: "127.0.0.1", port: server.port }, {
+    clients: 2,
+    pause: 5,
+  });
+  const ends = {
+    "/exit": /ended: exit 3/,
+    "/reject-later": /ended: exit 1/,
+    "/oom": /ended: killed by SIG(TRAP|ABRT|ILL|SEGV)/,
+    "/crash": /ended: killed by SIGSEGV/,
+  };
+  for (const [path, end] of Object.entries(ends)) {
+    const { workers } = server;
+    await server.get(path).catch(() => "gone");
+    await server.logged(end);
+    const after = await until(() => server.workers.length === 2 && server.workers, "two workers");
+    assertEquals(after.filter((pid) => workers.includes(pid)).length, 1, path);
+  }
+  await others.stop();
+  // A worker that dies may take a request of each other client with it, and no more.
+  assert(others.failures.length <= 2 * Object.keys(ends).length, `${others}`);
+  assertStringIncludes(server.stderr, "Error: rejected later");
+  assertEquals(server.stderr.match(/ended:/g)?.length, 4, server.stderr);
+});
+
+Deno.test("servePrefork() ends with the app's error when no worker can start", async () => {
+  await using folder = scratch();
+  const broken = {
+    "no-preload": `throw new Error("no database");`,
+    "preload": `export default { fetch: () => new Response() };
+      export function onWorkerStart() { throw new Error("no database"); }`,
+  };
+  for (const [flag, source] of Object.entries(broken)) {
+    const start = performance.now();
+    const args = flag === "no-preload" ? ["--no-preload"] : [];
+    await using server = spawnServer(args, { app: writeApp(folder.path, source) });
+    assertEquals(await server.ended(), { code: 1, signal: null });
+    assert(performance.now() - start < 10_000, "it took too long");
+    assertMatch(server.stderr, /workers in a row have failed, the last one: .*no database/);
+    const forks = new Set(server.stderr.match(/(?<=Worker \d \(pid )\d+/g));
+    assert(forks.size >= 3 && forks.size <= 12, `${forks.size} forks`);
+  }
+});
+
+Deno.test("servePrefork() waits for slow workers, and stops while they start", async () => {
+  await using folder = scratch();
+  const app = writeApp(
+    folder.path,
+    `export default { fetch: () => new Response("ready") };
+     export const onWorkerStart = () => new Promise((resolve) => setTimeout(resolve, 700));`,
+  );
+  {
+    await using server = await startServer([], { app });
+    assertEquals(await server.get("/"), "ready");
+  }
+  await using server = spawnServer([], { app });
+  await until(() => childrenOf(server.pid).length === 2, "both workers");
+  server.kill();
+  assertEquals(await server.ended(5000), { code: 0, signal: null });
+});
+
+Deno.test("servePrefork() gives up workers that do not get ready within --boot-timeout", async () => {
+  await using folder = scratch();
+  const app = writeApp(
+    folder.path,
+    `export default { fetch: () => new Response() };
+     export function onWorkerStart({ number }) {
+       if (number === 1) for (;;);
+       return new Promise(() => setInterval(() => {}, 1000));
+     }`,
+  );
+  await using server = spawnServer(["--boot-timeout", "0.3"], { app });
+  assertEquals(await server.ended(15_000), { code: 1, signal: null });
+  for (const number of [1, 2]) {
+    assertMatch(
+      server.stderr,
+      new RegExp(`Worker ${number} .*: killed, for it did not get ready within 0.3 s`),
+    );
+  }
+});
+
+Deno.test("servePrefork() leaves nothing behind when its master is killed", async () => {
+  await using server = await startServer(["--timeout", "1", "--grace", "2"]);
+  const { workers } = server;
+  const slow = server.get("/sleep?ms=1000");
+  const endless = server.get("/stream?count=1000&ms=100").catch(() => "cut");
+  await until(() => backlog(server.port) === 0, "both to be accepted");
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  server.kill("SIGKILL");
+  assert(workers.includes(Number(await slow)));
+  assertEquals(await endless, "cut");
+  await until(() => workers.every((pid) => processState(pid) === undefined), "the end", 6000);
+  assert(isPortFree(server.port));
+});
+
+Deno.test("servePrefork() leaves no spinning worker behind when its master is killed", async () => {
+  await using server = await startServer(["--timeout", "0.5", "--workers", "1"]);
+  const { workers } = server;
+  const spinning = server.get("/spin").catch(() => "cut");
+  await server.logged(/./);
+  await until(() => processState(workers[0]!)?.state === "R", "the worker to spin");
+  server.kill("SIGKILL");
+  assertEquals(await spinning, "cut");
+  await until(() => processState(workers[0]!) === undefined, "the worker's end", 6000);
+  assert(isPortFree(server.port));
+});
+
+/** Lowers a soft limit of a process that runs. Returns what raises it again. */
+async function lowerLimit(pid: number, resource: string, soft: number): Promise<() => unknown> {
+  const prlimit = async (...args: string[]) => {
+    const { success, stdout, stderr } = await new Deno.Command("prlimit", {
+      args: ["--pid", `${pid}`, ...args],
+    }).output();
+    assert(success, new TextDecoder().decode(stderr));
+    return new TextDecoder().decode(stdout).trim();
+  };
+  const before = await prlimit(`--${resource}`, "--output=SOFT", "--noheadings");
+  await prlimit(`--${resource}=${soft}:`);
+  return () => prlimit(`--${resource}=${before}:`);
+}
+
+Deno.test("servePrefork() supervises on when the master has no descriptor left", async () => {
+  await using server = await startServer();
+  const [first, second] = server.workers;
+  const raise = await lowerLimit(server.pid, "nofile", 8); // which are all in use
+  Deno.kill(first!, "SIGKILL");
+  await server.logged(/Cannot start a worker, trying again in a second: .*(EMFILE|open files)/);
+  assertEquals(await server.get("/pid"), `${second}`);
+  server.kill("SIGHUP"); // needs descriptors too
+  server.kill("SIGUSR2");
+  server.kill("SIGTTIN");
+  await server.logged(/3 workers from now on/);
+  assertEquals(await server.get("/pid"), `${second}`);
+  await raise();
+  await until(() => server.workers.length === 3, "all workers");
+  server.kill();
+  assertEquals(await server.ended(), { code: 0, signal: null });
+});
+
+Deno.test("servePrefork() accepts again when a worker had no descriptor left for a while", async () => {
+  await using server = await startServer(["--workers", "1"]);
+  const [worker] = server.workers;
+  const taken = descriptorsOf(worker!);
+  let limit = 0;
+  for (let free = 0; free < 12; limit++) if (!taken.has(limit)) free++;
+  await lowerLimit(worker!, "nofile", limit);
+  const clients: Deno.Conn[] = [];
+  try {
+    for (let i = 0; i < 20; i++) clients.push(await Deno.connect({ port: server.port }));
+    await server.logged(/Cannot accept: .*Too many open files.* Trying again/);
+  } finally {
+    for (const client of clients) client.close();
+  }
+  assertEquals(await server.get("/pid"), `${worker}`);
+  assertEquals(server.workers, [worker]);
+});
+
+Deno.test("servePrefork() supervises on when fork() fails", async () => {
+  await using server = startFunction(
+    async () => {
+      // As root there would be no limit. All modules are loaded before the user changes.
+      tine.becomeForkable({
+        signals: [tine.SIGCHLD, tine.SIGTERM, tine.SIGINT, tine.SIGQUIT, tine.SIGHUP]
+          .concat([tine.SIGUSR1, tine.SIGUSR2, tine.SIGTTIN, tine.SIGTTOU]),
+      });
+      const { servePrefork } = await import(Deno.args[0]!);
+      if (tine.getuid() === 0) {
+        tine.setgid(54321);
+        tine.setuid(54321);
+        tine.prctl(tine.PR_SET_DUMPABLE, 1); // keep /proc/self readable
+      }
+      const app = { fetch: () => new Response(`${tine.getpid()}`) };
+      Deno.exit(await servePrefork(app, { port: 0, hostname: "127.0.0.1", workers: 2 }));
+    },
+    [new URL("../server/prefork.ts", import.meta.url).href],
+    { flags: ["--allow-all"] },
+  );
+  const port = await portOfServer(server);
+  const get = async () => {
+    using client = Deno.createHttpClient({ poolMaxIdlePerHost: 0 });
+    return await (await fetch(`http://127.0.0.1:${port}/`, { client })).text();
+  };
+  const [first, second] = childrenOf(server.pid);
+  const { hard } = tine.getrlimit(tine.RLIMIT_NPROC);
+  const limit = async (soft: number) => {
+    const uid = Deno.statSync(`/proc/${server.pid}`).uid!;
+    const user = uid === tine.getuid()
+      ? []
+      : ["setpriv", `--reuid=${uid}`, `--regid=${uid}`, "--clear-groups"];
+    const [command, ...args] = [...user, "prlimit", "--pid", `${server.pid}`, `--nproc=${soft}:`];
+    const { success } = await new Deno.Command(command!, { args }).output();
+    assert(success, "prlimit failed");
+  };
+  await limit(0);
+  Deno.kill(first!, "SIGKILL");
+  const failed = () =>
+    /Cannot start a worker, trying again in a second: .*EAGAIN/.test(server.stderr);
+  await until(failed, "the log line").catch((error) => {
+    throw new Error(`${error.message}: ${server.stderr}`);
+  });
+  assertEquals(await get(), `${second}`);
+  await limit(hard);
+  await until(() => childrenOf(server.pid).length === 2, "another worker");
+  server.kill();
+  assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
+});
+
+async function portOfServer(server: { stderr: string }): Promise<number> {
+  const [, port] = await until(() => server.stderr.match(/Serving \S+:(\d+)\/ with/), "the server");
+  return Number(port);
+}
+
+Deno.test("servePrefork() serves and supervises on when nothing can be logged", async () => {
+  const places = { closed: "exec 1>&- 2>&-;", full: "exec 1>/dev/full 2>/dev/full;" };
+  for (const [place, shell] of Object.entries(places)) {
+    const port = freePort();
+    await using server: Server = spawnServer(["--port", `${port}`], { shell });
+    server.port = port;
+    const ready = () => {
+      try {
+        return server.workers.length === 2 && server.workers;
+      } catch {
+        return false; // no server yet
+      }
+    };
+    const [first] = await until(ready, `the workers of the server with ${place} output`);
+    assertEquals(await server.get("/throw"), "Internal Server Error");
+    Deno.kill(first!, "SIGKILL");
+    const workers = await server.replaced([first!]);
+    server.kill("SIGHUP");
+    await server.replaced(workers);
+    assertEquals(await server.get("/"), "Hello, World!\n");
+    server.kill();
+    assertEquals(await server.ended(), { code: 0, signal: null });
+  }
+});
+
+function freePort(): number {
+  using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+  socket.bind(["", 0]);
+  return (socket.getsockname() as tine.InetAddress)[1];
+}

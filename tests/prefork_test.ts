@@ -1,0 +1,243 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import * as tine from "../mod.ts";
+import {
+  ask,
+  childrenOf,
+  descriptorsOf,
+  scratch,
+  startServer,
+  until,
+  within,
+  writeApp,
+} from "./support.ts";
+
+/** What curl prints. */
+async function curl(...args: string[]): Promise<string> {
+  const { stdout, stderr, success } = await new Deno.Command("curl", {
+    args: ["--silent", "--show-error", "--max-time", "15", ...args],
+  }).output();
+  if (!success) throw new Error(`curl failed: ${new TextDecoder().decode(stderr)}`);
+  return new TextDecoder().decode(stdout);
+}
+
+/** A certificate for localhost, as two files. */
+async function certificate(folder: string): Promise<{ cert: string; key: string }> {
+  const [cert, key] = [`${folder}/cert.pem`, `${folder}/key.pem`];
+  const { success } = await new Deno.Command("openssl", {
+    args: ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+      .concat(["-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost"])
+      .concat(["-addext", "subjectAltName=DNS:localhost"]),
+    stderr: "null",
+  }).output();
+  assert(success, "openssl failed");
+  return { cert, key };
+}
+
+Deno.test("servePrefork() serves with every worker, and never with the master", async () => {
+  await using server = await startServer();
+  const { workers } = server;
+  assertEquals(workers.length, 2);
+  assertEquals(childrenOf(server.pid).sort(), workers.sort());
+  const seen = new Set<string>();
+  await until(async () => {
+    // At once, so that one worker cannot take them all.
+    const answers = Array.from({ length: 8 }, () => ask(server.port, "/sleep?ms=20"));
+    for (const pid of await Promise.all(answers)) seen.add(pid);
+    return seen.size === 2;
+  }, "an answer of each worker");
+  assertEquals([...seen].map(Number).sort(), workers);
+  // A socket of the master's that is connected over TCP would be a client's.
+  const inodes = Deno.readTextFileSync("/proc/net/tcp").matchAll(/ 01 (?:\S+ +){5}(\d+)/g);
+  const connected = [...inodes].map(([, inode]) => `socket:[${inode}]`);
+  for (const link of descriptorsOf(server.pid).values()) assert(!connected.includes(link));
+});
+
+Deno.test("servePrefork() tells the app each client's address", async () => {
+  await using server = await startServer();
+  using client = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+  client.bind(["127.0.0.2", 0]);
+  client.connect(["127.0.0.1", server.port]);
+  client.sendall(new TextEncoder().encode("GET /addr HTTP/1.0\r\n\r\n"));
+  const reply = new TextDecoder().decode(client.recv(4096));
+  const [hostname, port] = client.getsockname() as tine.InetAddress;
+  assertEquals(JSON.parse(reply.slice(reply.indexOf("\r\n\r\n"))), {
+    transport: "tcp",
+    hostname,
+    port,
+  });
+});
+
+Deno.test("servePrefork() streams bodies in and out", async () => {
+  await using server = await startServer();
+  const url = `http://127.0.0.1:${server.port}`;
+  // Out: the first piece is here long before the last one exists.
+  const response = await fetch(`${url}/stream?count=3&ms=100`);
+  const pieces: number[] = [];
+  for await (const _ of response.body!) pieces.push(performance.now());
+  assertEquals(pieces.length, 3);
+  assert(pieces[2]! - pieces[0]! > 150, `all at once: ${pieces}`);
+  // In and out at the same time.
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+  const writer = writable.getWriter();
+  writer.write(new TextEncoder().encode("first"));
+  const echo = await fetch(`${url}/echo`, { method: "POST", body: readable });
+  const reader = echo.body!.pipeThrough(new TextDecoderStream()).getReader();
+  assertEquals((await reader.read()).value, "first");
+  writer.write(new TextEncoder().encode("second"));
+  assertEquals((await reader.read()).value, "second");
+  writer.close();
+  assert((await reader.read()).done);
+  assertEquals(
+    await server.get("/upload", { method: "POST", body: new Uint8Array(5_000_000) }),
+    "5000000",
+  );
+});
+
+Deno.test("servePrefork() upgrades to WebSocket", async () => {
+  await using server = await startServer();
+  const socket = new WebSocket(`ws://127.0.0.1:${server.port}/ws`);
+  const opened = Promise.withResolvers<void>();
+  socket.onopen = () => opened.resolve();
+  await within(opened.promise, 15_000, "the WebSocket");
+  const message = Promise.withResolvers<string>();
+  socket.onmessage = ({ data }) => message.resolve(data);
+  socket.send("hello");
+  assertMatch(await within(message.promise, 15_000, "the echo"), /^\d+ hello$/);
+  const closed = Promise.withResolvers<void>();
+  socket.onclose = () => closed.resolve();
+  socket.close();
+  await within(closed.promise, 15_000, "the close");
+});
+
+Deno.test("servePrefork() listens on IPv6", async () => {
+  await using server = await startServer(["--host", "::1"]);
+  assertMatch(server.url, /^http:\/\/\[::1\]:\d+\/$/);
+  const { hostname } = JSON.parse(await ask(server.port, "/addr", "::1"));
+  assertEquals(hostname, "::1");
+});
+
+Deno.test("servePrefork() listens on a UNIX socket, and removes its path at the end", async () => {
+  await using folder = scratch();
+  const path = `${folder.path}/socket`;
+  await using server = await startServer(["--unix", path]);
+  assertEquals(server.url, `unix:${path}`);
+  assertEquals(await curl("--unix-socket", path, "http://localhost/"), "Hello, World!\n");
+  const info = JSON.parse(await curl("--unix-socket", path, "http://localhost/addr"));
+  assertEquals(info, { transport: "unix", path });
+  server.kill();
+  assertEquals(await server.ended(), { code: 0, signal: null });
+  assertEquals([...Deno.readDirSync(folder.path)], []);
+});
+
+Deno.test("servePrefork() serves HTTPS with HTTP/2", async () => {
+  await using folder = scratch();
+  const { cert, key } = await certificate(folder.path);
+  await using server = await startServer(["--cert", cert, "--key", key]);
+  assertMatch(server.url, /^https:/);
+  const url = `https://localhost:${server.port}/`;
+  const format = ["--write-out", "%{http_version}"];
+  const trust = ["--cacert", cert];
+  assertEquals(await curl("--http2", ...trust, ...format, url), "Hello, World!\n2");
+  assertEquals(await curl("--http1.1", ...trust, ...format, url), "Hello, World!\n1.1");
+});
+
+Deno.test("servePrefork() calls the app's functions as methods of the app", async () => {
+  await using folder = scratch();
+  const file = writeApp(
+    folder.path,
+    `class Router {
+       #greeting = "kept this";
+       fetch = (request) => new Response(this.#greeting + new URL(request.url).pathname);
+     }
+     class Plain {
+       greeting = "kept this too";
+       fetch() { return new Response(this.greeting); }
+     }
+     export default Deno.env.get("APP") === "plain" ? new Plain() : new Router();`,
+  );
+  {
+    await using server = await startServer([], { app: file });
+    assertEquals(await server.get("/path"), "kept this/path");
+  }
+  await using server = await startServer([], { app: file, env: { APP: "plain" } });
+  assertEquals(await server.get("/path"), "kept this too");
+});
+
+Deno.test("servePrefork() calls onListen with the address", async () => {
+  await using folder = scratch();
+  const file = writeApp(
+    folder.path,
+    `export default {
+       fetch: () => new Response(),
+       onListen: (addr) => console.log("listening", JSON.stringify(addr)),
+     };`,
+  );
+  await using server = await startServer([], { app: file });
+  const [, addr] = await server.printed(/^listening (.*)$/m);
+  assertEquals(JSON.parse(addr!), { transport: "tcp", hostname: "0.0.0.0", port: server.port });
+});
+
+Deno.test("servePrefork() waits for onWorkerStart and onWorkerStop", async () => {
+  await using folder = scratch();
+  const file = writeApp(
+    folder.path,
+    `let ready = false;
+     const later = () => new Promise((resolve) => setTimeout(resolve, 100));
+     export default { fetch: () => new Response(String(ready)) };
+     export async function onWorkerStart({ pid, number }) {
+       await later();
+       ready = true;
+       console.log("start", number, pid);
+     }
+     export async function onWorkerStop({ pid, number }) {
+       await later();
+       console.log("stop", number, pid);
+     }`,
+  );
+  await using server = await startServer([], { app: file });
+  const { workers } = server;
+  assertEquals(await server.get("/"), "true");
+  server.kill();
+  assertEquals(await server.ended(), { code: 0, signal: null });
+  for (const hook of ["start", "stop"]) {
+    const lines = [...server.stdout.matchAll(new RegExp(`^${hook} (\\d) (\\d+)$`, "gm"))];
+    assertEquals(lines.map(([, number]) => number).sort(), ["1", "2"]);
+    assertEquals(lines.map(([, , pid]) => Number(pid)).sort(), workers.sort());
+  }
+});
+
+Deno.test("servePrefork() gives each worker one channel, and no other process the same", async () => {
+  await using server = await startServer(["--workers", "3"]);
+  // A worker's end of its talk with the master is the one socket of this kind.
+  const packets = Deno.readTextFileSync("/proc/net/unix").split("\n").map((line) =>
+    line.split(/\s+/)
+  )
+    .filter((columns) => columns[4] === "0005").map((columns) => `socket:[${columns[6]}]`);
+  const channels = server.workers.map((pid) =>
+    [...descriptorsOf(pid).values()].filter((socket) => packets.includes(socket))
+  );
+  assertEquals(channels.map((sockets) => sockets.length), [1, 1, 1]);
+  const masters = [...descriptorsOf(server.pid).values()].filter((link) => packets.includes(link));
+  assertEquals(masters.length, 3);
+  assertEquals(new Set([...channels.flat(), ...masters]).size, 6);
+});
+
+Deno.test("servePrefork() leaves no trace in the subprocesses of an app", async () => {
+  await using server = await startServer();
+  const line = "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd";
+  const { stdout } = await new Deno.Command("sh", { args: ["-c", line] }).output();
+  assertEquals(
+    await server.get(`/command?run=${encodeURIComponent(line)}`),
+    new TextDecoder().decode(stdout), // what a subprocess of plain Deno has
+  );
+});
+
+Deno.test("servePrefork() never returns the same UUID from two workers", async () => {
+  await using server = await startServer(["--workers", "4"]);
+  const seen = new Set<string>();
+  for (let round = 0; round < 25; round++) {
+    const answers = await Promise.all(Array.from({ length: 8 }, () => ask(server.port, "/uuid")));
+    for (const uuid of answers.flatMap((text) => text.split("\n"))) seen.add(uuid);
+  }
+  assertEquals(seen.size, 20_000);
+});
