@@ -1,0 +1,58 @@
+/** The pages of the admin socket: what a preforking server tells of itself over HTTP. */
+import { ADMIN, type Scoreboard } from "./prefork/scoreboard.ts";
+import { statusOf } from "./status.ts";
+import { formatJson, formatPrometheus, formatTable } from "./status_format.ts";
+
+/**
+ * Makes the `fetch` handler of the admin socket:
+ *
+ * | page | answer |
+ * | --- | --- |
+ * | `/` | the table that the status command prints |
+ * | `/status.json` | the same as JSON, see {@linkcode Status} |
+ * | `/metrics` | the same for Prometheus |
+ * | `/healthz` | 200 while at least one worker is ready, else 503 |
+ *
+ * @param scoreboard The server's scoreboard, in the memory that it shares.
+ * @returns The handler.
+ */
+export function adminHandler(scoreboard: Scoreboard): (request: Request) => Response {
+  return ({ method, url }) => {
+    const page = PAGES[new URL(url).pathname];
+    if (page === undefined) {
+      return plain(`There is no such page. There are: ${Object.keys(PAGES).join(" ")}\n`, 404);
+    }
+    if (method !== "GET" && method !== "HEAD") {
+      return plain("The method must be GET\n", 405, { allow: "GET, HEAD" });
+    }
+    return page(scoreboard);
+  };
+}
+
+const PAGES: Readonly<Record<string, (scoreboard: Scoreboard) => Response>> = {
+  "/": (scoreboard) => plain(formatTable(statusOf(scoreboard))),
+  "/status.json": (scoreboard) =>
+    plain(formatJson(statusOf(scoreboard)), 200, { "content-type": "application/json" }),
+  "/metrics": (scoreboard) =>
+    plain(formatPrometheus(statusOf(scoreboard)), 200, {
+      "content-type": "text/plain; version=0.0.4; charset=utf-8",
+    }),
+  // Asked often, so it looks at the shared memory and at nothing else.
+  "/healthz": ({ slots }) =>
+    slots.some(({ number, state }) => number !== ADMIN && state === "ready")
+      ? plain("ok\n")
+      : plain("No worker is ready\n", 503),
+};
+
+function plain(body: string, status = 200, headers: Record<string, string> = {}): Response {
+  return new Response(body, {
+    status,
+    headers: {
+      "content-type": "text/plain; charset=utf-8",
+      "cache-control": "no-store",
+      // Clients choose the URLs that are shown.
+      "x-content-type-options": "nosniff",
+      ...headers,
+    },
+  });
+}

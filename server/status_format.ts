@@ -1,0 +1,342 @@
+/** A {@linkcode Status} as text: a table for people, JSON, and Prometheus's format. */
+import type { MasterStatus, ProcessStatus, Status, WorkerStatus } from "./status.ts";
+
+/** How a table is made. */
+export interface TableOptions {
+  /** The width that no line exceeds, in columns; 100 if left out. */
+  readonly width?: number;
+  /** The status some time before: with it the table tells how many requests come per second. */
+  readonly before?: Status | undefined;
+}
+
+const TITLES = [
+  "#",
+  "PID",
+  "STATE",
+  "AGE",
+  "REQUESTS",
+  "ERRORS",
+  "IN FLIGHT",
+  "CONNS",
+  "BUSY",
+  "PRIVATE",
+  "SHARED",
+  "REASON",
+];
+/** The columns that hold words; numbers stand at the right. */
+const WORDS = new Set(["STATE", "REASON"]);
+const GAP = "  ";
+const SHORTEST_CUT = 6;
+
+/**
+ * The status as a table: three lines about the server, one for each worker, and one more for each
+ * worker whose event loop stands still.
+ *
+ * @param status The status.
+ * @param options The width, and an earlier status.
+ * @returns Lines, each with its newline. They hold no control characters.
+ */
+export function formatTable(status: Status, options: TableOptions = {}): string {
+  const { width = 100, before } = options;
+  const rows = [TITLES, ...status.workers.map(row)];
+  const widths = TITLES.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const stalled = status.workers.filter((worker) => worker.stalled > 0);
+  return [
+    ...heading(status, before),
+    "",
+    ...rows.map((row) => align(row, widths)),
+    ...stalled.map((worker) =>
+      `Worker ${worker.number} has stood still for ${formatAge(worker.stalled)}` +
+      (worker.request === "" ? "" : `, its last request was ${worker.request}`)
+    ),
+  ].map((line) => cut(printable(line).trimEnd(), width) + "\n").join("");
+}
+
+function heading({ master, admin, workers }: Status, before: Status | undefined): string[] {
+  const ready = workers.filter(({ state, stalled }) => state === "ready" && stalled === 0).length;
+  const processes: readonly (ProcessStatus | null)[] = [master, admin, ...workers];
+  const memory = processes.flatMap((process) => process?.memory?.proportionalBytes ?? []);
+  const total = memory.reduce((sum, bytes) => sum + bytes, 0);
+  return [
+    [`${master.app || "An app"} on ${master.url}`, `master ${master.pid}`],
+    [
+      `up ${formatAge(master.uptime)}`,
+      `${ready} of ${count(master.workers, "worker")} ready`,
+      ...(memory.length === 0 ? [] : [`${formatBytes(total)} in all`]),
+      count(master.crashes, "crash", "crashes"),
+      count(master.generation, "restart"),
+    ],
+    [
+      count(master.requests, "request") + rate(master, before?.master),
+      count(master.errors, "error"),
+    ],
+  ].map((facts) => facts.join(", "));
+}
+
+function rate(now: MasterStatus, before: MasterStatus | undefined): string {
+  if (before === undefined || before.pid !== now.pid || before.uptime >= now.uptime) return "";
+  const perSecond = (now.requests - before.requests) / (now.uptime - before.uptime);
+  return ` (${Math.max(0, Math.round(perSecond))} per second)`;
+}
+
+function row(worker: WorkerStatus): string[] {
+  const { memory } = worker;
+  return [
+    String(worker.number),
+    String(worker.pid),
+    worker.stalled > 0 ? "stalled" : worker.state,
+    formatAge(worker.age),
+    String(worker.requests),
+    String(worker.errors),
+    String(worker.inFlight),
+    String(worker.connections),
+    // Of one that stands still this is as old as its last sign of life.
+    worker.stalled > 0 ? "-" : `${Math.round(worker.busy * 100)}%`,
+    memory === null ? "-" : formatBytes(memory.privateBytes),
+    memory === null ? "-" : formatBytes(memory.sharedBytes),
+    worker.reason,
+  ];
+}
+
+function align(row: readonly string[], widths: readonly number[]): string {
+  return row.map((cell, column) =>
+    WORDS.has(TITLES[column]!) ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)
+  ).join(GAP);
+}
+
+function count(number: number, one: string, many = `${one}s`): string {
+  return `${number} ${number === 1 ? one : many}`;
+}
+
+function cut(line: string, width: number): string {
+  const longest = Math.max(width, SHORTEST_CUT);
+  return line.length > longest ? `${line.slice(0, longest - 1)}…` : line;
+}
+
+/** Without what would move a terminal's cursor: a reason or a URL may hold anything. */
+function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ");
+}
+
+/**
+ * An age as `ps` readers know it, in its two largest units.
+ *
+ * @param seconds The age.
+ * @returns Such as `45s`, `2m03s`, `3h12m`, `5d04h`.
+ */
+export function formatAge(seconds: number): string {
+  const whole = Math.floor(seconds);
+  const two = (value: number) => String(Math.floor(value)).padStart(2, "0");
+  if (whole < 60) return `${whole}s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)}m${two(whole % 60)}s`;
+  if (whole < 86_400) return `${Math.floor(whole / 3600)}h${two(whole % 3600 / 60)}m`;
+  return `${Math.floor(whole / 86_400)}d${two(whole % 86_400 / 3600)}h`;
+}
+
+/**
+ * A size in megabytes of 1,000,000 bytes.
+ *
+ * @param bytes The size.
+ * @returns Such as `4.2 MB`, `360 MB`.
+ */
+export function formatBytes(bytes: number): string {
+  const megabytes = bytes / 1_000_000;
+  return `${megabytes.toFixed(megabytes < 9.95 ? 1 : 0)} MB`;
+}
+
+/**
+ * The status as JSON.
+ *
+ * @param status The status.
+ * @returns The {@linkcode Status} with its names, indented, and a newline.
+ */
+export function formatJson(status: Status): string {
+  return `${JSON.stringify(status, null, 2)}\n`;
+}
+
+type Labels = Readonly<Record<string, string | number>>;
+/** A value is left out where it is not known. */
+type Sample = readonly [labels: Labels, value: number | undefined];
+type Metric<T> = readonly [
+  name: string,
+  type: "counter" | "gauge",
+  help: string,
+  value: (of: T) => number | undefined,
+];
+
+const MASTER_METRICS: readonly Metric<MasterStatus>[] = [
+  [
+    "tine_start_time_seconds",
+    "gauge",
+    "When the server started, in seconds since 1970.",
+    ({ started }) => Date.parse(started) / 1000,
+  ],
+  [
+    "tine_restarts_total",
+    "counter",
+    "How often the server was restarted with new code.",
+    ({ generation }) => generation,
+  ],
+  [
+    "tine_requests_total",
+    "counter",
+    "Requests that have come to all workers.",
+    ({ requests }) => requests,
+  ],
+  [
+    "tine_request_errors_total",
+    "counter",
+    "Requests that failed: the handler threw, or the status was 500 or above.",
+    ({ errors }) => errors,
+  ],
+  [
+    "tine_worker_crashes_total",
+    "counter",
+    "Workers that ended without having been told to.",
+    ({ crashes }) => crashes,
+  ],
+  [
+    "tine_workers_wanted",
+    "gauge",
+    "How many workers there are to be.",
+    ({ workers }) => workers,
+  ],
+];
+
+const WORKER_METRICS: readonly Metric<WorkerStatus>[] = [
+  [
+    "tine_worker_start_time_seconds",
+    "gauge",
+    "When the worker was forked, in seconds since 1970.",
+    ({ started }) => Date.parse(started) / 1000,
+  ],
+  [
+    "tine_worker_stalled_seconds",
+    "gauge",
+    "For how long the worker's event loop has stood still; 0 while it turns.",
+    ({ stalled }) => stalled,
+  ],
+  [
+    "tine_worker_requests_total",
+    "counter",
+    "Requests that have come to the worker.",
+    ({ requests }) => requests,
+  ],
+  [
+    "tine_worker_request_errors_total",
+    "counter",
+    "Requests of the worker that failed: the handler threw, or the status was 500 or above.",
+    ({ errors }) => errors,
+  ],
+  [
+    "tine_worker_requests_in_flight",
+    "gauge",
+    "Requests that the worker has not answered in full yet.",
+    ({ inFlight }) => inFlight,
+  ],
+  [
+    "tine_worker_connections",
+    "gauge",
+    "Open connections of clients.",
+    ({ connections }) => connections,
+  ],
+  [
+    "tine_worker_busy_ratio",
+    "gauge",
+    "The share of one processor that the worker has used lately.",
+    ({ busy }) => busy,
+  ],
+];
+
+/** The memory of one kind of process. */
+function memoryMetrics(kind: "master" | "admin" | "worker"): Metric<ProcessStatus>[] {
+  return [
+    [
+      `tine_${kind}_private_bytes`,
+      "gauge",
+      "Memory that the process alone has.",
+      ({ memory }) => memory?.privateBytes,
+    ],
+    [
+      `tine_${kind}_shared_bytes`,
+      "gauge",
+      "Memory that the process has together with others.",
+      ({ memory }) => memory?.sharedBytes,
+    ],
+    [
+      `tine_${kind}_proportional_bytes`,
+      "gauge",
+      "Memory of the process with its share of what is shared (PSS).",
+      ({ memory }) => memory?.proportionalBytes,
+    ],
+  ];
+}
+
+/**
+ * The status in Prometheus's text exposition format, version 0.0.4.
+ *
+ * @param status The status.
+ * @returns Metrics whose names begin with `tine_`. Those of a worker carry its number as `worker`
+ *   and its `pid`, so that they start anew with the worker that replaces it.
+ */
+export function formatPrometheus({ master, admin, workers }: Status): string {
+  const inState = (state: WorkerStatus["state"]): Sample => [
+    { state },
+    workers.filter((worker) => worker.state === state).length,
+  ];
+  const ofServer = <T>(of: T, metrics: readonly Metric<T>[]) =>
+    metrics.map(([name, type, help, value]) => family(name, type, help, [[{}, value(of)]]));
+  return [
+    family("tine_info", "gauge", "What the server serves, and where; always 1.", [
+      [{ url: master.url, app: master.app, pid: master.pid }, 1],
+    ]),
+    ...ofServer(master, [...MASTER_METRICS, ...memoryMetrics("master")]),
+    ...(admin === null ? [] : ofServer(admin, memoryMetrics("admin"))),
+    family("tine_workers", "gauge", "How many workers there are, by state.", [
+      inState("booting"),
+      inState("ready"),
+      inState("stopping"),
+    ]),
+    family(
+      "tine_worker_info",
+      "gauge",
+      "Each worker, and why there is this one; always 1.",
+      workers.map(({ number, pid, generation, reason }) => [
+        { worker: number, pid, generation, reason },
+        1,
+      ]),
+    ),
+    ...[...WORKER_METRICS, ...memoryMetrics("worker")].map(([name, type, help, value]) =>
+      family(
+        name,
+        type,
+        help,
+        workers.map((worker) => [{ worker: worker.number, pid: worker.pid }, value(worker)]),
+      )
+    ),
+  ].join("");
+}
+
+/** A metric with its samples, which must stand together; nothing when no value is known. */
+function family(
+  name: string,
+  type: "counter" | "gauge",
+  help: string,
+  samples: readonly Sample[],
+): string {
+  const lines = samples.flatMap(([labels, value]) =>
+    value === undefined ? [] : [`${name}${formatLabels(labels)} ${value}\n`]
+  );
+  if (lines.length === 0) return "";
+  return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join("")}`;
+}
+
+function formatLabels(labels: Labels): string {
+  const pairs = Object.entries(labels).map(([name, value]) => `${name}="${escape(String(value))}"`);
+  return pairs.length === 0 ? "" : `{${pairs.join(",")}}`;
+}
+
+/** A label's value may hold anything; these three characters are written otherwise. */
+function escape(text: string): string {
+  return text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
+}
