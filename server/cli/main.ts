@@ -1,0 +1,70 @@
+import { SyscallError } from "../../ffi/errno.ts";
+import { UnsupportedPlatformError } from "../../ffi/platform.ts";
+import { AppError } from "../app.ts";
+import { ActivationError } from "../prefork/activation.ts";
+import { PidFileError } from "../prefork/pid_file.ts";
+import { UsageError } from "./usage.ts";
+
+const HELP = `\
+tine: serves a fetch app with forked processes.
+
+Usage: deno run -A server/cli.ts COMMAND
+
+  serve APP     serve the module APP, as deno serve takes it
+  status        show what a running server and its workers are doing
+
+Each command has a --help of its own.
+`;
+
+// By name, so that Deno reads the one that is asked for and not the others.
+const COMMANDS: Readonly<Record<string, string>> = { serve: "./serve.ts", status: "./status.ts" };
+
+/**
+ * Runs a command line.
+ *
+ * @param args The arguments, without the program's name.
+ * @returns The exit code: 0, 1 for a failure, 2 for a command line that cannot be meant.
+ */
+export async function main(args: readonly string[]): Promise<number> {
+  const [command, ...rest] = args;
+  try {
+    if (command === undefined) throw new UsageError("a command is missing");
+    if (["--help", "-h", "help"].includes(command)) {
+      console.log(HELP.trimEnd());
+      return 0;
+    }
+    const module = COMMANDS[command];
+    if (module === undefined) throw new UsageError(`there is no command ${command}`);
+    return await (await import(module))[command](rest);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      console.error(`error: ${error.message}\nTry --help.`);
+      return 2;
+    }
+    if (isPlain(error)) {
+      console.error(`error: ${error.message}${adviceFor(error)}`);
+      return 1;
+    }
+    throw error;
+  }
+}
+
+/** Whether an error's message says all that there is to say. */
+function isPlain(error: unknown): error is Error {
+  return [ActivationError, AppError, PidFileError, SyscallError, UnsupportedPlatformError]
+    .some((kind) => error instanceof kind);
+}
+
+/** What to do about an address that cannot be had, as bind(2) says it. */
+const ADVICE: Readonly<Record<string, string>> = {
+  EADDRINUSE: "Stop what is there, or choose another --port, --unix or --admin",
+  EACCES:
+    "Choose a --port from 1024, a path that may be written to, or have systemd open the socket",
+  EADDRNOTAVAIL: "Choose a --host that is an address of this machine",
+  ENOENT: "Make the folder, or choose another path",
+};
+
+function adviceFor(error: Error): string {
+  const advice = error instanceof SyscallError && error.syscall === "bind" && ADVICE[error.code];
+  return advice ? `. ${advice}` : "";
+}

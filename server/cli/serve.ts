@@ -1,0 +1,309 @@
+import { parseArgs as parseUntyped } from "@std/cli/parse-args";
+import { AppError } from "../app.ts";
+import { type PreforkOptions, resolveOptions } from "../prefork/options.ts";
+import type { LowerModel } from "./lower_rungs.ts";
+import { UsageError } from "./usage.ts";
+
+type Kind = (text: string, flag: string) => unknown;
+
+/** An option: what it sets, what it takes, and what the help says of it. */
+interface Option {
+  readonly sets: keyof PreforkOptions | "model";
+  readonly takes: string;
+  readonly kind: Kind;
+  readonly help: string;
+}
+
+// By name, so that Deno reads it only where it is asked for.
+const LOWER_RUNGS = "./lower_rungs.ts";
+const MODELS = ["iterative", "forking", "prefork"] as const;
+const FORMATS = ["common", "combined", "json"] as const;
+
+// In the order of the help. An empty line begins a group.
+const OPTIONS: Record<string, Option | string> = {
+  listening: "Listening",
+  port: { sets: "port", takes: "N", kind: port, help: "port (default 8000; 0 takes a free one)" },
+  host: { sets: "hostname", takes: "ADDRESS", kind: text, help: "address (default 0.0.0.0)" },
+  unix: { sets: "path", takes: "PATH", kind: text, help: "a UNIX socket instead of a port" },
+  cert: { sets: "cert", takes: "FILE", kind: file, help: "certificate chain (PEM): serves HTTPS" },
+  key: { sets: "key", takes: "FILE", kind: file, help: "the certificate's private key (PEM)" },
+  backlog: {
+    sets: "backlog",
+    takes: "N",
+    kind: count,
+    help: "connections that wait to be accepted (default 1024)",
+  },
+  processes: "Processes",
+  model: {
+    sets: "model",
+    takes: "MODEL",
+    kind: oneOf(MODELS),
+    help: "iterative: one client at a time; forking: a child per\n" +
+      "connection; prefork: workers (default)",
+  },
+  workers: {
+    sets: "workers",
+    takes: "N",
+    kind: count,
+    help: "worker processes (default: one per processor)",
+  },
+  "max-requests": {
+    sets: "maxRequests",
+    takes: "N",
+    kind: count,
+    help:
+      "replace a worker after about N requests (up to a tenth\nmore, so that not all go at once)",
+  },
+  "max-worker-memory": {
+    sets: "maxWorkerMemory",
+    takes: "SIZE",
+    kind: size,
+    help: "replace a worker with more memory of its own, such as 512M",
+  },
+  timeout: {
+    sets: "timeout",
+    takes: "S",
+    kind: seconds,
+    help: "kill a worker whose event loop stands still for S seconds\n(default 30, 0 for never)",
+  },
+  grace: {
+    sets: "grace",
+    takes: "S",
+    kind: seconds,
+    help: "seconds to finish requests in when stopping (default 30)",
+  },
+  "boot-timeout": {
+    sets: "bootTimeout",
+    takes: "S",
+    kind: seconds,
+    help: "seconds to get ready in (default 60)",
+  },
+  clients: "Clients",
+  "max-connections": {
+    sets: "maxConnections",
+    takes: "N",
+    kind: count,
+    help: "open connections per worker; further ones wait",
+  },
+  "header-timeout": {
+    sets: "headerTimeout",
+    takes: "S",
+    kind: seconds,
+    help: "seconds to send a request's header in (default 15)",
+  },
+  "body-timeout": {
+    sets: "bodyTimeout",
+    takes: "S",
+    kind: seconds,
+    help: "seconds between two parts of a body (default 30)",
+  },
+  "idle-timeout": {
+    sets: "idleTimeout",
+    takes: "S",
+    kind: seconds,
+    help: "seconds between two requests (default 75)",
+  },
+  "max-header-bytes": {
+    sets: "maxHeaderBytes",
+    takes: "SIZE",
+    kind: size,
+    help: "largest header of a request",
+  },
+  "max-body-bytes": {
+    sets: "maxBodyBytes",
+    takes: "SIZE",
+    kind: size,
+    help: "largest body of a request",
+  },
+  operation: "Operation",
+  "access-log": {
+    sets: "accessLog",
+    takes: "FILE",
+    kind: text,
+    help: "a line per request; - for standard output",
+  },
+  "access-log-format": {
+    sets: "accessLogFormat",
+    takes: "FORMAT",
+    kind: oneOf(FORMATS),
+    help: "common (default), combined or json",
+  },
+  "error-log": {
+    sets: "errorLog",
+    takes: "FILE",
+    kind: text,
+    help: "where messages go instead of standard error",
+  },
+  "pid-file": {
+    sets: "pidFile",
+    takes: "FILE",
+    kind: text,
+    help: "holds the master's pid while it runs",
+  },
+  admin: {
+    sets: "admin",
+    takes: "ADDRESS",
+    kind: text,
+    help: "serve /, /status.json, /metrics and /healthz there: the\n" +
+      "path of a UNIX socket, or host:port",
+  },
+};
+
+const COLUMN = 30;
+
+/** The help text, made from the table so that neither can lack what the other has. */
+function help(): string {
+  const lines = Object.entries(OPTIONS).flatMap(([flag, option]) => {
+    if (typeof option === "string") return ["", `${option}:`];
+    const [first, ...more] = option.help.split("\n");
+    return [
+      `  --${flag} ${option.takes}`.padEnd(COLUMN) + first,
+      ...more.map((line) => " ".repeat(COLUMN) + line),
+    ];
+  });
+  const noPreload = "  --no-preload".padEnd(COLUMN) +
+    "load the app in each worker, not once before";
+  lines.splice(lines.findIndex((line) => line.startsWith("  --max-requests")), 0, noPreload);
+  return [
+    "Serves a module with forked workers. The module is what deno serve takes:",
+    "export default { fetch(request, info) { ... } }",
+    "",
+    "Usage: deno run -A server/cli.ts serve [options] APP",
+    ...lines,
+    "",
+    "Signals to the master: TERM and INT stop gracefully, and at once when sent again;",
+    "QUIT stops at once; HUP restarts with new code and drops no connection; USR2",
+    "replaces the workers one by one; TTIN and TTOU add and remove one; USR1 reopens logs.",
+    "",
+    "Exit code: 0 when stopped by a signal, 1 when it failed, 2 when an option is wrong.",
+  ].join("\n");
+}
+
+// The package comes without types.
+const parseArgs = parseUntyped as (
+  args: readonly string[],
+  options: {
+    string: readonly string[];
+    boolean: readonly string[];
+    negatable: readonly string[];
+    default: Record<string, unknown>;
+    alias: Record<string, string>;
+    unknown: (arg: string, key?: string) => void;
+  },
+) => Record<string, unknown> & { _: (string | number)[]; help: boolean; preload: boolean };
+
+/**
+ * The command `serve`.
+ *
+ * @param args Its arguments.
+ * @returns The exit code.
+ * @throws {UsageError} When they cannot be meant.
+ */
+export async function serve(args: readonly string[]): Promise<number> {
+  const flags = Object.entries(OPTIONS).filter(([, option]) => typeof option !== "string");
+  const parsed = parseArgs(withDashes(args), {
+    string: [...flags.map(([flag]) => flag), "_"],
+    boolean: ["help", "preload"],
+    negatable: ["preload"],
+    default: { preload: true },
+    alias: { help: "h" },
+    unknown: (arg, key) => {
+      if (key !== undefined) throw new UsageError(`there is no option ${arg}`);
+    },
+  });
+  if (parsed.help) {
+    console.log(help());
+    return 0;
+  }
+  const options: Record<string, unknown> = parsed.preload ? {} : { preload: false };
+  for (const [flag, option] of flags as [string, Option][]) {
+    const value = parsed[flag];
+    if (value === undefined) continue;
+    if (Array.isArray(value)) throw new UsageError(`--${flag} is given twice`);
+    if (value === "") throw new UsageError(`--${flag} takes a value: ${option.takes}`);
+    options[option.sets] = option.kind(String(value), `--${flag}`);
+  }
+  const [app, ...surplus] = parsed._;
+  if (app === undefined) throw new UsageError("the app's module is missing: serve app.ts");
+  if (surplus.length > 0) throw new UsageError(`one app is served, not also ${surplus.join(", ")}`);
+  if ((options.cert === undefined) !== (options.key === undefined)) {
+    throw new UsageError("--cert and --key go together");
+  }
+  const { model = "prefork", ...rest } = options;
+  try {
+    resolveOptions(rest);
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+  if (model === "prefork") {
+    const { servePrefork } = await import("../prefork.ts");
+    return await servePrefork(String(app), rest);
+  }
+  const { serveLower } = await import(LOWER_RUNGS);
+  return await serveLower(model as LowerModel, String(app), rest, flagOf);
+}
+
+function flagOf(name: keyof PreforkOptions): string {
+  const [flag] =
+    Object.entries(OPTIONS).find(([, option]) =>
+      typeof option !== "string" && option.sets === name
+    ) ?? ["no-preload"];
+  return `--${flag}`;
+}
+
+/** A lone dash as an option's value, which the parser would take for an argument. */
+function withDashes(args: readonly string[]): string[] {
+  return args.flatMap((arg, i) => {
+    if (arg === "-" && isOption(args[i - 1])) return [];
+    return args[i + 1] === "-" && isOption(arg) ? [`${arg}=-`] : [arg];
+  });
+}
+
+function isOption(arg: string | undefined): boolean {
+  return arg !== undefined && /^--[^=]+$/.test(arg);
+}
+
+function text(value: string): string {
+  return value;
+}
+
+function port(value: string, flag: string): number {
+  const number = Number(value);
+  if (/^\d+$/.test(value) && number <= 65535) return number;
+  throw new UsageError(`${flag} takes a number from 0 to 65535, not ${value}`);
+}
+
+function count(value: string, flag: string): number {
+  const number = Number(value);
+  if (/^\d+$/.test(value) && number >= 1 && number <= 2 ** 31 - 1) return number;
+  throw new UsageError(`${flag} takes a whole number from 1, not ${value}`);
+}
+
+function seconds(value: string, flag: string): number {
+  const number = Number(value);
+  if (/^[\d.]+$/.test(value) && number >= 0) return number;
+  throw new UsageError(`${flag} takes a number of seconds, not ${value}`);
+}
+
+function size(value: string, flag: string): number {
+  const [, digits, unit] = value.match(/^(\d+(?:\.\d+)?)([KMG]?)i?B?$/i) ?? [];
+  const factor = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 }[unit?.toUpperCase() ?? ""] ?? NaN;
+  const bytes = Math.floor(Number(digits) * factor);
+  if (bytes >= 1) return bytes;
+  throw new UsageError(`${flag} takes a size such as 65536, 64K or 512M, not ${value}`);
+}
+
+function oneOf(words: readonly string[]): Kind {
+  return (value, flag) => {
+    if (words.includes(value)) return value;
+    throw new UsageError(`${flag} takes one of ${words.join(", ")}, not ${value}`);
+  };
+}
+
+function file(path: string, flag: string): string {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (error) {
+    throw new AppError(`Cannot read ${path} for ${flag}: ${(error as Error).message}`);
+  }
+}
