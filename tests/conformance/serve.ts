@@ -1,0 +1,25 @@
+/** Serves an app on one rung: `serve.ts iterative|forking app.ts [options as JSON] [path]`. */
+import * as tine from "../../mod.ts";
+import { AppError, loadApp } from "../../server/app.ts";
+import { serveFetchForking } from "../../server/fetch_forking.ts";
+import { serveFetchIterative } from "../../server/fetch_iterative.ts";
+
+const [rung, file, options = "{}", path] = Deno.args;
+tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM, tine.SIGINT] });
+const inet6 = path?.includes(":");
+const family = path === undefined ? tine.AF_INET : inet6 ? tine.AF_INET6 : tine.AF_UNIX;
+const listenSocket = new tine.Socket(family, tine.SOCK_STREAM);
+listenSocket.bind(path === undefined ? ["127.0.0.1", 0] : inet6 ? [path, 0] : path);
+listenSocket.listen(1024);
+try {
+  const app = await loadApp(file!);
+  console.log(`port ${family === tine.AF_UNIX ? 0 : listenSocket.getsockname()[1]}`);
+  const serve = rung === "forking" ? serveFetchForking : serveFetchIterative;
+  await serve(listenSocket, app, JSON.parse(options));
+  console.log("stopped");
+  Deno.exit(0); // whatever the app still has under way
+} catch (error) {
+  if (!(error instanceof AppError)) throw error;
+  console.error(error.message);
+  Deno.exit(1);
+}
