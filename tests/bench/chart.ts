@@ -16,7 +16,7 @@ export interface Panel {
   readonly line: number;
 }
 
-const WIDTH = 760;
+const WIDTH = 860;
 const LABELS = 210; // left of the bars
 const FIGURES = 190; // right of them
 const ROW = 26;

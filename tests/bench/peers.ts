@@ -16,11 +16,16 @@ export function tine(file: string): CommandLine {
   return [Deno.execPath(), "run", "--no-lock", "--allow-ffi", here(file)];
 }
 
-/** Whether a command can be run. */
+/** Whether a command can be run. Not each one knows the option, and that does not matter. */
 export function isThere(command: string): boolean {
   try {
-    return new Deno.Command(command, { args: ["--version"], stdout: "null", stderr: "null" })
-      .outputSync().success;
+    const { code } = new Deno.Command(command, {
+      args: ["--version"],
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+    }).outputSync();
+    return code < 126; // 127: a script that has not found what it stands for
   } catch {
     return false;
   }
@@ -77,7 +82,8 @@ export async function figureOfServer(
   return figure;
 }
 
-function freePort(): number {
+/** A port that nobody listens on. */
+export function freePort(): number {
   using listener = Deno.listen({ port: 0 });
   return listener.addr.port;
 }

@@ -1,0 +1,69 @@
+/** fork() beside Python's and C's, and the article's last server in the three languages. */
+import { type Contest, contestant } from "./contest.ts";
+import {
+  type CommandLine,
+  compile,
+  figureOf,
+  figureOfServer,
+  here,
+  isThere,
+  tine,
+} from "./peers.ts";
+
+const ROUND_TRIPS = 400;
+const CONNECTIONS = 400;
+const CONCURRENCY = 4;
+
+/** The C compiler; a missing one is named. */
+function compiler(): string | undefined {
+  const found = ["gcc", "cc"].find(isThere);
+  if (found === undefined) console.error("Skipped: the programs in C, for there is no gcc or cc");
+  return found;
+}
+
+/** A child that is made, leaves at once, and is reaped. */
+export function forks(python: string, folder: string): Contest[] {
+  const cc = compiler();
+  const one = (label: string, [command, ...args]: CommandLine, ...more: string[]) =>
+    contestant(label, () => figureOf([command, ...args, `${ROUND_TRIPS}`, ...more]));
+  const inC: CommandLine[] = cc ? [[compile(cc, "fork_roundtrip.c", folder)]] : [];
+  return [{
+    title: "fork, exit, wait",
+    unit: "microseconds per round trip",
+    better: "less",
+    contestants: [
+      one("Python", [python, here("fork_roundtrip.py")]),
+      one("tine", tine("fork_roundtrip.ts")),
+      ...inC.flatMap((program) => [
+        one("C", program),
+        one("C, 11 MB scattered", program, "scattered"),
+        one("C, 11 MB in one piece", program, "contiguous"),
+      ]),
+    ],
+  }];
+}
+
+/** Connections to a server with a child for each. */
+export function forkingServers(python: string, folder: string): Contest[] {
+  const cc = compiler();
+  const [client, ...args]: CommandLine = cc
+    ? [compile(cc, "client.c", folder)]
+    : [python, here("client.py")];
+  const load = (
+    port: number,
+    count: number,
+  ): CommandLine => [client, ...args, `${port}`, `${count}`, `${CONCURRENCY}`];
+  const one = (label: string, server: CommandLine) =>
+    contestant(label, () => figureOfServer(server, load, CONNECTIONS));
+  const inC: CommandLine[] = cc ? [[compile(cc, "webserver3g.c", folder)]] : [];
+  return [{
+    title: "webserver3g",
+    unit: "connections per second",
+    better: "more",
+    contestants: [
+      one("Python", [python, here("webserver3g.py")]),
+      one("tine", tine("../../examples/part3/webserver3g.ts")),
+      ...inC.map((program) => one("C", program)),
+    ],
+  }];
+}

@@ -1,0 +1,235 @@
+/** The HTTP servers that are compared: how each is started, known to be ready, and ended. */
+import { type CommandLine, freePort, here, isThere } from "./peers.ts";
+
+/** How long a server may take to answer first, in milliseconds. */
+const PATIENCE = 60_000;
+
+/** A server that can be started on a port. */
+export interface HttpServer {
+  readonly label: string;
+  readonly commandLine: (port: number) => CommandLine;
+  readonly env?: Record<string, string>;
+  readonly cwd?: string;
+}
+
+/** A server that answers. */
+export interface RunningServer extends AsyncDisposable {
+  readonly pid: number;
+  readonly port: number;
+  /** From its start to its first response, in milliseconds. */
+  readonly startTime: number;
+}
+
+/** What all contestants answer. */
+export const GREETING = "Hello, World!\n";
+
+/** tine's preforking server, from its command line. */
+export function prefork(app: string, workers: number, ...options: string[]): HttpServer {
+  return {
+    label: "tine",
+    commandLine: (port) => [
+      Deno.execPath(),
+      ...["run", "--allow-all", here("../../server/cli.ts"), "serve", app],
+      ...["--host", "127.0.0.1", "--port", `${port}`, "--workers", `${workers}`, ...options],
+    ],
+  };
+}
+
+/** `deno serve`, one process with one thread of JavaScript. */
+export function denoServe(app: string, ...options: string[]): HttpServer {
+  return {
+    label: "deno serve",
+    commandLine: (port) => [
+      Deno.execPath(),
+      ...["serve", "--allow-all", "--host", "127.0.0.1", "--port", `${port}`, ...options, app],
+    ],
+  };
+}
+
+/** `deno serve --parallel`. */
+export function denoServeParallel(app: string, threads: number, ...options: string[]): HttpServer {
+  return {
+    ...denoServe(app, "--parallel", ...options),
+    label: "deno serve --parallel",
+    env: { DENO_JOBS: `${threads}` },
+  };
+}
+
+/** The servers of Debian's packages that are installed, two workers each; missing ones are named. */
+export function debianServers(folder: string): HttpServer[] {
+  Deno.chmodSync(folder, 0o755); // nginx and Apache give up root
+  return [nginx(folder), apache(folder), gunicorn(), unicorn(folder)]
+    .flatMap((server) => {
+      const [program] = server.commandLine(0);
+      if (isThere(program)) return [server];
+      console.error(`Skipped: ${server.label}, for there is no ${program}`);
+      return [];
+    });
+}
+
+function nginx(folder: string): HttpServer {
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+    .map((name) => `${name}_temp_path ${folder}/nginx_${name};`);
+  return {
+    label: "nginx, a constant",
+    commandLine: (port) => {
+      const file = write(
+        `${folder}/nginx.conf`,
+        `daemon off; worker_processes 2; pid ${folder}/nginx.pid; error_log stderr error;
+events {}
+http {
+  access_log off; ${temporary.join(" ")}
+  server { listen 127.0.0.1:${port}; return 200 ${JSON.stringify(GREETING)}; }
+}
+`,
+      );
+      return ["nginx", "-e", "stderr", "-c", file];
+    },
+  };
+}
+
+function apache(folder: string): HttpServer {
+  const modules = "/usr/lib/apache2/modules";
+  return {
+    label: "Apache prefork, a file",
+    commandLine: (port) => {
+      Deno.mkdirSync(`${folder}/www`, { recursive: true });
+      write(`${folder}/www/index.html`, GREETING);
+      const file = write(
+        `${folder}/apache.conf`,
+        `DefaultRuntimeDir ${folder}
+PidFile ${folder}/apache.pid
+Listen 127.0.0.1:${port}
+ServerName 127.0.0.1
+ErrorLog ${folder}/apache.log
+LogLevel emerg
+LoadModule mpm_prefork_module ${modules}/mod_mpm_prefork.so
+LoadModule authz_core_module ${modules}/mod_authz_core.so
+LoadModule dir_module ${modules}/mod_dir.so
+User nobody
+Group nogroup
+StartServers 2
+MinSpareServers 1
+MaxSpareServers 2
+ServerLimit 2
+MaxRequestWorkers 2
+DocumentRoot ${folder}/www
+`,
+      );
+      return ["apache2", "-d", folder, "-f", file, "-DFOREGROUND"];
+    },
+  };
+}
+
+function gunicorn(): HttpServer {
+  return {
+    label: "gunicorn, sync",
+    cwd: here("."),
+    env: { PYTHONDONTWRITEBYTECODE: "1" },
+    commandLine: (port) => [
+      "gunicorn",
+      ...["--workers", "2", "--log-level", "error"],
+      ...["--bind", `127.0.0.1:${port}`, "hello:application"],
+    ],
+  };
+}
+
+function unicorn(folder: string): HttpServer {
+  return {
+    label: "unicorn",
+    commandLine: (port) => {
+      const file = write(`${folder}/unicorn.rb`, `worker_processes 2\nlogger Logger.new(nil)\n`);
+      return [
+        "unicorn",
+        ...["--env", "none", "--config-file", file],
+        ...["--listen", `127.0.0.1:${port}`, here("hello.ru")],
+      ];
+    },
+  };
+}
+
+function write(file: string, text: string): string {
+  Deno.writeTextFileSync(file, text);
+  return file;
+}
+
+/** Starts a server and waits for its first response. Disposing ends it. */
+export async function start(server: HttpServer): Promise<RunningServer> {
+  const port = freePort();
+  const [command, ...args] = server.commandLine(port);
+  const begin = performance.now();
+  const child = new Deno.Command(command, {
+    args,
+    env: { NO_COLOR: "1", ...server.env },
+    ...server.cwd === undefined ? {} : { cwd: server.cwd },
+    stdin: "null",
+    stdout: "null",
+    stderr: "piped",
+  }).spawn();
+  const errors = new Response(child.stderr).text();
+  const ended = child.status.then(async ({ code }) => {
+    throw new Error(`${server.label} ended with ${code}: ${await errors}`);
+  });
+  ended.catch(() => {}); // it is to end, later
+  await Promise.race([firstResponse(port), ended]);
+  const startTime = performance.now() - begin;
+  return {
+    pid: child.pid,
+    port,
+    startTime,
+    async [Symbol.asyncDispose]() {
+      // Master first, so that it replaces none. Nothing gentler: at SIGTERM Apache ends its whole
+      // process group, which is this program's too.
+      for (const pid of processTree(child.pid)) kill(pid);
+      await child.status;
+    },
+  };
+}
+
+async function firstResponse(port: number): Promise<void> {
+  const end = performance.now() + PATIENCE;
+  for (;;) {
+    try {
+      return await get(port, "/");
+    } catch (error) {
+      if (performance.now() > end) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  }
+}
+
+/** Asks for a path over a connection of its own; fails unless the answer is 200. */
+export async function get(port: number, path: string): Promise<void> {
+  using connection = await Deno.connect({ hostname: "127.0.0.1", port });
+  await connection.write(
+    new TextEncoder().encode(
+      `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`,
+    ),
+  );
+  const reply = new Uint8Array(4096);
+  const length = await connection.read(reply) ?? 0;
+  const [status = ""] = new TextDecoder().decode(reply.subarray(0, length)).split("\r\n");
+  if (!status.startsWith("HTTP/1.1 200")) throw new Error(`Cannot get ${path}: "${status}"`);
+}
+
+/** A process and all its descendants. */
+export function processTree(pid: number): number[] {
+  return [pid, ...childrenOf(pid).flatMap(processTree)];
+}
+
+function childrenOf(pid: number): number[] {
+  try {
+    const children = Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`).trim();
+    return children === "" ? [] : children.split(" ").map(Number);
+  } catch {
+    return []; // it has ended
+  }
+}
+
+function kill(pid: number): void {
+  try {
+    Deno.kill(pid, "SIGKILL");
+  } catch {
+    // it has ended
+  }
+}
