@@ -170,16 +170,17 @@ Deno.test("servePrefork() finishes requests and says goodbye to WebSockets on SI
 
 Deno.test("servePrefork() finishes what was accepted on SIGTERM under load", async () => {
   await using server = await startServer();
+  const { workers } = server;
+  const slow = server.get("/sleep?ms=2000");
+  const stream = server.get("/stream?count=10&ms=200");
+  await inFlight(server, 2);
   await using crowd = new Crowd(server);
   await until(() => crowd.fresh.ok > 50, "some load");
-  const { workers } = server;
-  const slow = server.get("/sleep?ms=1500");
-  const stream = server.get("/stream?count=10&ms=100");
-  await inFlight(server, 2);
   const told = performance.now();
   server.kill();
   await until(() => isPortFree(server.port), "an end to new connections");
-  assertEquals(workers.map((pid) => processState(pid)?.ppid), [server.pid, server.pid]);
+  // One that has no connection may be gone already.
+  assert(workers.some((pid) => processState(pid)?.ppid === server.pid));
   assert(workers.includes(Number(await slow)));
   assertEquals((await stream).trim().split("\n").length, 10);
   await assertGone(server, workers);

@@ -327,7 +327,14 @@ export class Server extends Program {
   }
 
   /** Asks for a path over IPv4, on a connection of its own, and gives the text of the answer. */
-  async get(path: string, init?: RequestInit): Promise<string> {
+  get(path: string, init?: RequestInit): Promise<string> {
+    const answer = this.#get(path, init);
+    // A test that fails meanwhile ends the server, and is to show its own reason.
+    answer.catch(() => {});
+    return answer;
+  }
+
+  async #get(path: string, init?: RequestInit): Promise<string> {
     using client = Deno.createHttpClient({ poolMaxIdlePerHost: 0 });
     const response = await fetch(`http://127.0.0.1:${this.port}${path}`, {
       signal: AbortSignal.timeout(15_000),
