@@ -29,13 +29,16 @@ export function hostOf(addr: Deno.Addr): string {
  */
 export function hostRenamer(from: string, to: string): (request: Request) => string {
   const starts = SCHEMES.map((scheme) => `${scheme}//${from}/`);
+  let right = "";
   return (request) => {
     const { url } = request;
+    // Often the same is asked for again.
+    if (url === right) return url;
     const wrong = starts.find((start) => url.startsWith(start));
-    if (wrong === undefined) return url;
+    if (wrong === undefined) return right = url;
     // As a URL, because port 80 or 443 goes without saying.
-    const right = wrong.replace(from, () => to);
-    const value = new URL(right + url.slice(wrong.length)).href;
+    const start = wrong.replace(from, () => to);
+    const value = new URL(start + url.slice(wrong.length)).href;
     Object.defineProperty(request, "url", { value, enumerable: true });
     return value;
   };

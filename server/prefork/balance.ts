@@ -29,13 +29,14 @@ export function balance(
   slot: Slot,
   scoreboard: Scoreboard,
 ): Balance {
-  let lastTurn = 0;
+  let waits = false;
   let surplus = 0;
   return {
     takeTurn(): void {
-      const now = Date.now(); // half of what the exact time costs
-      if (now >= lastTurn && now - lastTurn < TURN) return;
-      lastTurn = now;
+      if (waits) return;
+      waits = true;
+      // To ask for the time at each request would cost more.
+      setTimeout(() => waits = false, TURN);
       for (const listener of listeners) listener.rejoin();
     },
     weigh(): void {

@@ -64,6 +64,9 @@ export class Slot {
   readonly #numbers: Float64Array;
   readonly #reason: Text;
   readonly #request: Text;
+  // What this process has put there.
+  #lastMethod = "";
+  #lastUrl = "";
 
   /** The slot of that number in a scoreboard. */
   constructor(memory: ArrayBuffer, index: number) {
@@ -188,17 +191,21 @@ export class Slot {
   }
 
   set request(value: string) {
+    this.#lastMethod = "";
     this.#integers[INTEGERS.method] = 0;
     this.#request.set(value);
   }
 
-  /** Sets `request`, before each call of the app, so in little time. */
+  /** Sets `request`, before each call of the app, so in little time: often it is the same again. */
   setRequest(method: string, url: string): void {
+    if (url === this.#lastUrl && method === this.#lastMethod) return;
     const known = METHODS.indexOf(method);
     if (known <= 0) this.request = `${method} ${url}`;
     else {
       this.#integers[INTEGERS.method] = known;
       this.#request.set(url);
+      this.#lastMethod = method;
+      this.#lastUrl = url;
     }
   }
 

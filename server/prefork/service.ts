@@ -65,13 +65,6 @@ const DRAIN_INTERVAL_EACH = 0.2;
 /** How long a WebSocket may take to close, in milliseconds. */
 const CLOSING = 1000;
 
-/** A request, until it has its response. */
-interface Exchange {
-  readonly request: Request;
-  readonly info: Deno.ServeHandlerInfo;
-  readonly endEntry: EndEntry | undefined;
-}
-
 /**
  * Serves an app from here on.
  *
@@ -82,7 +75,10 @@ export function openService(app: App, options: ServiceOptions): Service {
   const accessLog = config.accessLog === undefined
     ? undefined
     : openAccessLog({ target: config.accessLog, format: config.accessLogFormat, log });
+  // Those that wait for something. Most are answered in the turn in which they came.
   const inFlight = new Map<Request, Deno.ServeHandlerInfo>();
+  /** What belongs to the request whose handler was called last. */
+  let handled: Deno.ServeHandlerInfo | undefined;
   const lastRequest = config.maxRequests + Math.floor(Math.random() * config.maxRequests / 10);
   const addresses = listeners.map((socket) => socket.getsockname());
   const fetch = limitRequests((request, info) => app.fetch(request, info), {
@@ -151,7 +147,9 @@ export function openService(app: App, options: ServiceOptions): Service {
     inFlight,
     gates,
   });
-  const webSockets = rememberWebSockets((request) => connections.upgraded(inFlight.get(request)));
+  const webSockets = rememberWebSockets((request) =>
+    connections.upgraded(inFlight.get(request) ?? handled)
+  );
   const counting = setInterval(count, COUNT_INTERVAL);
 
   function count(): void {
@@ -166,44 +164,59 @@ export function openService(app: App, options: ServiceOptions): Service {
   ): Response | Promise<Response> {
     if (++slot.requests === lastRequest) onWornOut();
     slot.setRequest(request.method, url);
-    slot.inFlight = inFlight.set(request, info).size;
+    slot.inFlight = inFlight.size + 1;
     spread.takeTurn();
-    const exchange = { request, info, endEntry: accessLog?.begin(request, info) };
+    const endEntry = accessLog?.begin(request, info);
+    handled = info;
     try {
       const response = fetch(request, info);
-      return response instanceof Promise
-        ? response.then((response) => finish(exchange, response), (error) => fail(exchange, error))
-        : finish(exchange, response);
+      if (!(response instanceof Promise)) return finish(response, request, info, endEntry);
+      inFlight.set(request, info);
+      return response.then(
+        (response) => finish(response, request, info, endEntry),
+        (error) => fail(error, request, endEntry),
+      );
     } catch (error) {
-      return fail(exchange, error);
+      return fail(error, request, endEntry);
     }
   }
 
-  function finish(exchange: Exchange, response: Response): Response {
+  function finish(
+    response: Response,
+    request: Request,
+    info: Deno.ServeHandlerInfo,
+    endEntry: EndEntry | undefined,
+  ): Response {
     if (!(response instanceof Response)) {
-      end(exchange, 500, null);
+      end(request, 500, null, endEntry);
       return response; // Deno complains of it
     }
     const { status } = response;
     const bytes = accessLog === undefined ? null : responseBytes(response);
     // Most are done when they are returned; only of streams must Deno tell.
     if (status === 101 || wholeBody(response) !== undefined) {
-      end(exchange, status, bytes);
+      end(request, status, bytes, endEntry);
     } else {
-      const done = () => end(exchange, status, bytes);
-      exchange.info.completed.then(done, done);
+      inFlight.set(request, info);
+      const done = () => end(request, status, bytes, endEntry);
+      info.completed.then(done, done);
     }
     // With HTTP/2 there is no such word.
     const isLast = draining || (!secure && spread.sheds());
-    return isLast && status !== 101 ? lastOfConnection(response, exchange.info) : response;
+    return isLast && status !== 101 ? lastOfConnection(response, info) : response;
   }
 
-  function fail(exchange: Exchange, error: unknown): never {
-    end(exchange, 500, null);
+  function fail(error: unknown, request: Request, endEntry: EndEntry | undefined): never {
+    end(request, 500, null, endEntry);
     throw error; // Deno tells of it, and answers
   }
 
-  function end({ request, endEntry }: Exchange, status: number, bytes: number | null): void {
+  function end(
+    request: Request,
+    status: number,
+    bytes: number | null,
+    endEntry: EndEntry | undefined,
+  ): void {
     inFlight.delete(request);
     slot.inFlight = inFlight.size;
     if (status >= 500) slot.errors++;
