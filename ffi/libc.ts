@@ -46,6 +46,8 @@ const SYMBOLS = {
     parameters: ["i32", "u64", "u64", "u64", "u64"],
     result: "i32",
   },
+  // int sched_setscheduler(pid_t pid, int policy, const struct sched_param *param);
+  sched_setscheduler: { parameters: ["i32", "i32", "buffer"], result: "i32" },
   // int execve(const char *path, char *const argv[], char *const envp[]);
   execve: { parameters: ["buffer", "buffer", "buffer"], result: "i32" },
   // extern char **environ;

@@ -223,6 +223,27 @@ export function prctl(option: number, ...args: readonly number[]): number {
   return check(libc().prctl(option, a, b, c, d), "prctl", String(option));
 }
 
+/** The scheduling policy of most processes. */
+export const SCHED_OTHER = 0;
+/** The same, but waking up does not interrupt who runs: fewer switches, more done. */
+export const SCHED_BATCH = 3;
+
+/**
+ * Sets how a process is scheduled. What it starts later inherits that.
+ *
+ * @param pid The process; 0 for this one. Of one with threads, the main thread.
+ * @param policy `SCHED_OTHER` or `SCHED_BATCH`.
+ * @throws {SyscallError} `EINVAL` when there is no such policy, or it takes a priority; `EPERM`,
+ *   `ESRCH`.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/sched_setscheduler.2.html sched_setscheduler(2)}
+ */
+export function sched_setscheduler(pid: number, policy: number): void {
+  const noPriority = new Int32Array(1); // struct sched_param
+  const call = libc().sched_setscheduler(pid, policy, noPriority);
+  check(call, "sched_setscheduler", `${pid} to policy ${policy}`);
+}
+
 function checkId(syscall: string, id: number): void {
   // (uid_t) -1 means "leave it" to some calls: it is nobody's number.
   if (!Number.isInteger(id) || id < 0 || id >= 0xffff_ffff) {

@@ -67,6 +67,15 @@ Deno.test("servePrefork() tells the app each client's address", async () => {
   });
 });
 
+Deno.test("servePrefork() has workers interrupt nobody when they wake up", async () => {
+  await using server = await startServer();
+  const policies = [server.pid, ...server.workers].map((pid) => {
+    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+    return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[38]);
+  });
+  assertEquals(policies, [tine.SCHED_OTHER, tine.SCHED_BATCH, tine.SCHED_BATCH]);
+});
+
 Deno.test("servePrefork() streams bodies in and out", async () => {
   await using server = await startServer();
   const url = `http://127.0.0.1:${server.port}`;

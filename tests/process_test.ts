@@ -156,6 +156,30 @@ Deno.test("setsid() makes a session of its own", async () => {
   assertEquals(output, '{"kind":"exited","code":0,"raw":0}\n'.repeat(2));
 });
 
+Deno.test("sched_setscheduler() sets the policy that the kernel shows", async () => {
+  const output = await run(
+    () => {
+      for (const policy of [tine.SCHED_BATCH, tine.SCHED_OTHER]) {
+        tine.sched_setscheduler(0, policy);
+        const stat = Deno.readTextFileSync("/proc/thread-self/stat");
+        // Without pid and name it is the 39th.
+        console.log(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[38]);
+      }
+      try {
+        tine.sched_setscheduler(0, 99);
+      } catch (error) {
+        console.log((error as Error).message);
+      }
+    },
+    [],
+    { flags: ["--allow-all"] },
+  );
+  assertEquals(
+    output,
+    "3\n0\nCannot sched_setscheduler 0 to policy 99: EINVAL (Invalid argument)\n",
+  );
+});
+
 Deno.test("prctl() has a child end with its parent", async () => {
   await using program = startFunction(() => {
     tine.becomeForkable();
