@@ -72,6 +72,14 @@ const SYMBOLS = {
   sigaction: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   // int pthread_sigmask(int how, const sigset_t *set, sigset_t *oldset);
   pthread_sigmask: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  // The same, run by a thread of the runtime's blocking pool: for that thread (see
+  // forking/block_signals.ts).
+  pthread_sigmask_on_pool: {
+    name: "pthread_sigmask",
+    parameters: ["i32", "buffer", "buffer"],
+    result: "i32",
+    nonblocking: true,
+  },
   // int signalfd(int fd, const sigset_t *mask, int flags);
   signalfd: { parameters: ["i32", "buffer", "i32"], result: "i32" },
   // int ppoll(struct pollfd *fds, nfds_t nfds, const struct timespec *tmo, const sigset_t *mask);

@@ -73,6 +73,7 @@ export async function servePrefork(
     scoreboard.url = formatUrl(listeners[0]!.getsockname(), config.cert !== undefined);
     scoreboard.app = isSpecifier(app) ? String(app) : "";
     const log = stderrLog("master");
+    loadOnce();
     // A turn of the event loop begins with no promise job waiting: none runs in a child.
     await new Promise((resolve) => setTimeout(resolve, 0));
     const outcome = supervise({
@@ -91,6 +92,11 @@ export async function servePrefork(
   } finally {
     leavePlace(config, place);
   }
+}
+
+/** Deno loads this where it is first named: here, and not in each worker. */
+function loadOnce(): void {
+  void Request;
 }
 
 /** What there must be before workers are forked. */

@@ -91,6 +91,17 @@ Deno.test("becomeForkable() keeps pid, arguments, environment, folder, streams a
   }
 });
 
+/** Asserts that these are threads, none of them V8's, which block exactly those signals. */
+function assertThreadsBlock(lines: readonly string[], signals: readonly number[]): void {
+  const threads = lines.map((line) => line.match(/^(.*) ([0-9a-f]{16})$/)!);
+  assert(threads.length > 1, lines.join("\n"));
+  const blocked = signals.reduce((sum, signum) => sum | (1n << BigInt(signum - 1)), 0n);
+  for (const [line, name, mask] of threads) {
+    assert(!name!.startsWith("V8"), line);
+    assertEquals(BigInt("0x" + mask), blocked, line);
+  }
+}
+
 Deno.test("becomeForkable() leaves V8 no worker thread and blocks the signals in every thread", async () => {
   const output = await run(
     () => {
@@ -103,12 +114,46 @@ Deno.test("becomeForkable() leaves V8 no worker thread and blocks the signals in
     [],
     { flags: ["-A"] },
   );
-  const threads = output.trim().split("\n").map((line) => line.match(/^(.*) ([0-9a-f]{16})$/)!);
-  assert(threads.length > 1, output);
-  const blocked = (1n << BigInt(tine.SIGCHLD - 1)) | (1n << BigInt(tine.SIGTERM - 1));
-  for (const [line, name, mask] of threads) {
-    assert(!name!.startsWith("V8"), line);
-    assertEquals(BigInt("0x" + mask), blocked, line);
+  assertThreadsBlock(output.trim().split("\n"), [tine.SIGCHLD, tine.SIGTERM]);
+});
+
+Deno.test("becomeForkable() runs nothing again where V8 was started single-threaded", async () => {
+  const flags = "--single-threaded";
+  for (
+    const options of [{ flags: ["-A", `--v8-flags=${flags}`] }, { env: { DENO_V8_FLAGS: flags } }]
+  ) {
+    const output = await run(
+      () => {
+        const printThreads = () => {
+          for (const { name } of Deno.readDirSync("/proc/self/task")) {
+            const status = Deno.readTextFileSync(`/proc/self/task/${name}/status`);
+            console.log(status.match(/Name:\t(.*)/)![1], status.match(/SigBlk:\t(.*)/)![1]);
+          }
+        };
+        console.log("the only run");
+        tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGUSR1] });
+        printThreads();
+        tine.becomeForkable({ signals: [tine.SIGTERM] }); // one more
+        console.log("--");
+        printThreads();
+        console.log("--");
+        tine.signal(tine.SIGUSR1, () => console.log("handled"));
+        tine.kill(tine.getpid(), tine.SIGUSR1);
+        try {
+          tine.pause();
+        } catch (error) {
+          console.log((error as tine.SyscallError).code);
+        }
+        console.log(tine.waitpid(tine.forkChild(() => 3)).status?.raw);
+      },
+      [],
+      { flags: ["-A"], ...options },
+    );
+    const [first, second, rest] = output.split("--\n").map((part) => part.trim().split("\n"));
+    assertEquals(first!.shift(), "the only run");
+    assertThreadsBlock(first!, [tine.SIGCHLD, tine.SIGUSR1]);
+    assertThreadsBlock(second!, [tine.SIGCHLD, tine.SIGUSR1, tine.SIGTERM]);
+    assertEquals(rest, ["handled", "EINTR", "768"]);
   }
 });
 
@@ -230,6 +275,8 @@ Deno.test("becomeForkable() refuses in a worker, and signals that came too late"
   const late = await runText(
     `import { becomeForkable, SIGTERM } from ${JSON.stringify(MOD)};
      becomeForkable();
+     const thread = new Worker("data:text/javascript,postMessage(1)", { type: "module" });
+     await new Promise((resolve) => thread.onmessage = resolve);
      becomeForkable({ signals: [SIGTERM] });`,
     (file) => ["run", "-A", file],
   );

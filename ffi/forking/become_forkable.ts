@@ -13,7 +13,8 @@ import {
   sigset,
 } from "../signal_mask.ts";
 import { checkSignal, SIGCHLD, SIGKILL, signalName, SIGSTOP } from "../signals.ts";
-import { isV8Worker, onMainThread, threads, threadStatus } from "./threads.ts";
+import { blockInEveryThread } from "./block_signals.ts";
+import { hasV8Worker, isV8Worker, onMainThread, threadStatus } from "./threads.ts";
 
 /** What a program will do once it is forkable. */
 export interface ForkableOptions {
@@ -40,7 +41,8 @@ const YOUNG = "--max-semi-space-size=4";
  * Makes this process one that can fork. The first line of a program: it runs
  * the program again from its start, in the same process, with V8's worker
  * threads left out and the signals that the program will handle blocked in
- * every thread. Both can only be had from a process's first moment on.
+ * every thread. V8 can only be had like that from a process's first moment on.
+ * Where it is (`deno run --v8-flags=--single-threaded`), nothing runs again.
  *
  * The pid, the command line, the arguments, the environment, the working
  * directory, the standard streams and inherited descriptors stay. What stands
@@ -75,13 +77,15 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   const marker = takeMarker();
   ranAgain ||= marker !== undefined;
   if (marker === undefined && wanted.isSubsetOf(heldSignals()) && isForkable()) return;
-  const obstacle = findObstacle(wanted);
+  const mask = kernelMask();
+  // Seen now: a first fork() may have no descriptor left to look with.
+  const obstacle = isForkable() && blockInEveryThread(wanted) ? undefined : findObstacle(wanted);
   if (obstacle === undefined) {
-    forkable = true; // seen now: a first fork() may have no descriptor left to look with
     const held = wanted.union(heldSignals());
     holdSignals(held, marker?.mask ?? programSignals().difference(held));
     return;
   }
+  setKernelMask(mask);
   if (ranAgain) {
     throw new Error(`Cannot become forkable: run again from its start, ${obstacle}`);
   }
@@ -93,7 +97,7 @@ export function becomeForkable(options: ForkableOptions = {}): void {
  * none of V8's worker threads.
  */
 export function isForkable(): boolean {
-  return forkable ||= onMainThread() && !threads().some(isV8Worker);
+  return forkable ||= onMainThread() && !hasV8Worker();
 }
 
 // Threads of that kind start with V8 or not at all: once true, always true.
@@ -111,10 +115,8 @@ function checkHandleable(signum: number): void {
 
 /** What keeps this process from being forkable, if anything does. */
 function findObstacle(wanted: ReadonlySet<number>): string | undefined {
-  const all = readNumbers("/proc/self/task");
-  if (all.length === 1) setKernelMask(sigset([...signalsIn(kernelMask()), ...wanted]));
   // The main thread is the first, and in the first run there is no need to look further.
-  for (const tid of all) {
+  for (const tid of readNumbers("/proc/self/task")) {
     const thread = threadStatus(tid);
     if (thread === undefined) continue; // it has ended meanwhile
     if (isV8Worker(thread)) {

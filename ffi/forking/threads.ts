@@ -70,6 +70,12 @@ export function isV8Worker({ name }: Thread): boolean {
   return name.startsWith("V8 ");
 }
 
+/** Whether this process has such threads. */
+export function hasV8Worker(): boolean {
+  return readNumbers("/proc/self/task")
+    .some((tid) => isV8Worker({ tid, name: ofThread(tid, "comm") ?? "" }));
+}
+
 /** A thread of the runtime's blocking pool. */
 export function isPoolThread({ name }: Thread): boolean {
   return name.startsWith("tokio-rt") || name.startsWith("tokio-runtime");

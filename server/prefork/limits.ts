@@ -72,31 +72,44 @@ const BODY = Symbol("body");
  * another prototype: a copy would lose Deno's fast ways to read a body, and cost more than
  * all else that a server does.
  */
-class WatchedRequest extends Request {
-  declare [UPLOAD]: Upload;
-  declare [BODY]: Body | undefined;
+interface WatchedRequest extends Request {
+  [UPLOAD]: Upload;
+  [BODY]: Body | undefined;
+}
 
-  override get body(): Body | null {
-    return this[BODY] ??= this[UPLOAD].stream(super.body);
-  }
-  override arrayBuffer(): Promise<ArrayBuffer> {
-    return read(this, () => super.arrayBuffer());
-  }
-  override blob(): Promise<Blob> {
-    return read(this, () => super.blob());
-  }
-  override bytes(): Promise<Uint8Array<ArrayBuffer>> {
-    return read(this, () => super.bytes());
-  }
-  override formData(): Promise<FormData> {
-    return read(this, () => super.formData());
-  }
-  override json(): Promise<unknown> {
-    return read(this, () => super.json());
-  }
-  override text(): Promise<string> {
-    return read(this, () => super.text());
-  }
+let prototype: object | undefined;
+
+/**
+ * Its prototype. Deno loads `Request`, and much with it, where a program names it first: so
+ * not before there is a server, or each child of other programs would have to carry it.
+ */
+function watchedRequest(): object {
+  return prototype ??= class extends Request {
+    declare [UPLOAD]: Upload;
+    declare [BODY]: Body | undefined;
+
+    override get body(): Body | null {
+      return this[BODY] ??= this[UPLOAD].stream(super.body);
+    }
+    override arrayBuffer(): Promise<ArrayBuffer> {
+      return read(this, () => super.arrayBuffer());
+    }
+    override blob(): Promise<Blob> {
+      return read(this, () => super.blob());
+    }
+    override bytes(): Promise<Uint8Array<ArrayBuffer>> {
+      return read(this, () => super.bytes());
+    }
+    override formData(): Promise<FormData> {
+      return read(this, () => super.formData());
+    }
+    override json(): Promise<unknown> {
+      return read(this, () => super.json());
+    }
+    override text(): Promise<string> {
+      return read(this, () => super.text());
+    }
+  }.prototype;
 }
 
 /** The app's stream is read where there is one: it has the original's lock. */
@@ -106,7 +119,7 @@ function read<T>(request: WatchedRequest, whole: () => Promise<T>): Promise<T> {
 
 /** The same request, read within limits. */
 function watched(request: Request, upload: Upload): Request {
-  Object.setPrototypeOf(request, WatchedRequest.prototype);
+  Object.setPrototypeOf(request, watchedRequest());
   (request as WatchedRequest)[UPLOAD] = upload;
   return request;
 }

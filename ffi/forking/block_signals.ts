@@ -1,0 +1,36 @@
+/**
+ * Fact 3, for a process that has none of V8's worker threads from its start: what is
+ * left beside the main thread are those of tokio's blocking pool. They run what they
+ * are given, so each can be had to block signals for good, and the program need not
+ * run again.
+ */
+import { pauseBriefly } from "../interruption.ts";
+import { libc } from "../libc.ts";
+import { readNumbers } from "../proc.ts";
+import { kernelMask, setKernelMask, SIG_BLOCK, signalsIn, sigset } from "../signal_mask.ts";
+import { blockedSignals } from "./threads.ts";
+
+/** How long it may take all threads, in milliseconds. Some tenths of one are usual. */
+const PATIENCE = 100;
+
+/**
+ * Has every thread block signals. Threads that are made later block what the one that makes them
+ * does.
+ *
+ * @param signals The signals' numbers.
+ * @returns Whether all do: a thread that is not the pool's goes on as it was.
+ */
+export function blockInEveryThread(signals: ReadonlySet<number>): boolean {
+  setKernelMask(sigset([...signalsIn(kernelMask()), ...signals]));
+  const set = sigset(signals);
+  const end = performance.now() + PATIENCE;
+  for (;;) {
+    const missing = readNumbers("/proc/self/task")
+      .filter((tid) => !signals.isSubsetOf(blockedSignals(tid)));
+    if (missing.length === 0) return true;
+    if (performance.now() > end) return false;
+    // Who does it is the pool's choice: mostly the thread that has had nothing to do for longest.
+    for (const _ of missing) libc().pthread_sigmask_on_pool(SIG_BLOCK, set, null);
+    pauseBriefly();
+  }
+}
