@@ -23,10 +23,9 @@ import {
   deadSocket,
   duplicateOnto,
   register,
-  type Registration,
-  registrationsOf,
-  surveyEventLoop,
   unregister,
+  type Watched,
+  watchedDescriptors,
 } from "./runtime.ts";
 
 /** A connection that a server of Deno's owns, and closes. */
@@ -62,21 +61,20 @@ export async function takeOverConnection<T extends { readonly addr: Deno.Addr }>
   listen: () => T,
 ): Promise<{ server: T; standIn: Deno.Addr; connection: TakenConnection }> {
   try {
-    const epolls = surveyEventLoop().map(({ descriptors }) => descriptors[0]!);
     const server = listen();
-    const listener = socketsAt(server.addr, epolls).find(({ fd }) => option(fd, SO_ACCEPTCONN));
+    const listener = socketsAt(server.addr).find(({ fd }) => option(fd, SO_ACCEPTCONN));
     if (listener === undefined) throw new Error("Cannot take over a connection: nothing listens");
     try {
       // Connecting takes a turn of the event loop, in which the server accepts.
       using client = await connect(server.addr);
-      const accepted = await findAccepted(server.addr, client.localAddr, epolls);
+      const accepted = await findAccepted(server.addr, client.localAddr);
       adopt(connection, accepted);
       return { server, standIn: client.localAddr, connection: view(accepted.fd) };
     } finally {
       unregister(listener.epoll, listener.fd);
       takeAway(listener.fd);
       // Who else came in.
-      for (const { fd } of socketsAt(server.addr, epolls)) shutDown(fd);
+      for (const { fd } of socketsAt(server.addr)) shutDown(fd);
     }
   } finally {
     connection.close();
@@ -93,8 +91,7 @@ export async function takeOverConnection<T extends { readonly addr: Deno.Addr }>
  */
 export function socketOf(accepted: Deno.Conn): Socket {
   using connection = accepted;
-  const epolls = surveyEventLoop().map(({ descriptors }) => descriptors[0]!);
-  const found = socketsAt(connection.localAddr, epolls).find(({ fd }) =>
+  const found = socketsAt(connection.localAddr).find(({ fd }) =>
     option(fd, SO_ACCEPTCONN) === 0 && isFrom(fd, connection.remoteAddr)
   );
   if (found === undefined) throw new Error("The connection has ended already");
@@ -110,14 +107,10 @@ function connect(address: Deno.Addr): Promise<Deno.Conn> {
 }
 
 /** What the server has accepted from the stand-in. */
-async function findAccepted(
-  address: Deno.Addr,
-  standIn: Deno.Addr,
-  epolls: readonly number[],
-): Promise<Watched> {
+async function findAccepted(address: Deno.Addr, standIn: Deno.Addr): Promise<Watched> {
   const start = performance.now();
   while (performance.now() - start < PATIENCE) {
-    const accepted = socketsAt(address, epolls).find(({ fd }) =>
+    const accepted = socketsAt(address).find(({ fd }) =>
       option(fd, SO_ACCEPTCONN) === 0 && isFrom(fd, standIn)
     );
     if (accepted !== undefined) return accepted;
@@ -141,14 +134,9 @@ function takeAway(fd: number): void {
   close(dead);
 }
 
-interface Watched extends Registration {
-  readonly epoll: number;
-}
-
 /** The sockets in use whose own address it is. */
-function socketsAt(address: Deno.Addr, epolls: readonly number[]): Watched[] {
-  return epolls
-    .flatMap((epoll) => registrationsOf(epoll).map((one) => ({ ...one, epoll })))
+function socketsAt(address: Deno.Addr): Watched[] {
+  return watchedDescriptors()
     .filter(({ fd }) => isSame(nameOf(fd, "getsockname"), address));
 }
 

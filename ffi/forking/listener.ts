@@ -11,9 +11,9 @@ import { socketCookie } from "../tcp.ts";
 import {
   duplicateOnto,
   register,
-  type Registration,
-  surveyEventLoop,
   unregister,
+  type Watched,
+  watchedDescriptors,
 } from "./runtime.ts";
 
 const NO_TIME = new Uint8Array(16); // struct timespec
@@ -55,43 +55,40 @@ export function takeOverListener<T>(
   fd: number,
   listen: () => T,
 ): { server: T; listener: TakenListener } {
-  const before = new Map(surveyEventLoop().map((one) => [one.descriptors[0]!, one.work]));
+  const before = watchedDescriptors();
   const server = listen();
-  const fresh = surveyEventLoop().flatMap(({ descriptors: [epoll], work }) =>
-    work.filter((one) => !before.get(epoll!)?.some((old) => isSame(old, one)))
-      .map((registration) => ({ epoll: epoll!, registration }))
-  );
+  const fresh = watchedDescriptors().filter((one) => !before.some((old) => isSame(old, one)));
   const [found] = fresh;
   if (found === undefined || fresh.length > 1) {
     throw new Error(`Cannot take over a listener: ${fresh.length} were made instead of one`);
   }
-  const { epoll, registration } = found;
+  const { epoll, ...registration } = found;
   // Deno goes on accepting until nothing is left, whether it is told of more or not; any other
   // error than that ends its server. At the throw-away listener there is nothing.
   const quiet = fcntl(registration.fd, F_DUPFD_CLOEXEC, 0);
   const shared = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   unregister(epoll, registration.fd);
   const events = (EPOLLIN | EPOLLET | EPOLLEXCLUSIVE) >>> 0;
-  let watched = false;
+  let isWatched = false;
   let closed = false;
   const own = [socketCookie(quiet), socketCookie(shared)];
   // A server that could not accept (EMFILE) has ended, and its number may be another file's.
   const isThere = () => !closed && own.includes(socketCookie(registration.fd));
   const listener = {
     pause(): void {
-      if (!watched || !isThere()) return;
-      watched = false;
+      if (!isWatched || !isThere()) return;
+      isWatched = false;
       unregister(epoll, registration.fd);
       duplicateOnto(quiet, registration.fd);
     },
     resume(): void {
-      if (watched || !isThere()) return;
-      watched = true;
+      if (isWatched || !isThere()) return;
+      isWatched = true;
       duplicateOnto(shared, registration.fd);
       register(epoll, { ...registration, events });
     },
     rejoin(): void {
-      if (!watched || !isThere()) return;
+      if (!isWatched || !isThere()) return;
       unregister(epoll, registration.fd);
       register(epoll, { ...registration, events });
     },
@@ -110,6 +107,6 @@ export function takeOverListener<T>(
   return { server, listener };
 }
 
-function isSame(a: Registration, b: Registration): boolean {
-  return a.fd === b.fd && a.data === b.data;
+function isSame(a: Watched, b: Watched): boolean {
+  return a.epoll === b.epoll && a.fd === b.fd && a.data === b.data;
 }

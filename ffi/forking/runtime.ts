@@ -17,6 +17,8 @@ import { AF_UNIX } from "../address.ts";
 import { SOCK_STREAM } from "../socket.ts";
 import { leaveParking } from "./pool.ts";
 
+/** What `/proc/self/fd` shows an epoll instance as. */
+const EPOLL = "anon_inode:[eventpoll]";
 const EPOLL_CTL_ADD = 1;
 const EPOLL_CTL_DEL = 2;
 
@@ -27,6 +29,12 @@ export interface Registration {
   readonly events: number;
   /** The token that comes with the events. */
   readonly data: bigint;
+}
+
+/** The same, and the epoll instance. */
+export interface Watched extends Registration {
+  /** One of the instance's descriptors. */
+  readonly epoll: number;
 }
 
 /** An epoll instance: its descriptors, duplicates of one another, and what it watches. */
@@ -46,7 +54,7 @@ export function surveyEventLoop(): EpollInstance[] {
   const links = openDescriptors();
   const instances = new Map<string, EpollInstance>();
   for (const [fd, link] of links) {
-    if (link !== "anon_inode:[eventpoll]") continue;
+    if (link !== EPOLL) continue;
     const registrations = registrationsOf(fd);
     const waker = registrations.filter(({ fd }) => links.get(fd) === "anon_inode:[eventfd]");
     const signals = registrations.filter(({ fd }) => isSignalSocket(fd, links));
@@ -61,7 +69,32 @@ export function surveyEventLoop(): EpollInstance[] {
       ),
     });
   }
-  return [...instances.values()];
+  const found = [...instances.values()];
+  epolls = found.map(({ descriptors }) => descriptors[0]!);
+  return found;
+}
+
+// One descriptor of each instance. They are looked for once: an instance lasts as long as its
+// thread, and a forked child has its own ones under the same numbers.
+let epolls: readonly number[] = [];
+
+/**
+ * All that the event loop watches.
+ *
+ * @throws {SyscallError} `EMFILE` when no descriptor is left to look with.
+ */
+export function watchedDescriptors(): Watched[] {
+  if (epolls.length === 0 || !epolls.every(isEpoll)) surveyEventLoop();
+  return epolls.flatMap((epoll) => registrationsOf(epoll).map((one) => ({ epoll, ...one })));
+}
+
+function isEpoll(fd: number): boolean {
+  try {
+    return readLink(`/proc/self/fd/${fd}`) === EPOLL;
+  } catch (error) {
+    if (error instanceof SyscallError && error.code === "ENOENT") return false;
+    throw error;
+  }
 }
 
 /**

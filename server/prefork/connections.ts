@@ -11,7 +11,7 @@
  */
 import { type Address, AF_INET, formatAddress } from "../../ffi/address.ts";
 import { SyscallError } from "../../ffi/errno.ts";
-import { type Registration, registrationsOf, surveyEventLoop } from "../../ffi/forking/runtime.ts";
+import { type Watched, watchedDescriptors } from "../../ffi/forking/runtime.ts";
 import { getrlimit, RLIMIT_NOFILE } from "../../ffi/process.ts";
 import {
   MSG_DONTWAIT,
@@ -147,7 +147,6 @@ export function watchConnections(options: ConnectionOptions): Connections {
   let connections = new Map<number, Connection>();
   // Descriptors that are no client's connection, by their cookies.
   let others = new Map<number, number>();
-  let epolls: readonly number[] | undefined;
   const upgraded = new Set<string>();
   const refused = new Map<string, number>();
   const broken = new Set<string>();
@@ -195,7 +194,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
   /** Sees which connections there are, and opens or shuts the gates. Says whether it could. */
   function look(): boolean {
     const start = performance.now();
-    const watched = registrations();
+    const watched = whatIsWatched();
     if (watched === undefined) return false;
     const [known, knownOthers] = [connections, others];
     [connections, others] = [new Map(), new Map()];
@@ -226,10 +225,9 @@ export function watchConnections(options: ConnectionOptions): Connections {
   }
 
   /** What the event loop watches; nothing when that cannot be seen now. */
-  function registrations(): Registration[] | undefined {
+  function whatIsWatched(): Watched[] | undefined {
     try {
-      epolls ??= surveyEventLoop().map(({ descriptors }) => descriptors[0]!);
-      return epolls.flatMap(registrationsOf);
+      return watchedDescriptors();
     } catch (error) {
       // EMFILE: the app has all descriptors. There will be another look.
       if (error instanceof SyscallError) return undefined;
