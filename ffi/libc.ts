@@ -198,13 +198,11 @@ export type Libc = Deno.StaticForeignLibraryInterface<typeof SYMBOLS>;
 
 const NAMES = Object.keys(SYMBOLS) as (keyof Libc)[];
 
-// Deno compiles the call of each function that it opens, in a quarter of a
-// millisecond, and all of them would take half as long as Deno's own start. A
-// function can also be called by its address alone, a few microseconds slower.
-//
-// Not more often than this: V8 would come to expect that a place in the program
-// calls one function and then another, and stop making direct calls there.
-const TRIAL_CALLS = 8;
+// Deno compiles the call of each function that it opens, in a third of a
+// millisecond, and all of them would take as long as Deno's own start. A function
+// can also be called by its address alone, a few microseconds slower: after so
+// many calls that has cost as much as compiling does.
+const TRIAL_CALLS = 200;
 
 let symbols: Libc | undefined;
 let errnoCell: Int32Array | undefined;

@@ -6,7 +6,7 @@ import { run } from "./support.ts";
 const LIBC = new URL("../ffi/libc.ts", import.meta.url).href;
 
 /** More calls than are made before a call is compiled. */
-const OFTEN = 50;
+const OFTEN = 250;
 
 Deno.test("errno() is that of the call just made, at the first call and at any later one", () => {
   const EBADF = 9;
@@ -39,7 +39,7 @@ Deno.test("a forked child finds every call compiled", async () => {
     tine.becomeForkable();
     const child = tine.forkChild(() => {
       const before = libc().getuid;
-      for (let i = 0; i < 50; i++) libc().getuid();
+      for (let i = 0; i < 250; i++) libc().getuid();
       return before === libc().getuid ? 0 : 1;
     });
     console.log(tine.waitpid(child).status?.raw);
