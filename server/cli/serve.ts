@@ -1,5 +1,6 @@
 import { parseArgs as parseUntyped } from "@std/cli/parse-args";
 import { AppError } from "../app.ts";
+import { servePrefork } from "../prefork.ts";
 import { type PreforkOptions, resolveOptions } from "../prefork/options.ts";
 import type { LowerModel } from "./lower_rungs.ts";
 import { UsageError } from "./usage.ts";
@@ -236,7 +237,6 @@ export async function serve(args: readonly string[]): Promise<number> {
     throw new UsageError((error as Error).message);
   }
   if (model === "prefork") {
-    const { servePrefork } = await import("../prefork.ts");
     return await servePrefork(String(app), rest);
   }
   const { serveLower } = await import(LOWER_RUNGS);
