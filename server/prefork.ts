@@ -3,6 +3,7 @@
  * Deno's own HTTP server on the one listening socket.
  */
 import { becomeForkable } from "../ffi/forking/become_forkable.ts";
+import { every, nextTurn } from "../ffi/forking/timers.ts";
 import { getpid } from "../ffi/process.ts";
 import { signal } from "../ffi/signal.ts";
 import { SIGINT, SIGQUIT, SIGTERM } from "../ffi/signals.ts";
@@ -73,9 +74,10 @@ export async function servePrefork(
     scoreboard.url = formatUrl(listeners[0]!.getsockname(), config.cert !== undefined);
     scoreboard.app = isSpecifier(app) ? String(app) : "";
     const log = stderrLog("master");
-    loadOnce();
     // A turn of the event loop begins with no promise job waiting: none runs in a child.
-    await new Promise((resolve) => setTimeout(resolve, 0));
+    const turn = nextTurn();
+    loadOnce();
+    await turn;
     const outcome = supervise({
       ...place,
       config,
@@ -183,18 +185,18 @@ async function withinTime<T>(work: Promise<T>, seconds: number): Promise<T> {
 /** Nothing lets signals in while an app is loaded: Control-C would be dead. */
 async function interruptibly<T>(work: Promise<T>, cleanUp: () => void): Promise<T> {
   let stopped = false;
-  const id = setInterval(() => {
+  const timer = every(50, () => {
     // Each time anew: Deno, half a second after its start, sets handlers of its own.
     for (const signum of [SIGTERM, SIGINT, SIGQUIT]) signal(signum, () => stopped = true);
     rest(0);
     if (!stopped) return;
     cleanUp();
     Deno.exit(0);
-  }, 50);
+  });
   try {
     return await work;
   } finally {
-    clearInterval(id);
+    timer.cancel();
   }
 }
 

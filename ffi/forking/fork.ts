@@ -12,9 +12,10 @@ import { isForkable } from "./become_forkable.ts";
 import { discardStock, makeEntropyForkSafe } from "./entropy.ts";
 import { renewFetch } from "./fetch.ts";
 import { forkWithHeap } from "./heap.ts";
-import { abandonTimers, allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
+import { allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
 import { parkPool, tryToParkPool } from "./pool.ts";
 import { hasWork, rebuildEventLoop, surveyEventLoop } from "./runtime.ts";
+import { abandonTimers } from "./timers.ts";
 
 /** What the child gets besides memory and descriptors. */
 export interface ForkOptions {

@@ -4,6 +4,7 @@
  */
 import { _exit, getpid } from "../process.ts";
 import { rebuildEventLoop, surveyEventLoop } from "./runtime.ts";
+import { abandonTimers } from "./timers.ts";
 
 // The state at the last fork, which the child inherits as it was.
 let parent = 0;
@@ -49,15 +50,4 @@ function endChild(): never {
       "end it with _exit(), or fork({ runtime: true }) to give it an event loop of its own",
   );
   _exit(1);
-}
-
-/** How many of the newest, and of the oldest, timers are looked for. */
-const NEWEST = 1_000_000;
-const OLDEST = 100_000;
-
-/** Clears the parent's timers in a child: they would run the parent's code there. */
-export function abandonTimers(): void {
-  const newest = Number(setTimeout(() => {}, 0));
-  for (let id = Math.max(1, newest - NEWEST); id <= newest; id++) clearTimeout(id);
-  for (let id = 1; id <= Math.min(OLDEST, newest - NEWEST); id++) clearTimeout(id);
 }

@@ -4,6 +4,7 @@
  * when there is more to do, those of its clients that keep their connections would
  * stay with it, while others are idle.
  */
+import { after } from "../../ffi/forking/timers.ts";
 import type { TakenListener } from "../../ffi/forking/listener.ts";
 import { ADMIN, type Scoreboard, type Slot } from "./scoreboard.ts";
 
@@ -36,7 +37,7 @@ export function balance(
       if (waits) return;
       waits = true;
       // To ask for the time at each request would cost more.
-      setTimeout(() => waits = false, TURN);
+      after(TURN, () => waits = false);
       for (const listener of listeners) listener.rejoin();
     },
     weigh(): void {

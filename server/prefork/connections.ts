@@ -12,6 +12,7 @@
 import { type Address, AF_INET, formatAddress } from "../../ffi/address.ts";
 import { SyscallError } from "../../ffi/errno.ts";
 import { type Watched, watchedDescriptors } from "../../ffi/forking/runtime.ts";
+import { after } from "../../ffi/forking/timers.ts";
 import { getrlimit, RLIMIT_NOFILE } from "../../ffi/process.ts";
 import {
   MSG_DONTWAIT,
@@ -160,12 +161,12 @@ export function watchConnections(options: ConnectionOptions): Connections {
   let counted = descriptors;
   let growing = false;
   let paused = false;
-  let timer = setTimeout(tick, Math.min(interval, untilCount()));
+  let timer = after(Math.min(interval, untilCount()), tick);
 
   function tick(): void {
     if (performance.now() >= sweptAt + interval - 1) sweep();
     else count();
-    timer = setTimeout(tick, Math.min(sweptAt + interval - performance.now(), untilCount()));
+    timer = after(Math.min(sweptAt + interval - performance.now(), untilCount()), tick);
   }
 
   /** No more can be accepted in this time than there is room for. */
@@ -328,7 +329,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
     },
     sweep,
     stop(): void {
-      clearTimeout(timer);
+      timer.cancel();
     },
   };
 }

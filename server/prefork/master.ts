@@ -348,6 +348,8 @@ export function supervise(reign: Reign): Newborn | number {
     if (!announced) {
       log(`Serving ${scoreboard.url} with ${wanted} workers`);
       reign.notify("ready");
+      // Deno loads timers where they are first named: now, for all workers that come later.
+      void setTimeout;
     }
     announced = true;
     for (const worker of workers.values()) {

@@ -6,6 +6,7 @@
 import { AF_UNIX } from "../../ffi/address.ts";
 import { close, F_DUPFD_CLOEXEC, fcntl } from "../../ffi/descriptor.ts";
 import { type TakenListener, takeOverListener } from "../../ffi/forking/listener.ts";
+import { after, every } from "../../ffi/forking/timers.ts";
 import type { Socket } from "../../ffi/socket.ts";
 import type { App } from "../app.ts";
 import { addrOf, hostOf, hostRenamer } from "../host.ts";
@@ -123,7 +124,7 @@ export function openService(app: App, options: ServiceOptions): Service {
 
   /** When there are descriptors again: Deno's server ends when accept(2) fails, and serves what it has. */
   function acceptLater(index: number): void {
-    setTimeout(() => {
+    after(ACCEPT_RETRY, () => {
       if (draining) return;
       try {
         const spare: number[] = [];
@@ -136,7 +137,7 @@ export function openService(app: App, options: ServiceOptions): Service {
       } catch {
         acceptLater(index);
       }
-    }, ACCEPT_RETRY);
+    });
   }
 
   const spread = balance(gates, slot, scoreboard);
@@ -150,7 +151,7 @@ export function openService(app: App, options: ServiceOptions): Service {
   const webSockets = rememberWebSockets((request) =>
     connections.upgraded(inFlight.get(request) ?? handled)
   );
-  const counting = setInterval(count, COUNT_INTERVAL);
+  const counting = every(COUNT_INTERVAL, count);
 
   function count(): void {
     slot.connections = connections.sweep();
@@ -263,7 +264,7 @@ export function openService(app: App, options: ServiceOptions): Service {
       const interval = () => DRAIN_INTERVAL + connections.open * DRAIN_INTERVAL_EACH;
       for (const gate of gates) gate.close();
       for (const socket of listeners) socket.close();
-      clearInterval(counting);
+      counting.cancel();
       await until(() => {
         slot.connections = connections.sweep();
         const isQuiet = slot.connections <= webSockets.size() || performance.now() >= end();

@@ -4,6 +4,7 @@
  * says, until that is gone.
  */
 import { SyscallError } from "../../ffi/errno.ts";
+import { every } from "../../ffi/forking/timers.ts";
 import {
   _exit,
   getpid,
@@ -133,15 +134,15 @@ function beat(slot: Slot, timeout: number): () => void {
   let at = performance.now();
   const watchdog = () => timeout > 0 && alarmAfterCpuTime(2 * timeout + 1);
   watchdog();
-  const id = setInterval(() => {
+  const timer = every(interval * 1000, () => {
     slot.heartbeat++;
     watchdog();
     const [cpuNow, now] = [cpuTime(), performance.now()];
     // A moving average over some seconds.
     slot.busy += ((cpuNow - cpu) / ((now - at) / 1000) - slot.busy) * 0.5;
     [cpu, at] = [cpuNow, now];
-  }, interval * 1000);
-  return () => clearInterval(id);
+  });
+  return () => timer.cancel();
 }
 
 /** Follows the master until it says how this is to end. */
