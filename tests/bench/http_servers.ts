@@ -35,6 +35,21 @@ export function prefork(app: string, workers: number, ...options: string[]): Htt
   };
 }
 
+/** The flags with which V8 is as `becomeForkable()` would start it again, so that it need not. */
+const FORKABLE = "--v8-flags=--single-threaded,--no-lazy,--max-semi-space-size=4";
+
+/** The same, with V8's flags on its command line, as the README has it. */
+export function preforkAtOnce(app: string, workers: number): HttpServer {
+  const { commandLine } = prefork(app, workers);
+  return {
+    label: "tine, with V8's flags",
+    commandLine: (port) => {
+      const [deno, run, ...rest] = commandLine(port);
+      return [deno, run!, FORKABLE, ...rest];
+    },
+  };
+}
+
 /** `deno serve`, one process with one thread of JavaScript. */
 export function denoServe(app: string, ...options: string[]): HttpServer {
   return {
