@@ -2,10 +2,10 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { scratch, Server, serveRepository, startServer, writeApp } from "./support.ts";
 
 /** Runs a user's own script, which has no more of tine than its URL. */
-async function startScript(folder: string, script: string): Promise<Server> {
+async function startScript(folder: string, script: string, ...flags: string[]): Promise<Server> {
   const server = new Server(
     Deno.execPath(),
-    ["run", "--no-lock", "--no-config", "--allow-all", script],
+    ["run", "--no-lock", "--no-config", "--allow-all", ...flags, script],
     { cwd: folder, env: { DENO_DIR: `${folder}/deno` } },
   );
   [, server.url = ""] = await server.logged(/Serving (\S+) with/);
@@ -38,6 +38,28 @@ Deno.test("servePrefork() serves an app of the script that imports it from a URL
   assertEquals(await server.ended(), { code: 0, signal: null });
   // Once, in the master: no worker goes on in the script.
   assertEquals(server.stdout, "code 0\n");
+});
+
+Deno.test("servePrefork() starts in one go where V8 is single-threaded, and restarts as ever", async () => {
+  await using folder = scratch();
+  await using site = serveRepository();
+  const script = writeApp(
+    folder.path,
+    `console.error("the script begins");
+     import { servePrefork } from "${site.url}mod.ts";
+     Deno.exit(await servePrefork({ fetch: () => new Response("hello") }, { port: 0, workers: 2 }));`,
+    "main.ts",
+  );
+  await using server = await startScript(folder.path, script, "--v8-flags=--single-threaded");
+  const begins = () => server.stderr.match(/the script begins/g)?.length;
+  assertEquals(begins(), 1);
+  assertEquals(await server.get("/"), "hello");
+  const { workers } = server;
+  server.kill("SIGHUP");
+  await server.replaced(workers);
+  assertEquals(await server.get("/"), "hello");
+  server.kill();
+  assertEquals(await server.ended(), { code: 0, signal: null });
 });
 
 Deno.test("servePrefork() serves a module that the script names", async () => {
