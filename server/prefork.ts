@@ -3,7 +3,8 @@
  * Deno's own HTTP server on the one listening socket.
  */
 import { becomeForkable } from "../ffi/forking/become_forkable.ts";
-import { every, nextTurn } from "../ffi/forking/timers.ts";
+import { poolRoom } from "../ffi/forking/pool.ts";
+import { after, every, nextTurn } from "../ffi/forking/timers.ts";
 import { getpid } from "../ffi/process.ts";
 import { signal } from "../ffi/signal.ts";
 import { SIGINT, SIGQUIT, SIGTERM } from "../ffi/signals.ts";
@@ -26,6 +27,10 @@ import { runWorker } from "./prefork/worker.ts";
 import { removeIfThere } from "./remove_if_there.ts";
 
 const ADMIN_BACKLOG = 64;
+/** How many threads a worker is to be able to have for file operations and the like. */
+const ROOM = 8;
+/** How long that is waited for, in milliseconds: idle threads end after ten seconds. */
+const ROOM_PATIENCE = 15_000;
 
 /**
  * Serves a `fetch` app with forked workers, until a signal ends the server. The
@@ -114,7 +119,7 @@ async function start(app: App | string | URL, config: Config): Promise<Start> {
   const leave = () => leavePlace(config, place);
   try {
     if (config.pidFile !== undefined) writePidFile(config.pidFile);
-    const loaded = await interruptibly(load(app, config), leave);
+    const loaded = await interruptibly(load(app, config).then(whenThereIsRoom), leave);
     if (config.errorLog !== undefined) redirectStderr(config.errorLog);
     return { place, loaded };
   } catch (error) {
@@ -133,7 +138,8 @@ async function restart(app: App | string | URL, config: Config, place: Place): P
     stderrLog("master")((error as Error).message);
   }
   try {
-    return { place, loaded: await withinTime(load(app, config), config.bootTimeout) };
+    const loaded = await withinTime(load(app, config), config.bootTimeout);
+    return { place, loaded: await whenThereIsRoom(loaded) };
   } catch (error) {
     stderrLog("master")(
       `The new code cannot be loaded, the old workers serve on: ${(error as Error).message}`,
@@ -204,6 +210,22 @@ async function interruptibly<T>(work: Promise<T>, cleanUp: () => void): Promise<
 async function load(app: App | string | URL, { preload }: Config): Promise<App | string> {
   if (!isSpecifier(app)) return app;
   return preload ? await loadApp(String(app)) : String(app);
+}
+
+/**
+ * Waits until the runtime has let go of threads that loading the app took: those that it has
+ * when workers are forked, none of them can have.
+ */
+async function whenThereIsRoom<T>(loaded: T): Promise<T> {
+  if (poolRoom() >= ROOM) return loaded;
+  stderrLog("master")(
+    "Loading the app took many threads at once. Waiting until the runtime ends them, about 10 s",
+  );
+  const end = performance.now() + ROOM_PATIENCE;
+  while (poolRoom() < ROOM && performance.now() < end) {
+    await new Promise<void>((resolve) => after(100, resolve));
+  }
+  return loaded;
 }
 
 /** A child that answers clients. */

@@ -430,3 +430,38 @@ Deno.test("a child that cannot have its runtime ends with an error, and never th
     "cannot have a runtime: SyscallError: Cannot socketpair: EMFILE",
   );
 });
+
+Deno.test("fork({ runtime: true }) throws while a child could have no pool of its own", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      // Each takes a thread of the pool, up to all that there may be.
+      await Promise.all(Array.from({ length: 500 }, () => Deno.readTextFile("/proc/self/smaps")));
+      const fork = () => {
+        try {
+          return tine.fork({ runtime: true });
+        } catch (error) {
+          return (error as Error).message;
+        }
+      };
+      const first = fork();
+      if (first === 0) tine._exit(1);
+      console.log(first);
+      const end = performance.now() + 30_000;
+      let pid = first;
+      while (typeof pid === "string" && performance.now() < end) {
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        pid = fork();
+      }
+      if (pid === 0) {
+        const texts = Array.from({ length: 100 }, () => Deno.readTextFile("/proc/self/stat"));
+        tine._exit((await Promise.all(texts)).length);
+      }
+      console.log(tine.waitpid(Number(pid)).status);
+    },
+    [],
+    { flags: ["-A"] },
+  );
+  assertMatch(output, /^Cannot fork with a runtime: too many threads of its pool are in use/);
+  assertMatch(output, /\n\{ kind: "exited", code: 100, raw: 25600 \}\n$/);
+});

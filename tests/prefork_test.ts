@@ -5,6 +5,7 @@ import {
   childrenOf,
   descriptorsOf,
   scratch,
+  spawnServer,
   startServer,
   until,
   within,
@@ -249,4 +250,21 @@ Deno.test("servePrefork() never returns the same UUID from two workers", async (
     for (const uuid of answers.flatMap((text) => text.split("\n"))) seen.add(uuid);
   }
   assertEquals(seen.size, 20_000);
+});
+
+Deno.test("servePrefork() has workers that can read files when the app has read many as it was loaded", async () => {
+  await using folder = scratch();
+  const app = writeApp(
+    folder.path,
+    `await Promise.all(Array.from({ length: 500 }, () => Deno.readTextFile("/proc/self/smaps")));
+     const read = () => Deno.readTextFile(import.meta.filename);
+     export default { fetch: async () => new Response((await read()).slice(0, 5)) };`,
+  );
+  await using server = spawnServer([], { app });
+  const [, port] = await server.logged(/Serving http:\/\/\S+:(\d+)\/ with/, 40_000);
+  server.port = Number(port);
+  assertMatch(server.stderr, /Waiting until the runtime ends them/);
+  assertEquals(await server.get("/"), "await");
+  server.kill();
+  assertEquals(await server.ended(), { code: 0, signal: null });
 });

@@ -8,7 +8,7 @@ import { pauseBriefly } from "../interruption.ts";
 import { libc } from "../libc.ts";
 import { readNumbers } from "../proc.ts";
 import { kernelMask, setKernelMask, SIG_BLOCK, signalsIn, sigset } from "../signal_mask.ts";
-import { blockedSignals } from "./threads.ts";
+import { blockedSignals, isIdle, ofThread } from "./threads.ts";
 
 /** How long it may take all threads, in milliseconds. Some tenths of one are usual. */
 const PATIENCE = 100;
@@ -30,7 +30,10 @@ export function blockInEveryThread(signals: ReadonlySet<number>): boolean {
     if (missing.length === 0) return true;
     if (performance.now() > end) return false;
     // Who does it is the pool's choice: mostly the thread that has had nothing to do for longest.
-    for (const _ of missing) libc().pthread_sigmask_on_pool(SIG_BLOCK, set, null);
+    // Were one of them still at it, the pool would make another thread.
+    if (missing.every((tid) => isIdle(ofThread(tid, "syscall") ?? ""))) {
+      for (const _ of missing) libc().pthread_sigmask_on_pool(SIG_BLOCK, set, null);
+    }
     pauseBriefly();
   }
 }

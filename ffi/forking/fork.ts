@@ -13,7 +13,7 @@ import { discardStock, makeEntropyForkSafe } from "./entropy.ts";
 import { renewFetch } from "./fetch.ts";
 import { forkWithHeap } from "./heap.ts";
 import { allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
-import { parkPool, tryToParkPool } from "./pool.ts";
+import { parkPool, poolRoom, setPoolRoom, tryToParkPool } from "./pool.ts";
 import { hasWork, rebuildEventLoop, surveyEventLoop } from "./runtime.ts";
 import { abandonTimers } from "./timers.ts";
 
@@ -41,7 +41,8 @@ export interface ForkOptions {
  * @param options What the child gets.
  * @returns 0 in the child; the child's pid in the parent.
  * @throws {Error} When the process is not forkable, or with `{ runtime: true }` when the
- *   runtime could not be brought to a safe point in time; nothing was forked then.
+ *   runtime could not be brought to a safe point in time, or its pool has too many threads for
+ *   a child to have any; nothing was forked then.
  * @throws {SyscallError} `EAGAIN` when the user has too many processes, `ENOMEM`; with
  *   `{ runtime: true }` also `EMFILE` when no descriptor is left, and `EACCES` after `setuid()`, until
  *   `prctl(PR_SET_DUMPABLE, 1)` lets the process look at its own threads again.
@@ -75,6 +76,8 @@ export function fork(options: ForkOptions = {}): number {
 const PATIENCE = 2000;
 // A child without a runtime needs the pool only to tell of an uncaught exception.
 const LITTLE_PATIENCE = 10;
+/** How many threads of its own a child with a runtime must be able to have. */
+const LEAST_ROOM = 4;
 
 /** The cheap kind: the child has nothing to do before it returns, for all it touches is copied. */
 function forkProcess(): number {
@@ -87,6 +90,13 @@ function forkProcess(): number {
 
 function forkWithRuntime(): number {
   prepare();
+  // Before they are given anything to do, which would keep them.
+  if (poolRoom() < LEAST_ROOM) {
+    throw new Error(
+      "Cannot fork with a runtime: too many threads of its pool are in use here for a child to " +
+        "make any. An idle one ends after ten seconds: fork then, or read fewer files at a time",
+    );
+  }
   const busy = parkPool(PATIENCE);
   if (busy.length > 0) {
     throw new Error(
@@ -95,11 +105,13 @@ function forkWithRuntime(): number {
         `under way (they were last seen in: ${busy.join("; ")})`,
     );
   }
+  const room = poolRoom();
   const survey = surveyEventLoop();
   const signals = planChildSignals();
   const pid = forkAndPart(signals);
   if (pid !== 0) return pid;
   try {
+    setPoolRoom(room);
     discardStock();
     allowWayBack();
     rebuildEventLoop(survey);

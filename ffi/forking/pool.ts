@@ -11,7 +11,7 @@ import { O_CLOEXEC, pipe, write } from "../descriptor.ts";
 import { SyscallError } from "../errno.ts";
 import { pauseBriefly } from "../interruption.ts";
 import { libc } from "../libc.ts";
-import { isPoolThread, ofThread, threads } from "./threads.ts";
+import { isIdle, isPoolThread, ofThread, threads } from "./threads.ts";
 
 /** How long a thread must sit in one system call of the parent's to be at rest, in milliseconds. */
 const SETTLED = 50;
@@ -86,6 +86,26 @@ export function tryToParkPool(patience: number): boolean {
   }
 }
 
+/** How many threads Deno lets its pool have. */
+const POOL_SIZE = 32;
+
+/** Threads of this process's ancestors, which its copy of the pool counts for ever. */
+let lost = 0;
+
+/**
+ * How many threads a child with a runtime could make for file operations and other blocking
+ * work: its copy of the pool counts the parent's threads, which it has not. An idle thread ends
+ * after ten seconds.
+ */
+export function poolRoom(): number {
+  return POOL_SIZE - lost - threads().filter(isPoolThread).length;
+}
+
+/** Says in a child what {@linkcode poolRoom} was at the fork. */
+export function setPoolRoom(room: number): void {
+  lost = POOL_SIZE - room;
+}
+
 /** The parent's pipes, in a child: not the child's to use, and their numbers must stay taken. */
 export function leaveParking(): number[] {
   const left = parking?.pipes.flatMap(({ readEnd, writeEnd }) => [readEnd, writeEnd]) ?? [];
@@ -136,11 +156,6 @@ function threadCalls(): string[] {
 function isReadOf(call: string, fd: number): boolean {
   const [, descriptor, , count] = call.split(" ");
   return descriptor === `0x${fd.toString(16)}` && count === "0x1";
-}
-
-// futex(2) on an address: 202 on x86-64, 98 on aarch64. An idle thread waits for work in it.
-function isIdle(call: string): boolean {
-  return /^(202|98) 0x[0-9a-f]{5,} /.test(call);
 }
 
 // x86-64 and aarch64: futex, read, recvfrom, poll and ppoll, epoll_wait and epoll_pwait,

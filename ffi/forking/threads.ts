@@ -80,3 +80,13 @@ export function hasV8Worker(): boolean {
 export function isPoolThread({ name }: Thread): boolean {
   return name.startsWith("tokio-rt") || name.startsWith("tokio-runtime");
 }
+
+/**
+ * Whether a thread of the pool waits for work.
+ *
+ * @param call What its file `syscall` says: the number and the arguments.
+ */
+export function isIdle(call: string): boolean {
+  // futex(2) on an address: 202 on x86-64, 98 on aarch64.
+  return /^(202|98) 0x[0-9a-f]{5,} /.test(call);
+}
