@@ -157,6 +157,21 @@ Deno.test("becomeForkable() runs nothing again where V8 was started single-threa
   }
 });
 
+Deno.test("becomeForkable() runs the program again where its start took most of the pool's threads", async () => {
+  const output = await run(
+    async () => {
+      const read = () => Deno.readTextFile("/proc/self/smaps");
+      await Promise.all(Array.from({ length: 500 }, read));
+      console.log("run");
+      tine.becomeForkable();
+      console.log(tine.waitpid(tine.forkChild(() => 3)).status?.raw);
+    },
+    [],
+    { flags: ["-A", "--v8-flags=--single-threaded"] },
+  );
+  assertEquals(output, "run\nrun\n768\n");
+});
+
 Deno.test("becomeForkable() returns at once the second time, and in a child", async () => {
   const output = await run(() => {
     tine.becomeForkable();

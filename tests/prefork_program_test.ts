@@ -40,19 +40,16 @@ Deno.test("servePrefork() serves an app of the script that imports it from a URL
   assertEquals(server.stdout, "code 0\n");
 });
 
-Deno.test("servePrefork() starts in one go where V8 is single-threaded, and restarts as ever", async () => {
+Deno.test("servePrefork() starts and restarts where V8 is single-threaded already", async () => {
   await using folder = scratch();
   await using site = serveRepository();
   const script = writeApp(
     folder.path,
-    `console.error("the script begins");
-     import { servePrefork } from "${site.url}mod.ts";
+    `import { servePrefork } from "${site.url}mod.ts";
      Deno.exit(await servePrefork({ fetch: () => new Response("hello") }, { port: 0, workers: 2 }));`,
     "main.ts",
   );
   await using server = await startScript(folder.path, script, "--v8-flags=--single-threaded");
-  const begins = () => server.stderr.match(/the script begins/g)?.length;
-  assertEquals(begins(), 1);
   assertEquals(await server.get("/"), "hello");
   const { workers } = server;
   server.kill("SIGHUP");

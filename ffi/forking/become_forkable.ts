@@ -14,6 +14,7 @@ import {
 } from "../signal_mask.ts";
 import { checkSignal, SIGCHLD, SIGKILL, signalName, SIGSTOP } from "../signals.ts";
 import { blockInEveryThread } from "./block_signals.ts";
+import { poolRoom } from "./pool.ts";
 import { hasV8Worker, isV8Worker, onMainThread, threadStatus } from "./threads.ts";
 
 /** What a program will do once it is forkable. */
@@ -26,6 +27,8 @@ export interface ForkableOptions {
   readonly signals?: readonly number[];
 }
 
+/** How many threads children are to be able to have. */
+const ENOUGH_ROOM = 16;
 /** Carries what the first run must tell the second: `pid:mask:DENO_V8_FLAGS`. */
 const MARKER = "TINE_REEXECUTED";
 const V8_FLAGS = "DENO_V8_FLAGS";
@@ -79,7 +82,8 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   if (marker === undefined && wanted.isSubsetOf(heldSignals()) && isForkable()) return;
   const mask = kernelMask();
   // Seen now: a first fork() may have no descriptor left to look with.
-  const obstacle = isForkable() && blockInEveryThread(wanted) ? undefined : findObstacle(wanted);
+  const isReady = isForkable() && !isCrowded() && blockInEveryThread(wanted);
+  const obstacle = isReady ? undefined : findObstacle(wanted);
   if (obstacle === undefined) {
     const held = wanted.union(heldSignals());
     holdSignals(held, marker?.mask ?? programSignals().difference(held));
@@ -90,6 +94,14 @@ export function becomeForkable(options: ForkableOptions = {}): void {
     throw new Error(`Cannot become forkable: run again from its start, ${obstacle}`);
   }
   runAgain(wanted);
+}
+
+/**
+ * Whether the start of the program took so many threads (all its modules were compiled, say) that
+ * running it again costs less than to wait until they end.
+ */
+function isCrowded(): boolean {
+  return !ranAgain && heldSignals().size === 0 && poolRoom() < ENOUGH_ROOM;
 }
 
 /**
