@@ -305,7 +305,7 @@ export class Server extends Program {
   }
 
   /** Waits for a line in the log. */
-  async logged(pattern: RegExp, milliseconds = 15_000): Promise<RegExpMatchArray> {
+  async logged(pattern: RegExp, milliseconds = 30_000): Promise<RegExpMatchArray> {
     return await until(() => this.stderr.match(pattern), `${pattern} in the log`, milliseconds)
       .catch((error) => {
         throw new Error(`${error.message}\nstderr: ${this.stderr}`);
