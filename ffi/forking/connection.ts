@@ -19,6 +19,7 @@ import {
   SOL_SOCKET,
   TCP_NODELAY,
 } from "../socket.ts";
+import { socketCookie } from "../tcp.ts";
 import {
   deadSocket,
   duplicateOnto,
@@ -40,8 +41,6 @@ export interface TakenConnection {
   shutdown(): void;
 }
 
-// A number that the kernel gives no second socket; a descriptor's is soon another's.
-const SO_COOKIE = 57;
 // How long the server may take to accept the stand-in, in milliseconds.
 const PATIENCE = 5000;
 
@@ -166,9 +165,9 @@ function at(fd: number): Socket {
 }
 
 function view(fd: number): TakenConnection {
-  const cookie = option(fd, SO_COOKIE);
+  const cookie = socketCookie(fd);
   const byte = new Uint8Array(1);
-  const isOpen = () => option(fd, SO_COOKIE) === cookie;
+  const isOpen = () => socketCookie(fd) === cookie;
   const look = () => libc().recv(fd, byte, 1n, MSG_PEEK | MSG_DONTWAIT);
   return {
     isOpen,
