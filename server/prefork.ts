@@ -4,7 +4,7 @@
  */
 import { becomeForkable } from "../ffi/forking/become_forkable.ts";
 import { poolRoom } from "../ffi/forking/pool.ts";
-import { after, every, nextTurn } from "../ffi/forking/timers.ts";
+import { delay, every, nextTurn } from "../ffi/forking/timers.ts";
 import { getpid } from "../ffi/process.ts";
 import { signal } from "../ffi/signal.ts";
 import { SIGINT, SIGQUIT, SIGTERM } from "../ffi/signals.ts";
@@ -219,11 +219,12 @@ async function load(app: App | string | URL, { preload }: Config): Promise<App |
 async function whenThereIsRoom<T>(loaded: T): Promise<T> {
   if (poolRoom() >= ROOM) return loaded;
   stderrLog("master")(
-    "Loading the app took many threads at once. Waiting until the runtime ends them, about 10 s",
+    "Loading the app took many threads: it read many files at the same time. Waiting until the " +
+      "runtime ends them, about 10 s",
   );
   const end = performance.now() + ROOM_PATIENCE;
   while (poolRoom() < ROOM && performance.now() < end) {
-    await new Promise<void>((resolve) => after(100, resolve));
+    await delay(100);
   }
   return loaded;
 }

@@ -63,9 +63,14 @@ export function every(milliseconds: number, callback: () => void): Timer {
   return set(milliseconds, true, callback);
 }
 
+/** Waits, in milliseconds. */
+export function delay(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => after(milliseconds, resolve));
+}
+
 /** Waits for a turn of the event loop, which begins with no promise job waiting. */
 export function nextTurn(): Promise<void> {
-  return new Promise((resolve) => after(0, resolve));
+  return delay(0);
 }
 
 function set(milliseconds: number, isRepeated: boolean, callback: () => void): Timer {
