@@ -7,6 +7,7 @@ import { libc } from "../libc.ts";
 import { architecture, SYSTEM_CALLS } from "../platform.ts";
 import { readNumbers, readText } from "../proc.ts";
 import { SyscallError } from "../errno.ts";
+import { signalsIn } from "../signal_mask.ts";
 
 /** A thread of this process. */
 export interface Thread {
@@ -42,12 +43,7 @@ export function threadStatus(tid: number): ThreadStatus | undefined {
   if (status === undefined) return undefined;
   const name = status.match(/^Name:\t(.*)$/m)?.[1] ?? "";
   const bits = BigInt(`0x${status.match(/^SigBlk:\s*([0-9a-f]+)$/m)?.[1] ?? "0"}`);
-  const signals = Array.from({ length: 64 }, (_, i) => i + 1);
-  return {
-    tid,
-    name,
-    blocked: new Set(signals.filter((signum) => bits & (1n << BigInt(signum - 1)))),
-  };
+  return { tid, name, blocked: new Set(signalsIn(new Uint8Array(BigUint64Array.of(bits).buffer))) };
 }
 
 /** The signals that a thread blocks; none once it has ended. */
