@@ -6,10 +6,8 @@
 import { becomeForkable } from "../ffi/forking/become_forkable.ts";
 import { HANDLED_SIGNALS } from "./prefork/signals.ts";
 
-// Up to here all runs twice, so as little as possible is loaded. Deno would read what an
-// import names even before the program starts: hence the variable.
+// Up to here all runs twice where V8's flags are not given, so as little as possible is loaded.
 if (Deno.args[0] === "serve") becomeForkable({ signals: HANDLED_SIGNALS });
 
-const rest = "./cli/main.ts";
-const { main } = await import(rest);
+const { main } = await import("./cli/main.ts");
 Deno.exit(await main(Deno.args));

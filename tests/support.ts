@@ -353,6 +353,8 @@ function isDead(pid: number): boolean {
 export interface ServerOptions extends Deno.CommandOptions {
   /** The app; the tests' own if left out. */
   app?: string;
+  /** The command line's file; its source if left out. */
+  cli?: string;
   /** Flags of `deno run` besides `--allow-all`. */
   flags?: string[];
   /** A shell command line to put before it, such as `ulimit -n 256;`. */
@@ -361,9 +363,13 @@ export interface ServerOptions extends Deno.CommandOptions {
 
 /** Starts the command line's `serve` on a free port, without waiting for anything. */
 export function spawnServer(args: string[] = [], options: ServerOptions = {}): Server {
-  const { app = new URL("tests/prefork/app.ts", ROOT).pathname, flags = [], shell, ...command } =
-    options;
-  const cli = new URL("server/cli.ts", ROOT).pathname;
+  const {
+    app = new URL("tests/prefork/app.ts", ROOT).pathname,
+    cli = new URL("server/cli.ts", ROOT).pathname,
+    flags = [],
+    shell,
+    ...command
+  } = options;
   const address = args.some((arg) => /^--(port|unix)$/.test(arg)) ? [] : ["--port", "0"];
   const count = args.includes("--workers") ? [] : ["--workers", "2"];
   const line = [Deno.execPath(), "run", "--no-lock", "--allow-all", ...flags, cli, "serve"];

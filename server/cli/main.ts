@@ -8,7 +8,7 @@ import { UsageError } from "./usage.ts";
 const HELP = `\
 tine: serves a fetch app with forked processes.
 
-Usage: deno run -A server/cli.ts COMMAND
+Usage: tine COMMAND (from its source: deno run -A server/cli.ts COMMAND)
 
   serve APP     serve the module APP, as deno serve takes it
   status        show what a running server and its workers are doing
@@ -16,8 +16,11 @@ Usage: deno run -A server/cli.ts COMMAND
 Each command has a --help of its own.
 `;
 
-// By name, so that Deno reads the one that is asked for and not the others.
-const COMMANDS: Readonly<Record<string, string>> = { serve: "./serve.ts", status: "./status.ts" };
+// Only the one that is asked for is loaded.
+const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
+  serve: async (args) => await (await import("./serve.ts")).serve(args),
+  status: async (args) => await (await import("./status.ts")).status(args),
+};
 
 /**
  * Runs a command line.
@@ -33,9 +36,9 @@ export async function main(args: readonly string[]): Promise<number> {
       console.log(HELP.trimEnd());
       return 0;
     }
-    const module = COMMANDS[command];
-    if (module === undefined) throw new UsageError(`there is no command ${command}`);
-    return await (await import(module))[command](rest);
+    const run = COMMANDS[command];
+    if (run === undefined) throw new UsageError(`there is no command ${command}`);
+    return await run(rest);
   } catch (error) {
     if (error instanceof UsageError) {
       console.error(`error: ${error.message}\nTry --help.`);

@@ -15,8 +15,6 @@ interface Option {
   readonly help: string;
 }
 
-// By name, so that Deno reads it only where it is asked for.
-const LOWER_RUNGS = "./lower_rungs.ts";
 const MODELS = ["iterative", "forking", "prefork"] as const;
 const FORMATS = ["common", "combined", "json"] as const;
 
@@ -169,7 +167,7 @@ function help(): string {
     "Serves a module with forked workers. The module is what deno serve takes:",
     "export default { fetch(request, info) { ... } }",
     "",
-    "Usage: deno run -A server/cli.ts serve [options] APP",
+    "Usage: tine serve [options] APP",
     ...lines,
     "",
     "Signals to the master: TERM and INT stop gracefully, and at once when sent again;",
@@ -239,7 +237,7 @@ export async function serve(args: readonly string[]): Promise<number> {
   if (model === "prefork") {
     return await servePrefork(String(app), rest);
   }
-  const { serveLower } = await import(LOWER_RUNGS);
+  const { serveLower } = await import("./lower_rungs.ts");
   return await serveLower(model as LowerModel, String(app), rest, flagOf);
 }
 

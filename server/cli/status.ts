@@ -7,7 +7,7 @@ import { UsageError } from "./usage.ts";
 const HELP = `\
 Shows what a preforking server and its workers are doing.
 
-Usage: deno run -A server/cli.ts status [PID | --pid-file FILE] [options]
+Usage: tine status [PID | --pid-file FILE] [options]
 
   PID              the master's pid; not needed when only one server runs
   --pid-file FILE  the file that holds it, as given to serve --pid-file

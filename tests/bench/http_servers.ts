@@ -23,13 +23,24 @@ export interface RunningServer extends AsyncDisposable {
 /** What all contestants answer. */
 export const GREETING = "Hello, World!\n";
 
-/** tine's preforking server, from its command line. */
+/** tine's preforking server, from its command line's source. */
 export function prefork(app: string, workers: number, ...options: string[]): HttpServer {
+  return preforkOf("tine", here("../../server/cli.ts"), app, workers, options);
+}
+
+function preforkOf(
+  label: string,
+  cli: string,
+  app: string,
+  workers: number,
+  options: readonly string[] = [],
+  flags: readonly string[] = [],
+): HttpServer {
   return {
-    label: "tine",
+    label,
     commandLine: (port) => [
       Deno.execPath(),
-      ...["run", "--allow-all", here("../../server/cli.ts"), "serve", app],
+      ...["run", "--allow-all", ...flags, cli, "serve", app],
       ...["--host", "127.0.0.1", "--port", `${port}`, "--workers", `${workers}`, ...options],
     ],
   };
@@ -38,16 +49,15 @@ export function prefork(app: string, workers: number, ...options: string[]): Htt
 /** The flags with which V8 is as `becomeForkable()` would start it again, so that it need not. */
 const FORKABLE = "--v8-flags=--single-threaded,--no-lazy,--max-semi-space-size=4";
 
-/** The same, with V8's flags on its command line, as the README has it. */
+/** The same, with V8's flags on its command line, as `deno task serve` has it. */
 export function preforkAtOnce(app: string, workers: number): HttpServer {
-  const { commandLine } = prefork(app, workers);
-  return {
-    label: "tine, with V8's flags",
-    commandLine: (port) => {
-      const [deno, run, ...rest] = commandLine(port);
-      return [deno, run!, FORKABLE, ...rest];
-    },
-  };
+  const cli = here("../../server/cli.ts");
+  return preforkOf("tine, with V8's flags", cli, app, workers, [], [FORKABLE]);
+}
+
+/** The same from one file, as the README has it installed. */
+export function preforkInstalled(cli: string, app: string, workers: number): HttpServer {
+  return preforkOf("tine, installed", cli, app, workers, [], [FORKABLE]);
 }
 
 /** `deno serve`, one process with one thread of JavaScript. */

@@ -1,19 +1,37 @@
 /** From the command line to the first response, beside `deno serve`. */
 import { type Contest, contestant } from "./contest.ts";
-import { denoServe, type HttpServer, prefork, preforkAtOnce, start } from "./http_servers.ts";
+import { bundle } from "../bundle.ts";
+import {
+  denoServe,
+  type HttpServer,
+  prefork,
+  preforkAtOnce,
+  preforkInstalled,
+  start,
+} from "./http_servers.ts";
 import { here } from "./peers.ts";
 
 /** The contests: the smallest app, and one with a framework. */
 export function starts(folder: string): Contest[] {
+  const cli = `${folder}/tine.js`;
+  bundle(cli);
+  const contest = (title: string, app: string) =>
+    contestOf(
+      title,
+      [
+        denoServe(app),
+        preforkInstalled(cli, app, 2),
+        preforkAtOnce(app, 2),
+        prefork(app, 2),
+      ].map((server, index) => withCache(server, `${folder}/deno${index}`)),
+    );
   return [
-    contest("start, the smallest app", here("hello.ts"), folder),
-    contest("start, an app of Hono's", here("../../examples/apps/hono.ts"), folder),
+    contest("start, the smallest app", here("hello.ts")),
+    contest("start, an app of Hono's", here("../../examples/apps/hono.ts")),
   ];
 }
 
-function contest(title: string, app: string, folder: string): Contest {
-  const servers = [denoServe(app), preforkAtOnce(app, 2), prefork(app, 2)]
-    .map((server, index) => withCache(server, `${folder}/deno${index}`));
+function contestOf(title: string, servers: readonly HttpServer[]): Contest {
   return {
     title,
     unit: "milliseconds to the first response",
@@ -26,7 +44,7 @@ function contest(title: string, app: string, folder: string): Contest {
         return await startTime(server);
       });
     }),
-    goals: [{ of: "tine, with V8's flags", to: "deno serve", atMost: 2 }],
+    goals: [{ of: "tine, installed", to: "deno serve", atMost: 2 }],
   };
 }
 
