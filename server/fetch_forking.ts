@@ -1,5 +1,6 @@
 import type { Address } from "../ffi/address.ts";
 import { fork } from "../ffi/forking/fork.ts";
+import { every, nextTurn } from "../ffi/forking/timers.ts";
 import { _exit, getpid, getppid } from "../ffi/process.ts";
 import { mapShared } from "../ffi/shared_memory.ts";
 import type { Socket } from "../ffi/socket.ts";
@@ -74,7 +75,7 @@ export async function serveFetchForking(
   await warmUp(options);
   app.onListen?.(addrOf(address));
   // What waits for its turn here would have it in each child too.
-  await new Promise((resolve) => setTimeout(resolve, 0));
+  await nextTurn();
   const isChild = forkPerConnection(listenSocket, { start, stop: () => stopped[0] = 1 }, options);
   if (!isChild) return;
 
@@ -98,7 +99,7 @@ export async function serveFetchForking(
   async function serve(connection: Socket, number: number): Promise<void> {
     const stop = new AbortController();
     watch();
-    setInterval(watch, INTERVAL);
+    every(INTERVAL, watch);
     const worker = { pid: getpid(), number };
     await app.onWorkerStart?.(worker);
     await serveConnection(connection, app, { ...options, address, signal: stop.signal });

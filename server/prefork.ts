@@ -4,7 +4,7 @@
  */
 import { becomeForkable } from "../ffi/forking/become_forkable.ts";
 import { poolRoom } from "../ffi/forking/pool.ts";
-import { delay, every, nextTurn } from "../ffi/forking/timers.ts";
+import { after, delay, every, nextTurn, type Timer } from "../ffi/forking/timers.ts";
 import { getpid } from "../ffi/process.ts";
 import { signal } from "../ffi/signal.ts";
 import { SIGINT, SIGQUIT, SIGTERM } from "../ffi/signals.ts";
@@ -176,15 +176,15 @@ function leavePlace(config: Config, place: Pick<Place, "listeners" | "admin">): 
 
 /** Signals wait meanwhile, and the canary has shown that it can be done. */
 async function withinTime<T>(work: Promise<T>, seconds: number): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  let timer: Timer | undefined;
   const late = new Promise<never>((_, reject) => {
     const error = new AppError(`It was not loaded within ${seconds} s`);
-    timer = setTimeout(reject, Math.min(seconds * 1000, LONGEST_TIMER), error);
+    timer = after(Math.min(seconds * 1000, LONGEST_TIMER), () => reject(error));
   });
   try {
     return await Promise.race([work, late]);
   } finally {
-    clearTimeout(timer);
+    timer?.cancel();
   }
 }
 

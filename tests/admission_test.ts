@@ -1,7 +1,16 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { readStatus } from "../server/status.ts";
-import { descriptorsOf, readAll, scratch, type Server, startServer, until } from "./support.ts";
-import { within, writeApp } from "./support.ts";
+import {
+  descriptorsOf,
+  handles,
+  readAll,
+  scratch,
+  type Server,
+  startServer,
+  until,
+  within,
+  writeApp,
+} from "./support.ts";
 
 const APP = `
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -332,9 +341,3 @@ Deno.test("a worker whose app has all descriptors accepts again when some are fr
   assertMatch(await answer, /let go$/);
   assertEquals(server.workers, workers);
 });
-
-/** Whether a process has a handler for a signal. */
-function handles(pid: number, signum: number): boolean {
-  const caught = Deno.readTextFileSync(`/proc/${pid}/status`).match(/^SigCgt:\s*(\w+)$/m)?.[1];
-  return ((BigInt(`0x${caught}`) >> BigInt(signum - 1)) & 1n) === 1n;
-}

@@ -5,6 +5,7 @@ import {
   childrenOf,
   descriptorsOf,
   exchange,
+  handles,
   portOf,
   processState,
   type Program,
@@ -284,6 +285,8 @@ Deno.test("the iterative rung keeps no descriptor of connections that have ended
   await using server = startRung("iterative");
   const port = await portOf(server);
   await get(port, "/file");
+  // Half a second after its start Deno opens what its signal handlers need.
+  await until(() => handles(server.pid, 1), "Deno's own handler of SIGHUP");
   for (let i = 0; i < 5; i++) await get(port, "/");
   const before = descriptorsOf(server.pid).size;
   for (let i = 0; i < 50; i++) await get(port, "/");

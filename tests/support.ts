@@ -204,6 +204,12 @@ export function descendants(pid: number): number[] {
   return [...children, ...children.flatMap(descendants)];
 }
 
+/** Whether a process has a handler for a signal. */
+export function handles(pid: number, signum: number): boolean {
+  const caught = Deno.readTextFileSync(`/proc/${pid}/status`).match(/^SigCgt:\s*(\w+)$/m)?.[1];
+  return ((BigInt(`0x${caught}`) >> BigInt(signum - 1)) & 1n) === 1n;
+}
+
 /** The open descriptors of a process and what each is. */
 export function descriptorsOf(pid: number): Map<number, string> {
   const descriptors = new Map<number, string>();

@@ -28,6 +28,7 @@ import {
   type Watched,
   watchedDescriptors,
 } from "./runtime.ts";
+import { nextTurn } from "./timers.ts";
 
 /** A connection that a server of Deno's owns, and closes. */
 export interface TakenConnection {
@@ -113,7 +114,7 @@ async function findAccepted(address: Deno.Addr, standIn: Deno.Addr): Promise<Wat
       option(fd, SO_ACCEPTCONN) === 0 && isFrom(fd, standIn)
     );
     if (accepted !== undefined) return accepted;
-    await new Promise((resolve) => setTimeout(resolve, 0));
+    await nextTurn();
   }
   throw new Error("Cannot take over a connection: the server accepts none");
 }

@@ -1,5 +1,6 @@
 import { _exit } from "../process.ts";
 import { fork } from "./fork.ts";
+import { nextTurn } from "./timers.ts";
 
 /**
  * Forks a child that runs a function and ends. The child never goes on in the
@@ -58,7 +59,7 @@ export function forkChild(child: () => number | void): number {
  */
 export async function forkRuntimeChild(child: () => Promise<number | void>): Promise<number> {
   // A turn of the event loop begins with no promise job waiting.
-  await new Promise((resolve) => setTimeout(resolve, 0));
+  await nextTurn();
   const pid = fork({ runtime: true });
   if (pid !== 0) return pid;
   let code = 1;

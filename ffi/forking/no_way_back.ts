@@ -4,7 +4,7 @@
  */
 import { _exit, getpid } from "../process.ts";
 import { rebuildEventLoop, surveyEventLoop } from "./runtime.ts";
-import { abandonTimers } from "./timers.ts";
+import { abandonTimers, after } from "./timers.ts";
 
 // The state at the last fork, which the child inherits as it was.
 let parent = 0;
@@ -41,7 +41,7 @@ function guard(): void {
   rebuildEventLoop(surveyEventLoop());
   abandonTimers();
   // One turn later, for an exception is reported between two turns of the loop.
-  setTimeout(() => setTimeout(endChild, 0), 0);
+  after(0, () => after(0, endChild));
 }
 
 function endChild(): never {

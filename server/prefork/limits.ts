@@ -6,6 +6,7 @@
  * sends: who is told of it ends the connection.
  */
 
+import { after } from "../../ffi/forking/timers.ts";
 import { innerRequest } from "./inner.ts";
 
 /** What a request may bring at most. Sizes in bytes, times in seconds. */
@@ -312,7 +313,7 @@ function watchReads(seconds: number, silence: LimitOptions["silence"]): Within {
       read.fail(new BodyError(408, `The request's body did not come on for ${seconds} seconds`));
     }
     running = waiting.size > 0;
-    if (running) setTimeout(check, limit / 4);
+    if (running) after(limit / 4, check);
   }
 
   return <T>(read: Promise<T>, info?: Deno.ServeHandlerInfo): Promise<T> =>
@@ -321,7 +322,7 @@ function watchReads(seconds: number, silence: LimitOptions["silence"]): Within {
       waiting.add(one);
       if (!running) {
         running = true;
-        setTimeout(check, limit / 4);
+        after(limit / 4, check);
       }
       read.then((value) => {
         waiting.delete(one);

@@ -4,7 +4,7 @@
  * says, until that is gone.
  */
 import { SyscallError } from "../../ffi/errno.ts";
-import { every } from "../../ffi/forking/timers.ts";
+import { after, every } from "../../ffi/forking/timers.ts";
 import {
   _exit,
   getpid,
@@ -119,7 +119,7 @@ function letOthersFinish(): void {
 
 /** Nobody else sees to it. */
 function endWithin(seconds: number): void {
-  setTimeout(() => _exit(1), Math.min(seconds * 1000, LONGEST_TIMER));
+  after(Math.min(seconds * 1000, LONGEST_TIMER), () => _exit(1));
 }
 
 function reopenLogs(config: Config, service: Service, log: Log): void {
