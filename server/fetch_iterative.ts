@@ -1,6 +1,6 @@
-import { AF_UNIX } from "../ffi/address.ts";
 import { socketOf } from "../ffi/forking/connection.ts";
 import { takeOverListener } from "../ffi/forking/listener.ts";
+import { delay, every, type Timer } from "../ffi/forking/timers.ts";
 import { getpid } from "../ffi/process.ts";
 import { signal as setAction } from "../ffi/signal.ts";
 import { heldSignals } from "../ffi/signal_mask.ts";
@@ -12,6 +12,7 @@ import { type GatewayOptions, serveConnection, warmUp } from "./gateway.ts";
 import { addrOf } from "./host.ts";
 import { formatClient, formatSince, type Log, reliable } from "./log.ts";
 import { checkAmount } from "./options.ts";
+import { throwAwayAddress } from "./throw_away_address.ts";
 
 /** How an iterative server of an app runs. */
 export interface FetchIterativeOptions
@@ -90,7 +91,7 @@ export async function serveFetchIterative(
     }
     if (!abandon.signal.aborted) await app.onWorkerStop?.(worker);
   } finally {
-    clearInterval(watch);
+    watch.cancel();
     if (!stopping.signal.aborted) listener.close();
   }
 
@@ -100,7 +101,7 @@ export async function serveFetchIterative(
     } catch (error) {
       if (stopping.signal.aborted) return undefined;
       log(`${(error as Error).message}. Trying again in ${BACK_OFF} ms`);
-      await new Promise((resolve) => setTimeout(resolve, BACK_OFF));
+      await delay(BACK_OFF);
     }
   }
 
@@ -125,13 +126,9 @@ export async function serveFetchIterative(
 
 /** A listener of Deno's on an address of no use, which the listening socket takes the place of. */
 function listen(family: number): Deno.Listener {
-  if (family !== AF_UNIX) return Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const folder = Deno.makeTempDirSync({ prefix: "tine_" });
-  try {
-    return Deno.listen({ transport: "unix", path: `${folder}/socket` });
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
+  using place = throwAwayAddress(family);
+  const { address } = place;
+  return address.transport === "unix" ? Deno.listen(address) : Deno.listen(address);
 }
 
 /**
@@ -146,11 +143,11 @@ function watchStops(
   abandon: AbortController,
   grace: number,
   signal: AbortSignal | undefined,
-): ReturnType<typeof setInterval> {
+): Timer {
   const held = [SIGTERM, SIGINT].filter((signum) => heldSignals().has(signum));
   let stops = 0;
   let deadline: number | undefined;
-  return setInterval(() => {
+  return every(OFTEN, () => {
     // Handlers run in rest(). Each time anew: Deno, half a second after its start, sets its own.
     for (const signum of held) setAction(signum, () => stops++);
     rest(0);
@@ -159,5 +156,5 @@ function watchStops(
       stopping.abort();
     }
     if (stops > 1 || performance.now() > (deadline ?? Infinity)) abandon.abort();
-  }, OFTEN);
+  });
 }

@@ -7,10 +7,12 @@
 import { type Address, AF_INET, AF_UNIX } from "../ffi/address.ts";
 import { SyscallError } from "../ffi/errno.ts";
 import { type TakenConnection, takeOverConnection } from "../ffi/forking/connection.ts";
+import { after } from "../ffi/forking/timers.ts";
 import { SHUT_WR, SOCK_STREAM, Socket } from "../ffi/socket.ts";
 import type { App } from "./app.ts";
 import { addrOf, hostOf, hostRenamer } from "./host.ts";
 import { checkAmount } from "./options.ts";
+import { throwAwayAddress } from "./throw_away_address.ts";
 
 /** How a connection is served. */
 export interface GatewayOptions {
@@ -239,10 +241,9 @@ function lastOfConnection(response: Response): Response {
 /** @returns Whether something has happened meanwhile. */
 function pauseFor(milliseconds: number, traffic: Traffic): Promise<boolean> {
   return new Promise((resolve) => {
-    if (milliseconds === 0) return setImmediate(resolve, false);
-    const timer = setTimeout(resolve, milliseconds, false);
+    const timer = after(milliseconds, () => resolve(false));
     traffic.lookNow = () => {
-      clearTimeout(timer);
+      timer.cancel();
       resolve(true);
     };
   });
@@ -254,20 +255,17 @@ async function takeOver(
   { cert, key }: GatewayOptions,
   handle: Deno.ServeHandler,
 ): ReturnType<typeof takeOverConnection<Deno.HttpServer>> {
+  const tls = cert === undefined || key === undefined ? {} : { cert, key };
+  using place = throwAwayAddress(connection.family);
+  const { address } = place;
   const onListen = () => {};
-  if (connection.family !== AF_UNIX) {
-    const tls = cert === undefined || key === undefined ? {} : { cert, key };
-    const address = { hostname: "127.0.0.1", port: 0, onListen, ...tls };
-    return await takeOverConnection(connection, () => Deno.serve(address, handle));
-  }
-  // Nobody else may enter the folder.
-  const folder = Deno.makeTempDirSync({ prefix: "tine_" });
-  try {
-    const address = { path: `${folder}/socket`, onListen };
-    return await takeOverConnection(connection, () => Deno.serve(address, handle));
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
+  return await takeOverConnection(
+    connection,
+    () =>
+      address.transport === "unix"
+        ? Deno.serve({ ...address, onListen }, handle)
+        : Deno.serve({ ...address, onListen, ...tls }, handle),
+  );
 }
 
 /** Whether a request came over the connection. Of UNIX sockets Deno knows the server's name only. */

@@ -6,11 +6,12 @@
 import { AF_UNIX } from "../../ffi/address.ts";
 import { close, F_DUPFD_CLOEXEC, fcntl } from "../../ffi/descriptor.ts";
 import { type TakenListener, takeOverListener } from "../../ffi/forking/listener.ts";
-import { after, every } from "../../ffi/forking/timers.ts";
+import { after, delay, every, nextTurn } from "../../ffi/forking/timers.ts";
 import type { Socket } from "../../ffi/socket.ts";
 import type { App } from "../app.ts";
 import { addrOf, hostOf, hostRenamer } from "../host.ts";
 import type { Log } from "../log.ts";
+import { throwAwayAddress } from "../throw_away_address.ts";
 import { type EndEntry, openAccessLog } from "./access_log.ts";
 import { balance } from "./balance.ts";
 import { watchConnections } from "./connections.ts";
@@ -254,7 +255,7 @@ export function openService(app: App, options: ServiceOptions): Service {
       for (const gate of gates) {
         while (gate.isAwaited() && performance.now() < end) {
           gate.rejoin();
-          await new Promise((resolve) => setTimeout(resolve, 0));
+          await nextTurn();
         }
       }
     },
@@ -281,21 +282,16 @@ export function openService(app: App, options: ServiceOptions): Service {
 }
 
 async function until(condition: () => boolean, interval: () => number): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, interval()));
+  while (!condition()) await delay(interval());
 }
 
 /** Deno's server on an address of no use, which the shared socket takes the place of. */
 function listen(family: number, { cert, key }: Config, handle: Deno.ServeHandler): Deno.HttpServer {
+  const tls = cert === undefined || key === undefined ? {} : { cert, key };
+  using place = throwAwayAddress(family);
+  const { address } = place;
   const onListen = () => {};
-  if (family !== AF_UNIX) {
-    const tls = cert === undefined || key === undefined ? {} : { cert, key };
-    return Deno.serve({ hostname: "127.0.0.1", port: 0, onListen, ...tls }, handle);
-  }
-  // Nobody else may enter the folder.
-  const folder = Deno.makeTempDirSync({ prefix: "tine_" });
-  try {
-    return Deno.serve({ path: `${folder}/socket`, onListen }, handle);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
+  return address.transport === "unix"
+    ? Deno.serve({ ...address, onListen }, handle)
+    : Deno.serve({ ...address, onListen, ...tls }, handle);
 }

@@ -1,0 +1,31 @@
+/**
+ * Where a server of Deno's listens that a socket of ours then takes the place of: nobody is to
+ * find it there.
+ */
+import { AF_UNIX } from "../ffi/address.ts";
+
+/** An address that is of no other use, as `Deno.serve` and `Deno.listen` take it. */
+export interface ThrowAwayAddress extends Disposable {
+  readonly address:
+    | { readonly transport: "tcp"; readonly hostname: string; readonly port: number }
+    | { readonly transport: "unix"; readonly path: string };
+}
+
+/**
+ * Makes an address. When it is disposed, nobody can connect to it any more.
+ *
+ * @param family The address family of the socket that takes the place.
+ * @throws {Error} Deno's, when no folder can be made for a UNIX socket.
+ */
+export function throwAwayAddress(family: number): ThrowAwayAddress {
+  if (family !== AF_UNIX) {
+    const address = { transport: "tcp", hostname: "127.0.0.1", port: 0 } as const;
+    return { address, [Symbol.dispose]: () => {} };
+  }
+  // Nobody else may enter the folder.
+  const folder = Deno.makeTempDirSync({ prefix: "tine_" });
+  return {
+    address: { transport: "unix", path: `${folder}/socket` },
+    [Symbol.dispose]: () => Deno.removeSync(folder, { recursive: true }),
+  };
+}
