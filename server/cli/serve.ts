@@ -1,7 +1,7 @@
 import { parseArgs as parseUntyped } from "@std/cli/parse-args";
 import { AppError } from "../app.ts";
-import { servePrefork } from "../prefork.ts";
-import { type PreforkOptions, resolveOptions } from "../prefork/options.ts";
+import { type Config, type PreforkOptions, resolveOptions } from "../prefork/options.ts";
+import { serve as servePrefork } from "../prefork/serve.ts";
 import type { LowerModel } from "./lower_rungs.ts";
 import { UsageError } from "./usage.ts";
 
@@ -229,13 +229,14 @@ export async function serve(args: readonly string[]): Promise<number> {
     throw new UsageError("--cert and --key go together");
   }
   const { model = "prefork", ...rest } = options;
+  let config: Config;
   try {
-    resolveOptions(rest);
+    config = resolveOptions(rest);
   } catch (error) {
     throw new UsageError((error as Error).message);
   }
   if (model === "prefork") {
-    return await servePrefork(String(app), rest);
+    return await servePrefork(String(app), config);
   }
   const { serveLower } = await import("./lower_rungs.ts");
   return await serveLower(model as LowerModel, String(app), rest, flagOf);

@@ -1,0 +1,256 @@
+/**
+ * The highest rung: workers that are forked before the clients come, each running
+ * Deno's own HTTP server on the one listening socket.
+ */
+import { poolRoom } from "../../ffi/forking/pool.ts";
+import { after, delay, every, nextTurn, type Timer } from "../../ffi/forking/timers.ts";
+import { getpid } from "../../ffi/process.ts";
+import { signal } from "../../ffi/signal.ts";
+import { SIGINT, SIGQUIT, SIGTERM } from "../../ffi/signals.ts";
+import type { Socket } from "../../ffi/socket.ts";
+import { type App, AppError, loadApp } from "../app.ts";
+import { rest } from "../accept.ts";
+import { adminHandler } from "../admin.ts";
+import { LONGEST_TIMER } from "../options.ts";
+import { takeActivatedSockets } from "./activation.ts";
+import { redirectStderr, reopenStderr, stderrLog } from "./error_log.ts";
+import { checkCertificate, formatUrl, openListener } from "./listen.ts";
+import { type Newborn, supervise } from "./master.ts";
+import type { Config } from "./options.ts";
+import { openNotify } from "./notify.ts";
+import { removePidFile, writePidFile } from "./pid_file.ts";
+import { inherit, type Inheritance, isCanary, LOADED } from "./restart.ts";
+import { ADMIN, createScoreboard } from "./scoreboard.ts";
+import { runWorker } from "./worker.ts";
+import { removeIfThere } from "../remove_if_there.ts";
+
+const ADMIN_BACKLOG = 64;
+/** How many threads a worker is to be able to have for file operations and the like. */
+const ROOM = 8;
+/** How long that is waited for, in milliseconds: idle threads end after ten seconds. */
+const ROOM_PATIENCE = 15_000;
+
+/**
+ * Serves an app with forked workers, in a process that is forkable, until a signal ends the server.
+ *
+ * @param app The app's module, or the app itself.
+ * @param config How it is served.
+ * @returns The exit code, in the master.
+ * @throws As `servePrefork()` does.
+ */
+export async function serve(app: App | string | URL, config: Config): Promise<number> {
+  if (config.cert !== undefined) checkCertificate(config.cert, config.key!);
+  if (isCanary()) {
+    if (isSpecifier(app)) await loadApp(String(app));
+    Deno.exit(LOADED);
+  }
+  const inheritance = inherit();
+  const { place, loaded } = inheritance === undefined
+    ? await start(app, config)
+    : await restart(app, config, inheritance);
+  try {
+    const { scoreboard, listeners } = place;
+    scoreboard.master = getpid();
+    scoreboard.started ||= Date.now();
+    scoreboard.generation += inheritance === undefined ? 0 : 1;
+    scoreboard.url = formatUrl(listeners[0]!.getsockname(), config.cert !== undefined);
+    scoreboard.app = isSpecifier(app) ? String(app) : "";
+    const log = stderrLog("master");
+    // A turn of the event loop begins with no promise job waiting: none runs in a child.
+    const turn = nextTurn();
+    loadOnce();
+    await turn;
+    const outcome = supervise({
+      ...place,
+      config,
+      elders: inheritance?.elders ?? [],
+      hasApp: loaded !== undefined,
+      log,
+      reopenLogs: () => config.errorLog !== undefined && reopenStderr(config.errorLog, log),
+      notify: openNotify(log),
+    });
+    if (typeof outcome === "number") return outcome;
+    return await (outcome.number === ADMIN
+      ? runAdmin(config, place, outcome)
+      : serveAsWorker(config, place, outcome, loaded!));
+  } finally {
+    leavePlace(config, place);
+  }
+}
+
+/** Deno loads this where it is first named: here, and not in each worker. */
+function loadOnce(): void {
+  void Request;
+}
+
+/** What there must be before workers are forked. */
+interface Start {
+  readonly place: Place;
+  /** Nothing when new code could not be loaded after a restart. */
+  readonly loaded: App | string | undefined;
+}
+
+/** Whatever fails is the end, and is said where the server was started: its log comes last. */
+async function start(app: App | string | URL, config: Config): Promise<Start> {
+  const place = openPlace(config);
+  const leave = () => leavePlace(config, place);
+  try {
+    if (config.pidFile !== undefined) writePidFile(config.pidFile);
+    const loaded = await interruptibly(load(app, config).then(whenThereIsRoom), leave);
+    if (config.errorLog !== undefined) redirectStderr(config.errorLog);
+    return { place, loaded };
+  } catch (error) {
+    leave();
+    throw error;
+  }
+}
+
+/** Workers depend on this process: it goes on without what it can do without. */
+async function restart(app: App | string | URL, config: Config, place: Place): Promise<Start> {
+  const { errorLog, pidFile } = config;
+  try {
+    if (errorLog !== undefined) redirectStderr(errorLog);
+    if (pidFile !== undefined) writePidFile(pidFile);
+  } catch (error) {
+    stderrLog("master")((error as Error).message);
+  }
+  try {
+    const loaded = await withinTime(load(app, config), config.bootTimeout);
+    return { place, loaded: await whenThereIsRoom(loaded) };
+  } catch (error) {
+    stderrLog("master")(
+      `The new code cannot be loaded, the old workers serve on: ${(error as Error).message}`,
+    );
+    return { place, loaded: undefined };
+  }
+}
+
+/** Where a server listens, and what it shares with its workers. */
+type Place = Omit<Inheritance, "elders">;
+
+function openPlace(config: Config): Place {
+  const activated = takeActivatedSockets().map(({ socket }) => socket);
+  const address = config.path ?? [config.hostname, config.port] as const;
+  const listeners = activated.length > 0 ? activated : [openListener(address, config.backlog)];
+  try {
+    const { fd, scoreboard } = createScoreboard();
+    const isActivated = activated.length > 0;
+    return { listeners, admin: openAdmin(config), isActivated, scoreboard, scoreboardFd: fd };
+  } catch (error) {
+    leavePlace(config, { listeners, admin: undefined });
+    throw error;
+  }
+}
+
+/** Leaves nothing behind that others would stumble over. */
+function leavePlace(config: Config, place: Pick<Place, "listeners" | "admin">): void {
+  for (const socket of [...place.listeners, place.admin]) socket?.close();
+  if (config.path !== undefined) removeIfThere(config.path);
+  const path = adminPath(config);
+  if (place.admin !== undefined && path !== undefined) removeIfThere(path);
+  if (config.pidFile !== undefined) removePidFile(config.pidFile);
+}
+
+/** Signals wait meanwhile, and the canary has shown that it can be done. */
+async function withinTime<T>(work: Promise<T>, seconds: number): Promise<T> {
+  let timer: Timer | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = new AppError(`It was not loaded within ${seconds} s`);
+    timer = after(Math.min(seconds * 1000, LONGEST_TIMER), () => reject(error));
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    timer?.cancel();
+  }
+}
+
+/** Nothing lets signals in while an app is loaded: Control-C would be dead. */
+async function interruptibly<T>(work: Promise<T>, cleanUp: () => void): Promise<T> {
+  let stopped = false;
+  const timer = every(50, () => {
+    // Each time anew: Deno, half a second after its start, sets handlers of its own.
+    for (const signum of [SIGTERM, SIGINT, SIGQUIT]) signal(signum, () => stopped = true);
+    rest(0);
+    if (!stopped) return;
+    cleanUp();
+    Deno.exit(0);
+  });
+  try {
+    return await work;
+  } finally {
+    timer.cancel();
+  }
+}
+
+/** The app, or where each worker finds it. */
+async function load(app: App | string | URL, { preload }: Config): Promise<App | string> {
+  if (!isSpecifier(app)) return app;
+  return preload ? await loadApp(String(app)) : String(app);
+}
+
+/**
+ * Waits until the runtime has let go of threads that loading the app took: those that it has
+ * when workers are forked, none of them can have.
+ */
+async function whenThereIsRoom<T>(loaded: T): Promise<T> {
+  if (poolRoom() >= ROOM) return loaded;
+  stderrLog("master")(
+    "Loading the app took many threads: it read many files at the same time. Waiting until the " +
+      "runtime ends them, about 10 s",
+  );
+  const end = performance.now() + ROOM_PATIENCE;
+  while (poolRoom() < ROOM && performance.now() < end) {
+    await delay(100);
+  }
+  return loaded;
+}
+
+/** A child that answers clients. */
+function serveAsWorker(config: Config, place: Place, newborn: Newborn, app: App | string) {
+  place.admin?.close();
+  return runWorker({ ...place, ...newborn, config, app });
+}
+
+/** The child that answers on the admin socket. */
+function runAdmin(config: Config, place: Place, newborn: Newborn): Promise<never> {
+  for (const socket of place.listeners) socket.close();
+  return runWorker({
+    ...newborn,
+    config: adminConfig(config),
+    app: { fetch: adminHandler(place.scoreboard) },
+    listeners: [place.admin!],
+    scoreboard: place.scoreboard,
+  });
+}
+
+function isSpecifier(app: App | string | URL): app is string | URL {
+  return typeof app === "string" || app instanceof URL;
+}
+
+function openAdmin(config: Config): Socket | undefined {
+  if (config.admin === undefined) return undefined;
+  const path = adminPath(config);
+  if (path !== undefined) return openListener(path, ADMIN_BACKLOG);
+  const at = config.admin.lastIndexOf(":");
+  const host = config.admin.slice(0, at).replace(/^\[(.*)\]$/, "$1");
+  return openListener([host, Number(config.admin.slice(at + 1))], ADMIN_BACKLOG);
+}
+
+/** The path of the admin socket, if it is a UNIX socket. */
+function adminPath({ admin }: Config): string | undefined {
+  return admin === undefined || /:\d+$/.test(admin) ? undefined : admin;
+}
+
+/** The admin process serves in plain HTTP, and is not replaced for what it has served. */
+function adminConfig(config: Config): Config {
+  return {
+    ...config,
+    path: adminPath(config),
+    cert: undefined,
+    key: undefined,
+    maxRequests: Infinity,
+    maxConnections: Infinity,
+    accessLog: undefined,
+  };
+}
