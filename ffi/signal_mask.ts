@@ -57,8 +57,8 @@ export function holdSignals(
   programMask: ReadonlySet<number>,
 ): void {
   held = signals;
+  if (programMask !== program) programSet = undefined;
   program = programMask;
-  programSet = undefined;
 }
 
 /** The program's own mask as a `sigset_t`: what a waiting call lets through. */

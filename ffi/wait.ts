@@ -47,8 +47,7 @@ export function decodeWaitStatus(raw: number): WaitStatus {
  * @see {@link https://man7.org/linux/man-pages/man2/wait.2.html wait(2)}
  */
 export function wait(): { pid: number; status: WaitStatus } {
-  const raw = new Int32Array(1);
-  const pid = waitForChild("wait", -1, raw, 0);
+  const pid = waitForChild("wait", -1, 0);
   return { pid, status: decodeWaitStatus(raw[0]!) };
 }
 
@@ -88,10 +87,13 @@ export function waitpid(
   if (!Number.isInteger(pid) || pid < -0x7fff_ffff || pid > 0x7fff_ffff) {
     throw new RangeError(`Cannot waitpid ${pid}: it takes a process's number`);
   }
-  const raw = new Int32Array(1);
-  const changed = waitForChild("waitpid", pid, raw, options);
+  const changed = waitForChild("waitpid", pid, options);
   return { pid: changed, status: changed === 0 ? undefined : decodeWaitStatus(raw[0]!) };
 }
+
+// One for all calls, for to a server that forks each new piece of memory is a page that it shares
+// with its children. A handler that waits for a child does so before the last call's status comes.
+const raw = new Int32Array(1);
 
 /**
  * waitpid(2), letting handlers in while it waits.
@@ -104,7 +106,6 @@ export function waitpid(
 function waitForChild(
   syscall: string,
   pid: number,
-  raw: Int32Array<ArrayBuffer>,
   options: number,
 ): number {
   const object = syscall === "wait" ? "" : `for ${pid}`;

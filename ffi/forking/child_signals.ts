@@ -33,6 +33,7 @@ import {
   SIGTSTP,
   SIGTTIN,
   SIGTTOU,
+  SIGURG,
   SIGUSR1,
   SIGUSR2,
   SIGWINCH,
@@ -42,14 +43,27 @@ import {
 const LISTENABLE = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCHLD, SIGCONT]
   .concat([SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, SIGIO, SIGPWR]);
 
-/** What a child does about signals, worked out by the parent so that the child has no work. */
-export interface ChildSignals {
+/** Whoever lets them in while nothing handles them does not notice. */
+const IGNORED_BY_DEFAULT: ReadonlySet<number> = new Set([SIGCHLD, SIGCONT, SIGURG, SIGWINCH]);
+
+/** What a process has of signals: those that it holds, and its mask in the kernel. */
+interface Signals {
   readonly held: ReadonlySet<number>;
-  readonly program: ReadonlySet<number>;
-  /** The child's mask in the kernel; nothing if it is the parent's. */
-  readonly kernel: Uint8Array<ArrayBuffer> | undefined;
+  readonly kernel: Uint8Array<ArrayBuffer>;
+}
+
+/** How a child gets the signals that are its own. */
+export interface ChildSignals {
+  readonly parents: Signals;
+  /** Nothing if they are the parent's. */
+  readonly childs: Signals | undefined;
   /** The signals that the runtime handles in the parent. */
   readonly foreign: readonly number[];
+  /**
+   * Whether the child must see to it. Mostly the parent has them for a moment, so that the child is
+   * born with them: what a child does first costs most, a page fault for each page that it touches.
+   */
+  readonly childsWork: boolean;
 }
 
 const EVERY_SIGNAL = new Uint8Array(SIGSET_BYTES).fill(0xff);
@@ -66,39 +80,39 @@ export function planChildSignals(): ChildSignals {
   const foreign = foreignSignals(handled);
   const from = [heldSignals(), program, handled, foreign];
   if (plan !== undefined && from.every((part, i) => part === madeFrom[i])) return plan;
-  const held = heldSignals().intersection(handled);
-  const isParents = foreign === 0 && held.size === heldSignals().size;
+  const parents = { held: heldSignals(), kernel: kernelMask() };
+  const held = parents.held.intersection(handled);
+  const isParents = foreign === 0 && held.size === parents.held.size;
   madeFrom = from;
   return plan = {
-    held,
-    program,
-    kernel: isParents ? undefined : sigset([...program, ...held]),
+    parents,
+    childs: isParents ? undefined : { held, kernel: sigset([...program, ...held]) },
     foreign: LISTENABLE.filter((_, i) => foreign & (1 << i)),
+    childsWork: foreign !== 0 || !parents.held.difference(held).isSubsetOf(IGNORED_BY_DEFAULT),
   };
 }
 
-let mask: Uint8Array<ArrayBuffer> | undefined;
-
-/** In the parent, before the fork: a signal between it and the child's new action would be lost. */
-export function blockForeign({ foreign }: ChildSignals): void {
-  if (foreign.length === 0) return;
-  mask = kernelMask();
-  setKernelMask(EVERY_SIGNAL);
+/** In the parent, before the fork. */
+export function lendSignals({ childs, childsWork }: ChildSignals): void {
+  // A signal between the fork and the child's new action would be lost.
+  if (childsWork) setKernelMask(EVERY_SIGNAL);
+  else if (childs !== undefined) have(childs);
 }
 
 /** In the parent, after the fork. */
-export function unblockForeign(): void {
-  if (mask !== undefined) setKernelMask(mask);
-  mask = undefined;
+export function regainSignals({ parents, childs }: ChildSignals): void {
+  if (childs !== undefined) have(parents);
 }
 
 /** In the child, first of all. */
-export function takeSignals({ held, program, kernel, foreign }: ChildSignals): void {
-  if (kernel === undefined) return;
+export function takeSignals({ childs, foreign }: ChildSignals): void {
   for (const signum of foreign) check(libc().sigaction(signum, DEFAULT_ACTION, null), "sigaction");
+  if (childs !== undefined) have(childs);
+}
+
+function have({ held, kernel }: Signals): void {
   setKernelMask(kernel);
-  holdSignals(held, program);
-  mask = undefined;
+  holdSignals(held, programSignals());
 }
 
 const action = new Uint8Array(new ArrayBuffer(SIGACTION_BYTES));

@@ -2,11 +2,11 @@ import { SyscallError } from "../errno.ts";
 import { compile, errno, libc } from "../libc.ts";
 import { _exit, getpid } from "../process.ts";
 import {
-  blockForeign,
   type ChildSignals,
+  lendSignals,
   planChildSignals,
+  regainSignals,
   takeSignals,
-  unblockForeign,
 } from "./child_signals.ts";
 import { isForkable } from "./become_forkable.ts";
 import { discardStock, makeEntropyForkSafe } from "./entropy.ts";
@@ -128,15 +128,16 @@ function forkWithRuntime(): number {
 
 /** fork(2), and what each side does first about signals and random numbers. */
 function forkAndPart(signals: ChildSignals): number {
-  blockForeign(signals);
+  const { childsWork } = signals;
+  lendSignals(signals);
   const pid = forkWithHeap();
   if (pid === 0) {
-    takeSignals(signals);
+    if (childsWork) takeSignals(signals);
     return 0;
   }
   // errno, if it failed, is read before anything else.
   const failure = pid === -1 ? new SyscallError("fork", errno()) : undefined;
-  unblockForeign();
+  regainSignals(signals);
   if (failure !== undefined) throw failure;
   discardStock();
   return pid;
