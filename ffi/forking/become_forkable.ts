@@ -22,7 +22,8 @@ export interface ForkableOptions {
   /**
    * The signals that it will handle with {@linkcode signal}. Until it does, and outside
    * interruption points, they stay pending: do not name SIGINT without handling it, or
-   * Control-C is dead. SIGCHLD by default.
+   * Control-C is dead. (Those whose default action is to be ignored, SIGCHLD first, may be lost at a
+   * fork for as long as nothing handles them.) SIGCHLD by default.
    */
   readonly signals?: readonly number[];
 }
