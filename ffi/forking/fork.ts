@@ -128,6 +128,8 @@ function forkWithRuntime(): number {
 
 /** fork(2), and what each side does first about signals and random numbers. */
 function forkAndPart(signals: ChildSignals): number {
+  // Read here, not in the child: V8 optimizes what the parent does often, and where the child does
+  // anything that the parent never did, it must give that code up first: 60 page faults.
   const { childsWork } = signals;
   lendSignals(signals);
   const pid = forkWithHeap();
