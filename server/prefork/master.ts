@@ -33,23 +33,13 @@ import { removeIfThere } from "../remove_if_there.ts";
 import type { Notify } from "./notify.ts";
 import type { Config } from "./options.ts";
 import { hear, tell } from "./orders.ts";
-import { executeAnew, LOADED, startCanary } from "./restart.ts";
-import { ADMIN, type Scoreboard, type Slot } from "./scoreboard.ts";
+import { executeAnew, type Inheritance, LOADED, startCanary } from "./restart.ts";
+import { ADMIN, type Slot } from "./scoreboard.ts";
 import { HANDLED_SIGNALS } from "./signals.ts";
 
 /** What a master begins with. */
-export interface Reign {
+export interface Reign extends Inheritance {
   readonly config: Config;
-  /** The listening sockets, which the workers share. */
-  readonly listeners: readonly Socket[];
-  /** The listening socket of the admin process, if there is to be one. */
-  readonly admin: Socket | undefined;
-  /** Whether the listening sockets are the service manager's. */
-  readonly isActivated: boolean;
-  readonly scoreboard: Scoreboard;
-  readonly scoreboardFd: number;
-  /** Workers forked before the master executed itself anew. */
-  readonly elders: readonly Elder[];
   /** Whether there is an app to fork with: not when new code failed to load after a restart. */
   readonly hasApp: boolean;
   readonly log: Log;

@@ -35,14 +35,17 @@ interface Legacy {
   )[];
 }
 
-/** What a master finds that was executed anew. */
+/** What a master hands on to itself when it is executed anew. */
 export interface Inheritance {
+  /** The listening sockets, which the workers share. */
   readonly listeners: readonly Socket[];
+  /** The listening socket of the admin process, if there is to be one. */
   readonly admin: Socket | undefined;
   /** Whether the listening sockets are the service manager's. */
   readonly isActivated: boolean;
   readonly scoreboard: Scoreboard;
   readonly scoreboardFd: number;
+  /** Workers forked before the master was executed anew. */
   readonly elders: readonly Elder[];
 }
 
