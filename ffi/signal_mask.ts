@@ -78,9 +78,17 @@ export function kernelMask(): Uint8Array<ArrayBuffer> {
   return set;
 }
 
-/** Gives the calling thread this mask in the kernel. */
-export function setKernelMask(set: Uint8Array<ArrayBuffer>): void {
-  check(libc().pthread_sigmask(SIG_SETMASK, set, null), "sigprocmask");
+/**
+ * Gives the calling thread this mask in the kernel.
+ *
+ * @param set The mask.
+ * @param before Where the mask before it is written to.
+ */
+export function setKernelMask(
+  set: Uint8Array<ArrayBuffer>,
+  before: Uint8Array<ArrayBuffer> | null = null,
+): void {
+  check(libc().pthread_sigmask(SIG_SETMASK, set, before), "sigprocmask");
 }
 
 /**

@@ -166,6 +166,37 @@ Deno.test("fork() leaves the parent's signals as they are, a pending one include
   assertEquals(JSON.parse(output), [[0, 2], [0, 2], [1, 2], 1]);
 });
 
+Deno.test("fork() in a handler leaves the mask as it is there and outside", async () => {
+  const output = await run(
+    () => {
+      tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGUSR1] });
+      const blocked = () =>
+        Deno.readTextFileSync("/proc/thread-self/status").match(/^SigBlk:\s*(\w+)$/m)![1];
+      const masks = [blocked()];
+      const forkOnce = () => {
+        const child = tine.fork();
+        if (child === 0) tine._exit(0);
+        masks.push(blocked());
+        tine.waitpid(child);
+      };
+      tine.signal(tine.SIGUSR1, forkOnce);
+      tine.kill(tine.getpid(), tine.SIGUSR1);
+      try {
+        tine.sleep(5);
+      } catch {
+        // EINTR
+      }
+      masks.push(blocked());
+      forkOnce();
+      console.log(JSON.stringify(masks));
+    },
+    [],
+    { flags: ["-A"] },
+  );
+  const masks = JSON.parse(output);
+  assertEquals(masks, Array(4).fill(masks[0]));
+});
+
 Deno.test("a child that leaves at once touches little more memory than fork(2) has it touch", async () => {
   const output = await run(
     async () => {

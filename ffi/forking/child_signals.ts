@@ -14,7 +14,6 @@ import { SIGACTION_BYTES } from "../signal.ts";
 import {
   heldSignals,
   holdSignals,
-  kernelMask,
   programSignals,
   setKernelMask,
   sigset,
@@ -46,17 +45,14 @@ const LISTENABLE = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM,
 /** Whoever lets them in while nothing handles them does not notice. */
 const IGNORED_BY_DEFAULT: ReadonlySet<number> = new Set([SIGCHLD, SIGCONT, SIGURG, SIGWINCH]);
 
-/** What a process has of signals: those that it holds, and its mask in the kernel. */
-interface Signals {
-  readonly held: ReadonlySet<number>;
-  readonly kernel: Uint8Array<ArrayBuffer>;
-}
-
 /** How a child gets the signals that are its own. */
 export interface ChildSignals {
-  readonly parents: Signals;
+  /** The signals that the parent holds. */
+  readonly parentsHeld: ReadonlySet<number>;
   /** Nothing if they are the parent's. */
-  readonly childs: Signals | undefined;
+  readonly childs:
+    | { readonly held: ReadonlySet<number>; readonly kernel: Uint8Array<ArrayBuffer> }
+    | undefined;
   /** The signals that the runtime handles in the parent. */
   readonly foreign: readonly number[];
   /**
@@ -80,39 +76,42 @@ export function planChildSignals(): ChildSignals {
   const foreign = foreignSignals(handled);
   const from = [heldSignals(), program, handled, foreign];
   if (plan !== undefined && from.every((part, i) => part === madeFrom[i])) return plan;
-  const parents = { held: heldSignals(), kernel: kernelMask() };
-  const held = parents.held.intersection(handled);
-  const isParents = foreign === 0 && held.size === parents.held.size;
+  const parentsHeld = heldSignals();
+  const held = parentsHeld.intersection(handled);
+  const isParents = foreign === 0 && held.size === parentsHeld.size;
   madeFrom = from;
   return plan = {
-    parents,
+    parentsHeld,
     childs: isParents ? undefined : { held, kernel: sigset([...program, ...held]) },
     foreign: LISTENABLE.filter((_, i) => foreign & (1 << i)),
-    childsWork: foreign !== 0 || !parents.held.difference(held).isSubsetOf(IGNORED_BY_DEFAULT),
+    childsWork: foreign !== 0 || !parentsHeld.difference(held).isSubsetOf(IGNORED_BY_DEFAULT),
   };
 }
 
+// The parent's, meanwhile.
+const parentsMask = new Uint8Array(SIGSET_BYTES);
+
 /** In the parent, before the fork. */
 export function lendSignals({ childs, childsWork }: ChildSignals): void {
+  if (childs === undefined) return;
   // A signal between the fork and the child's new action would be lost.
-  if (childsWork) setKernelMask(EVERY_SIGNAL);
-  else if (childs !== undefined) have(childs);
+  setKernelMask(childsWork ? EVERY_SIGNAL : childs.kernel, parentsMask);
+  if (!childsWork) holdSignals(childs.held, programSignals());
 }
 
 /** In the parent, after the fork. */
-export function regainSignals({ parents, childs }: ChildSignals): void {
-  if (childs !== undefined) have(parents);
+export function regainSignals({ parentsHeld, childs }: ChildSignals): void {
+  if (childs === undefined) return;
+  setKernelMask(parentsMask);
+  holdSignals(parentsHeld, programSignals());
 }
 
 /** In the child, first of all. */
 export function takeSignals({ childs, foreign }: ChildSignals): void {
   for (const signum of foreign) check(libc().sigaction(signum, DEFAULT_ACTION, null), "sigaction");
-  if (childs !== undefined) have(childs);
-}
-
-function have({ held, kernel }: Signals): void {
-  setKernelMask(kernel);
-  holdSignals(held, programSignals());
+  if (childs === undefined) return;
+  setKernelMask(childs.kernel);
+  holdSignals(childs.held, programSignals());
 }
 
 const action = new Uint8Array(new ArrayBuffer(SIGACTION_BYTES));
