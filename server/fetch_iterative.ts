@@ -128,6 +128,7 @@ export async function serveFetchIterative(
 function listen(family: number): Deno.Listener {
   using place = throwAwayAddress(family);
   const { address } = place;
+  // The same call twice, for each kind of address has an overload of its own.
   return address.transport === "unix" ? Deno.listen(address) : Deno.listen(address);
 }
 

@@ -12,7 +12,7 @@ import { SHUT_WR, SOCK_STREAM, Socket } from "../ffi/socket.ts";
 import type { App } from "./app.ts";
 import { addrOf, hostOf, hostRenamer } from "./host.ts";
 import { checkAmount } from "./options.ts";
-import { throwAwayAddress } from "./throw_away_address.ts";
+import { serveAt, throwAwayAddress } from "./throw_away_address.ts";
 
 /** How a connection is served. */
 export interface GatewayOptions {
@@ -252,20 +252,12 @@ function pauseFor(milliseconds: number, traffic: Traffic): Promise<boolean> {
 /** Has Deno's server serve the connection. */
 async function takeOver(
   connection: Socket,
-  { cert, key }: GatewayOptions,
+  certificate: GatewayOptions,
   handle: Deno.ServeHandler,
 ): ReturnType<typeof takeOverConnection<Deno.HttpServer>> {
-  const tls = cert === undefined || key === undefined ? {} : { cert, key };
   using place = throwAwayAddress(connection.family);
   const { address } = place;
-  const onListen = () => {};
-  return await takeOverConnection(
-    connection,
-    () =>
-      address.transport === "unix"
-        ? Deno.serve({ ...address, onListen }, handle)
-        : Deno.serve({ ...address, onListen, ...tls }, handle),
-  );
+  return await takeOverConnection(connection, () => serveAt(address, certificate, handle));
 }
 
 /** Whether a request came over the connection. Of UNIX sockets Deno knows the server's name only. */

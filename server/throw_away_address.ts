@@ -29,3 +29,21 @@ export function throwAwayAddress(family: number): ThrowAwayAddress {
     [Symbol.dispose]: () => Deno.removeSync(folder, { recursive: true }),
   };
 }
+
+/**
+ * Has Deno's server serve there.
+ *
+ * @param address The address.
+ * @param certificate A certificate and its key, in PEM, for HTTPS; on a UNIX socket they mean nothing.
+ * @param handle Called with each request.
+ */
+export function serveAt(
+  address: ThrowAwayAddress["address"],
+  { cert, key }: { readonly cert?: string | undefined; readonly key?: string | undefined },
+  handle: Deno.ServeHandler,
+): Deno.HttpServer {
+  const onListen = () => {};
+  if (address.transport === "unix") return Deno.serve({ ...address, onListen }, handle);
+  const tls = cert === undefined || key === undefined ? {} : { cert, key };
+  return Deno.serve({ ...address, onListen, ...tls }, handle);
+}

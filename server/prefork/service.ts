@@ -11,7 +11,7 @@ import type { Socket } from "../../ffi/socket.ts";
 import type { App } from "../app.ts";
 import { addrOf, hostOf, hostRenamer } from "../host.ts";
 import type { Log } from "../log.ts";
-import { throwAwayAddress } from "../throw_away_address.ts";
+import { serveAt, throwAwayAddress } from "../throw_away_address.ts";
 import { type EndEntry, openAccessLog } from "./access_log.ts";
 import { balance } from "./balance.ts";
 import { watchConnections } from "./connections.ts";
@@ -286,12 +286,7 @@ async function until(condition: () => boolean, interval: () => number): Promise<
 }
 
 /** Deno's server on an address of no use, which the shared socket takes the place of. */
-function listen(family: number, { cert, key }: Config, handle: Deno.ServeHandler): Deno.HttpServer {
-  const tls = cert === undefined || key === undefined ? {} : { cert, key };
+function listen(family: number, config: Config, handle: Deno.ServeHandler): Deno.HttpServer {
   using place = throwAwayAddress(family);
-  const { address } = place;
-  const onListen = () => {};
-  return address.transport === "unix"
-    ? Deno.serve({ ...address, onListen }, handle)
-    : Deno.serve({ ...address, onListen, ...tls }, handle);
+  return serveAt(place.address, config, handle);
 }
