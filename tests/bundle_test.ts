@@ -1,5 +1,5 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { bundle } from "./bundle.ts";
+import { bundle, FORKABLE } from "./bundle.ts";
 import { exchange, Program, scratch, startServer, until, within, writeApp } from "./support.ts";
 
 const app = (greeting: string) => `export default { fetch: () => new Response("${greeting}\\n") };`;
@@ -26,7 +26,7 @@ Deno.test("the command line in one file serves, restarts and tells, without tine
     cwd: folder.path,
     env: { DENO_DIR: `${folder.path}/deno` },
   };
-  for (const flags of [[], ["--v8-flags=--single-threaded,--no-lazy,--max-semi-space-size=4"]]) {
+  for (const flags of [[], [FORKABLE]]) {
     writeApp(folder.path, app("hello"));
     const options = { ...alone, app: "app.ts", flags: [...alone.flags, ...flags] };
     const args = [

@@ -1,4 +1,5 @@
 /** The HTTP servers that are compared: how each is started, known to be ready, and ended. */
+import { FORKABLE } from "../bundle.ts";
 import { type CommandLine, freePort, here, isThere } from "./peers.ts";
 
 /** How long a server may take to answer first, in milliseconds. */
@@ -25,39 +26,37 @@ export const GREETING = "Hello, World!\n";
 
 /** tine's preforking server, from its command line's source. */
 export function prefork(app: string, workers: number, ...options: string[]): HttpServer {
-  return preforkOf("tine", here("../../server/cli.ts"), app, workers, options);
+  return preforkOf("tine", [SOURCE], app, workers, ...options);
 }
 
+/** The same, with V8's flags on its command line, as `deno task serve` has it. */
+export function preforkAtOnce(app: string, workers: number): HttpServer {
+  return preforkOf("tine, with V8's flags", [FORKABLE, SOURCE], app, workers);
+}
+
+/** The same from one file, as the README has it installed. */
+export function preforkInstalled(cli: string, app: string, workers: number): HttpServer {
+  return preforkOf("tine, installed", [FORKABLE, cli], app, workers);
+}
+
+const SOURCE = here("../../server/cli.ts");
+
+/** The command line's program, with the flags of Deno's that stand before it. */
 function preforkOf(
   label: string,
-  cli: string,
+  program: readonly string[],
   app: string,
   workers: number,
-  options: readonly string[] = [],
-  flags: readonly string[] = [],
+  ...options: string[]
 ): HttpServer {
   return {
     label,
     commandLine: (port) => [
       Deno.execPath(),
-      ...["run", "--allow-all", ...flags, cli, "serve", app],
+      ...["run", "--allow-all", ...program, "serve", app],
       ...["--host", "127.0.0.1", "--port", `${port}`, "--workers", `${workers}`, ...options],
     ],
   };
-}
-
-/** The flags with which V8 is as `becomeForkable()` would start it again, so that it need not. */
-const FORKABLE = "--v8-flags=--single-threaded,--no-lazy,--max-semi-space-size=4";
-
-/** The same, with V8's flags on its command line, as `deno task serve` has it. */
-export function preforkAtOnce(app: string, workers: number): HttpServer {
-  const cli = here("../../server/cli.ts");
-  return preforkOf("tine, with V8's flags", cli, app, workers, [], [FORKABLE]);
-}
-
-/** The same from one file, as the README has it installed. */
-export function preforkInstalled(cli: string, app: string, workers: number): HttpServer {
-  return preforkOf("tine, installed", cli, app, workers, [], [FORKABLE]);
 }
 
 /** `deno serve`, one process with one thread of JavaScript. */
