@@ -499,6 +499,8 @@ Deno.test("`serve` loses no line of its logs when they are rotated", async () =>
     await until(() => sent > before + 50, "requests");
     await rotate(folder.path, i);
     await found(errors, /logs reopened/);
+    // The workers hear of it after the master: until then they write to the file that was moved.
+    await found(access, /\n/);
   }
   stop = true;
   await Promise.all(load);
