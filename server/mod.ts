@@ -17,22 +17,22 @@
  *
  * @module
  */
-export { type App, AppError, loadApp, type WorkerInfo } from "./app.ts";
-export { type FetchForkingOptions, serveFetchForking } from "./fetch_forking.ts";
-export { type FetchIterativeOptions, serveFetchIterative } from "./fetch_iterative.ts";
+export { type App, AppError, loadApp, type WorkerInfo } from "./app/load_app.ts";
+export { type FetchForkingOptions, serveFetchForking } from "./gateway/forking.ts";
+export { type FetchIterativeOptions, serveFetchIterative } from "./gateway/iterative.ts";
 export {
   type ChildExit,
   type ForkingHandler,
   type ForkingOptions,
   serveForking,
 } from "./forking.ts";
-export { type GatewayOptions, serveConnection, warmUp } from "./gateway.ts";
+export { type GatewayOptions, serveConnection, warmUp } from "./gateway/connection.ts";
 export { type IterativeHandler, type IterativeOptions, serveIterative } from "./iterative.ts";
 export type { Log } from "./log.ts";
 export { servePrefork } from "./prefork.ts";
 export type { PreforkOptions } from "./prefork/options.ts";
-export { ActivationError } from "./prefork/activation.ts";
-export { PidFileError } from "./prefork/pid_file.ts";
+export { ActivationError } from "./prefork/host/activation.ts";
+export { PidFileError } from "./prefork/host/pid_file.ts";
 export {
   type MasterStatus,
   type MemoryStatus,
@@ -41,4 +41,4 @@ export {
   type Status,
   StatusError,
   type WorkerStatus,
-} from "./status.ts";
+} from "./prefork/status/status.ts";

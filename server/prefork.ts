@@ -1,5 +1,5 @@
 import { becomeForkable } from "../ffi/forking/become_forkable.ts";
-import type { App } from "./app.ts";
+import type { App } from "./app/load_app.ts";
 import { type PreforkOptions, resolveOptions } from "./prefork/options.ts";
 import { HANDLED_SIGNALS } from "./prefork/signals.ts";
 

@@ -1,14 +1,14 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import * as tine from "../mod.ts";
-import { type Entry, formatEntry } from "../server/prefork/access_line.ts";
-import { openAccessLog } from "../server/prefork/access_log.ts";
-import { LONGEST_LINE, openLogFile } from "../server/prefork/log_file.ts";
-import { responseBytes } from "../server/prefork/response_bytes.ts";
+import { type Entry, formatEntry } from "../server/prefork/logs/access_line.ts";
+import { openAccessLog } from "../server/prefork/logs/access_log.ts";
+import { LONGEST_LINE, openLogFile } from "../server/prefork/logs/log_file.ts";
+import { responseBytes } from "../server/prefork/logs/response_bytes.ts";
 import { Program, ROOT, run, startFunction, until } from "./support.ts";
 
-const ACCESS_LOG = new URL("server/prefork/access_log.ts", ROOT).href;
-const LOG_FILE = new URL("server/prefork/log_file.ts", ROOT).href;
-const ERROR_LOG = new URL("server/prefork/error_log.ts", ROOT).href;
+const ACCESS_LOG = new URL("server/prefork/logs/access_log.ts", ROOT).href;
+const LOG_FILE = new URL("server/prefork/logs/log_file.ts", ROOT).href;
+const ERROR_LOG = new URL("server/prefork/logs/error_log.ts", ROOT).href;
 
 const EBADF = 9;
 const EAGAIN = 11;
@@ -62,7 +62,7 @@ Deno.test("`formatEntry()` writes Common and Combined as Apache does", () => {
 
 Deno.test("`formatEntry()` writes the local time with its distance from UTC", async () => {
   const program = `
-    import { formatEntry } from "${new URL("server/prefork/access_line.ts", ROOT).href}";
+    import { formatEntry } from "${new URL("server/prefork/logs/access_line.ts", ROOT).href}";
     for (const month of [0, 6]) {
       console.log(formatEntry("common", {
         pid: 1, time: Date.UTC(2026, month, 20, 23, 30, 1), remote: "::1", method: "GET", url: "/",

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { readStatus } from "../server/status.ts";
+import { readStatus } from "../server/prefork/status/status.ts";
 import {
   descriptorsOf,
   handles,

@@ -219,7 +219,7 @@ Deno.test("a child that leaves at once touches little more memory than fork(2) h
       );
       console.log(JSON.stringify({ least, ours }));
     },
-    [new URL("../ffi/forking/heap.ts", import.meta.url).href],
+    [new URL("../ffi/runtime/heap.ts", import.meta.url).href],
     { flags: ["-A"] },
   );
   const { least, ours } = JSON.parse(output);

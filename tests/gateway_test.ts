@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import * as tine from "../mod.ts";
-import { AppError, loadApp } from "../server/app.ts";
+import { AppError, loadApp } from "../server/app/load_app.ts";
 import {
   childrenOf,
   descriptorsOf,
@@ -412,7 +412,7 @@ Deno.test("serveConnection() serves no stranger who comes to the throw-away addr
       }
       console.log("end", served);
     },
-    [new URL("server/gateway.ts", ROOT).href],
+    [new URL("server/gateway/connection.ts", ROOT).href],
     { flags: ["-A"] },
   );
   await program.ended();

@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import * as tine from "../mod.ts";
-import { openNotify } from "../server/prefork/notify.ts";
-import { PidFileError, removePidFile, writePidFile } from "../server/prefork/pid_file.ts";
+import { openNotify } from "../server/prefork/host/notify.ts";
+import { PidFileError, removePidFile, writePidFile } from "../server/prefork/host/pid_file.ts";
 import { childrenOf, Program, ROOT, run, start, startFunction, until, within } from "./support.ts";
 
-const ACTIVATION = new URL("server/prefork/activation.ts", ROOT).href;
-const PID_FILE = new URL("server/prefork/pid_file.ts", ROOT).href;
+const ACTIVATION = new URL("server/prefork/host/activation.ts", ROOT).href;
+const PID_FILE = new URL("server/prefork/host/pid_file.ts", ROOT).href;
 
 // sd_notify
 

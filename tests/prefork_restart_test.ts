@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { Load } from "./prefork/load.ts";
-import { readStatus } from "../server/status.ts";
+import { readStatus } from "../server/prefork/status/status.ts";
 import {
   isPortFree,
   processState,

@@ -1,14 +1,19 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
-import { adminHandler } from "../server/admin.ts";
+import { adminHandler } from "../server/prefork/status/admin.ts";
 import { createScoreboard } from "../server/prefork/scoreboard.ts";
-import { findMasters, readStatus, type Status, StatusError } from "../server/status.ts";
+import {
+  findMasters,
+  readStatus,
+  type Status,
+  StatusError,
+} from "../server/prefork/status/status.ts";
 import {
   formatAge,
   formatBytes,
   formatJson,
   formatPrometheus,
   formatTable,
-} from "../server/status_format.ts";
+} from "../server/prefork/status/format.ts";
 import * as tine from "../mod.ts";
 import {
   childrenOf,
@@ -268,7 +273,7 @@ Deno.test("readStatus() says so when the process is another user's", async () =>
         console.log(String(error));
       }
     },
-    [new URL("server/status.ts", ROOT).href, String(isRoot ? board.program.pid : 1)],
+    [new URL("server/prefork/status/status.ts", ROOT).href, String(isRoot ? board.program.pid : 1)],
     { flags: ["-A"] },
   );
   await reader.ended();
@@ -287,7 +292,7 @@ Deno.test("readStatus() needs --allow-ffi only, and finds a descriptor of any nu
       while (tine.open("/dev/null", tine.O_RDONLY) < 199);
       console.log(JSON.stringify(readStatus(Number(Deno.args[1])).master.url));
     },
-    [new URL("server/status.ts", ROOT).href, String(board.program.pid)],
+    [new URL("server/prefork/status/status.ts", ROOT).href, String(board.program.pid)],
     { flags: ["--allow-ffi", `--allow-read=${ROOT.pathname}`] },
   );
   assertEquals((await reader.ended()).code, 0, reader.stderr);

@@ -1,6 +1,6 @@
 /** What the tests share: real programs, `/proc`, raw sockets, and waiting for conditions. */
 import * as tine from "../mod.ts";
-import { readStatus } from "../server/status.ts";
+import { readStatus } from "../server/prefork/status/status.ts";
 
 export const ROOT = new URL("../", import.meta.url);
 const MOD = new URL("mod.ts", ROOT).href;

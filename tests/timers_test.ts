@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import * as tine from "../mod.ts";
 import { run } from "./support.ts";
 
-const TIMERS = new URL("../ffi/forking/timers.ts", import.meta.url).href;
+const TIMERS = new URL("../ffi/runtime/timers.ts", import.meta.url).href;
 
 /** Forks a child with a runtime after the parent has set timers in all ways, and looks whose code runs there. */
 async function forkAmongTimers(): Promise<void> {

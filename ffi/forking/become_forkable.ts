@@ -14,8 +14,8 @@ import {
 } from "../signal_mask.ts";
 import { checkSignal, SIGCHLD, SIGKILL, signalName, SIGSTOP } from "../signals.ts";
 import { blockInEveryThread } from "./block_signals.ts";
-import { poolRoom } from "./pool.ts";
-import { hasV8Worker, isV8Worker, onMainThread, threadStatus } from "./threads.ts";
+import { poolRoom } from "../runtime/pool.ts";
+import { hasV8Worker, isV8Worker, onMainThread, threadStatus } from "../runtime/threads.ts";
 
 /** What a program will do once it is forkable. */
 export interface ForkableOptions {

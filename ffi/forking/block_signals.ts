@@ -8,7 +8,7 @@ import { pauseBriefly } from "../interruption.ts";
 import { libc } from "../libc.ts";
 import { readNumbers } from "../proc.ts";
 import { kernelMask, setKernelMask, SIG_BLOCK, signalsIn, sigset } from "../signal_mask.ts";
-import { blockedSignals, isIdle, ofThread } from "./threads.ts";
+import { blockedSignals, isIdle, ofThread } from "../runtime/threads.ts";
 
 /** How long it may take all threads, in milliseconds. Some tenths of one are usual. */
 const PATIENCE = 100;

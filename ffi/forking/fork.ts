@@ -9,13 +9,13 @@ import {
   takeSignals,
 } from "./child_signals.ts";
 import { isForkable } from "./become_forkable.ts";
-import { discardStock, makeEntropyForkSafe } from "./entropy.ts";
-import { renewFetch } from "./fetch.ts";
-import { forkWithHeap } from "./heap.ts";
+import { discardStock, makeEntropyForkSafe } from "../runtime/entropy.ts";
+import { renewFetch } from "../runtime/fetch.ts";
+import { forkWithHeap } from "../runtime/heap.ts";
 import { allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
-import { parkPool, poolRoom, setPoolRoom, tryToParkPool } from "./pool.ts";
-import { hasWork, rebuildEventLoop, surveyEventLoop } from "./runtime.ts";
-import { abandonTimers } from "./timers.ts";
+import { parkPool, poolRoom, setPoolRoom, tryToParkPool } from "../runtime/pool.ts";
+import { hasWork, rebuildEventLoop, surveyEventLoop } from "../runtime/event_loop.ts";
+import { abandonTimers } from "../runtime/timers.ts";
 
 /** What the child gets besides memory and descriptors. */
 export interface ForkOptions {

@@ -1,6 +1,6 @@
 import { _exit } from "../process.ts";
 import { fork } from "./fork.ts";
-import { nextTurn } from "./timers.ts";
+import { nextTurn } from "../runtime/timers.ts";
 
 /**
  * Forks a child that runs a function and ends. The child never goes on in the

@@ -3,8 +3,8 @@
  * parent's, and so is the code that waits in it.
  */
 import { _exit, getpid } from "../process.ts";
-import { rebuildEventLoop, surveyEventLoop } from "./runtime.ts";
-import { abandonTimers, after } from "./timers.ts";
+import { rebuildEventLoop, surveyEventLoop } from "../runtime/event_loop.ts";
+import { abandonTimers, after } from "../runtime/timers.ts";
 
 // The state at the last fork, which the child inherits as it was.
 let parent = 0;

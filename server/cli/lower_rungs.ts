@@ -1,13 +1,13 @@
 /** `serve --model iterative` and `serve --model forking`: the same app on the ladder's lower rungs. */
 import { releaseSignals } from "../../ffi/signal_mask.ts";
 import { SIGCHLD, SIGINT, SIGTERM } from "../../ffi/signals.ts";
-import { loadApp } from "../app.ts";
-import { serveFetchForking } from "../fetch_forking.ts";
-import { serveFetchIterative } from "../fetch_iterative.ts";
-import { formatUrl, openListener } from "../prefork/listen.ts";
+import { loadApp } from "../app/load_app.ts";
+import { serveFetchForking } from "../gateway/forking.ts";
+import { serveFetchIterative } from "../gateway/iterative.ts";
+import { formatUrl, openListener } from "../listen.ts";
 import type { PreforkOptions } from "../prefork/options.ts";
 import { HANDLED_SIGNALS } from "../prefork/signals.ts";
-import { removeIfThere } from "../remove_if_there.ts";
+import { removeIfThere } from "../remove_file.ts";
 import { UsageError } from "./usage.ts";
 
 /** The rungs below prefork. */

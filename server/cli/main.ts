@@ -1,8 +1,8 @@
 import { SyscallError } from "../../ffi/errno.ts";
 import { UnsupportedPlatformError } from "../../ffi/platform.ts";
-import { AppError } from "../app.ts";
-import { ActivationError } from "../prefork/activation.ts";
-import { PidFileError } from "../prefork/pid_file.ts";
+import { AppError } from "../app/load_app.ts";
+import { ActivationError } from "../prefork/host/activation.ts";
+import { PidFileError } from "../prefork/host/pid_file.ts";
 import { UsageError } from "./usage.ts";
 
 const HELP = `\

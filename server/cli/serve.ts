@@ -1,5 +1,5 @@
 import { parseArgs as parseUntyped } from "@std/cli/parse-args";
-import { AppError } from "../app.ts";
+import { AppError } from "../app/load_app.ts";
 import { type Config, type PreforkOptions, resolveOptions } from "../prefork/options.ts";
 import { serve as servePrefork } from "../prefork/serve.ts";
 import type { LowerModel } from "./lower_rungs.ts";

@@ -1,7 +1,7 @@
 /** The status command: what a running preforking server is doing. */
 import { parseArgs as parseUntyped } from "@std/cli/parse-args";
-import { findMasters, readStatus, type Status, StatusError } from "../status.ts";
-import { formatJson, formatPrometheus, formatTable } from "../status_format.ts";
+import { findMasters, readStatus, type Status, StatusError } from "../prefork/status/status.ts";
+import { formatJson, formatPrometheus, formatTable } from "../prefork/status/format.ts";
 import { UsageError } from "./usage.ts";
 
 const HELP = `\

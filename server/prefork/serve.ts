@@ -2,27 +2,27 @@
  * The highest rung: workers that are forked before the clients come, each running
  * Deno's own HTTP server on the one listening socket.
  */
-import { poolRoom } from "../../ffi/forking/pool.ts";
-import { after, delay, every, nextTurn, type Timer } from "../../ffi/forking/timers.ts";
+import { poolRoom } from "../../ffi/runtime/pool.ts";
+import { after, delay, every, nextTurn, type Timer } from "../../ffi/runtime/timers.ts";
 import { getpid } from "../../ffi/process.ts";
 import { signal } from "../../ffi/signal.ts";
 import { SIGINT, SIGQUIT, SIGTERM } from "../../ffi/signals.ts";
 import type { Socket } from "../../ffi/socket.ts";
-import { type App, AppError, loadApp } from "../app.ts";
+import { type App, AppError, loadApp } from "../app/load_app.ts";
 import { rest } from "../accept.ts";
-import { adminHandler } from "../admin.ts";
+import { adminHandler } from "./status/admin.ts";
 import { LONGEST_TIMER } from "../options.ts";
-import { takeActivatedSockets } from "./activation.ts";
-import { redirectStderr, reopenStderr, stderrLog } from "./error_log.ts";
-import { checkCertificate, formatUrl, openListener } from "./listen.ts";
-import { type Newborn, supervise } from "./master.ts";
+import { takeActivatedSockets } from "./host/activation.ts";
+import { redirectStderr, reopenStderr, stderrLog } from "./logs/error_log.ts";
+import { checkCertificate, formatUrl, openListener } from "../listen.ts";
+import { type Newborn, supervise } from "./master/loop.ts";
 import type { Config } from "./options.ts";
-import { openNotify } from "./notify.ts";
-import { removePidFile, writePidFile } from "./pid_file.ts";
-import { inherit, type Inheritance, isCanary, LOADED } from "./restart.ts";
+import { openNotify } from "./host/notify.ts";
+import { removePidFile, writePidFile } from "./host/pid_file.ts";
+import { inherit, type Inheritance, isCanary, LOADED } from "./master/restart.ts";
 import { ADMIN, createScoreboard } from "./scoreboard.ts";
-import { runWorker } from "./worker.ts";
-import { removeIfThere } from "../remove_if_there.ts";
+import { runWorker } from "./worker/worker.ts";
+import { removeIfThere } from "../remove_file.ts";
 
 const ADMIN_BACKLOG = 64;
 /** How many threads a worker is to be able to have for file operations and the like. */

@@ -1,7 +1,7 @@
 /** Guest program: children with an event loop of their own, beside the parent's. */
 import { assert, assertEquals } from "@std/assert";
 import * as tine from "../../mod.ts";
-import { registrationsOf } from "../../ffi/forking/runtime.ts";
+import { registrationsOf } from "../../ffi/runtime/event_loop.ts";
 import { readLink, readNumbers } from "../../ffi/proc.ts";
 import { bytes, check, end, text } from "./guest.ts";
 

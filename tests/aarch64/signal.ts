@@ -5,7 +5,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import * as tine from "../../mod.ts";
 import { SIG_DFL, SIG_IGN, SIGALRM, SIGCHLD, SIGUSR1 } from "../../mod.ts";
-import { blockedSignals, threads } from "../../ffi/forking/threads.ts";
+import { blockedSignals, threads } from "../../ffi/runtime/threads.ts";
 import {
   bytes,
   check,

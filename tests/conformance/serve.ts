@@ -1,8 +1,8 @@
 /** Serves an app on one rung: `serve.ts iterative|forking app.ts [options as JSON] [path]`. */
 import * as tine from "../../mod.ts";
-import { AppError, loadApp } from "../../server/app.ts";
-import { serveFetchForking } from "../../server/fetch_forking.ts";
-import { serveFetchIterative } from "../../server/fetch_iterative.ts";
+import { AppError, loadApp } from "../../server/app/load_app.ts";
+import { serveFetchForking } from "../../server/gateway/forking.ts";
+import { serveFetchIterative } from "../../server/gateway/iterative.ts";
 
 const [rung, file, options = "{}", path] = Deno.args;
 tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM, tine.SIGINT] });

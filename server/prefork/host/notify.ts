@@ -2,13 +2,13 @@
  * Tells the service manager that started this process what it does now: the protocol
  * of sd_notify(3), one datagram to a UNIX socket.
  */
-import { AF_UNIX } from "../../ffi/address.ts";
-import { getenv } from "../../ffi/environment.ts";
-import { SyscallError } from "../../ffi/errno.ts";
-import { monotonicTime } from "../../ffi/time.ts";
-import { getpid } from "../../ffi/process.ts";
-import { MSG_DONTWAIT, SOCK_DGRAM, Socket } from "../../ffi/socket.ts";
-import type { Log } from "../log.ts";
+import { AF_UNIX } from "../../../ffi/address.ts";
+import { getenv } from "../../../ffi/environment.ts";
+import { SyscallError } from "../../../ffi/errno.ts";
+import { monotonicTime } from "../../../ffi/time.ts";
+import { getpid } from "../../../ffi/process.ts";
+import { MSG_DONTWAIT, SOCK_DGRAM, Socket } from "../../../ffi/socket.ts";
+import type { Log } from "../../log.ts";
 
 /** What a master does now; a tick tells that it does anything at all. */
 export type MasterState = "ready" | "reloading" | "stopping" | "tick";

@@ -4,17 +4,17 @@
  * place. Its pid stays, and with it its children and its listening sockets. What
  * the new program must know of them it finds in the environment.
  */
-import { close, F_SETFD, fcntl, FD_CLOEXEC } from "../../ffi/descriptor.ts";
-import { getenv, setenv, unsetenv } from "../../ffi/environment.ts";
-import { execve } from "../../ffi/execve.ts";
-import { commandLine, executable, runAgain } from "../../ffi/forking/become_forkable.ts";
-import { forkChild } from "../../ffi/forking/fork_child.ts";
-import { getpid } from "../../ffi/process.ts";
-import { programSignals } from "../../ffi/signal_mask.ts";
-import { Socket } from "../../ffi/socket.ts";
-import type { Elder, Reign } from "./master.ts";
-import { createScoreboard, inheritScoreboard, type Scoreboard } from "./scoreboard.ts";
-import { HANDLED_SIGNALS } from "./signals.ts";
+import { close, F_SETFD, fcntl, FD_CLOEXEC } from "../../../ffi/descriptor.ts";
+import { getenv, setenv, unsetenv } from "../../../ffi/environment.ts";
+import { execve } from "../../../ffi/execve.ts";
+import { commandLine, executable, runAgain } from "../../../ffi/forking/become_forkable.ts";
+import { forkChild } from "../../../ffi/forking/fork_child.ts";
+import { getpid } from "../../../ffi/process.ts";
+import { programSignals } from "../../../ffi/signal_mask.ts";
+import { Socket } from "../../../ffi/socket.ts";
+import type { Elder, Reign } from "./loop.ts";
+import { createScoreboard, inheritScoreboard, type Scoreboard } from "../scoreboard.ts";
+import { HANDLED_SIGNALS } from "../signals.ts";
 
 const CANARY = "TINE_CANARY";
 const LEGACY = "TINE_LEGACY";

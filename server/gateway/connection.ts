@@ -4,15 +4,15 @@
  * connection is put into the hands of Deno's HTTP server, the very same that
  * `deno serve` uses.
  */
-import { type Address, AF_INET, AF_UNIX } from "../ffi/address.ts";
-import { SyscallError } from "../ffi/errno.ts";
-import { type TakenConnection, takeOverConnection } from "../ffi/forking/connection.ts";
-import { after } from "../ffi/forking/timers.ts";
-import { SHUT_WR, SOCK_STREAM, Socket } from "../ffi/socket.ts";
-import type { App } from "./app.ts";
-import { addrOf, hostOf, hostRenamer } from "./host.ts";
-import { checkAmount } from "./options.ts";
-import { serveAt, throwAwayAddress } from "./throw_away_address.ts";
+import { type Address, AF_INET, AF_UNIX } from "../../ffi/address.ts";
+import { SyscallError } from "../../ffi/errno.ts";
+import { type TakenConnection, takeOverConnection } from "../../ffi/runtime/connection.ts";
+import { after } from "../../ffi/runtime/timers.ts";
+import { SHUT_WR, SOCK_STREAM, Socket } from "../../ffi/socket.ts";
+import type { App } from "../app/load_app.ts";
+import { addrOf, hostOf, hostRenamer } from "../app/request_host.ts";
+import { checkAmount } from "../options.ts";
+import { serveAt, throwAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 
 /** How a connection is served. */
 export interface GatewayOptions {

@@ -16,10 +16,10 @@ import {
   open,
   SEEK_CUR,
   SEEK_END,
-} from "../../ffi/descriptor.ts";
-import { SyscallError } from "../../ffi/errno.ts";
-import { readLink } from "../../ffi/proc.ts";
-import { isWritable, trySend, tryWrite } from "../../ffi/without_waiting.ts";
+} from "../../../ffi/descriptor.ts";
+import { SyscallError } from "../../../ffi/errno.ts";
+import { readLink } from "../../../ffi/proc.ts";
+import { isWritable, trySend, tryWrite } from "../../../ffi/nonblocking_write.ts";
 
 /** The longest line, in bytes: PIPE_BUF, up to which a pipe takes all or nothing, pipe(7). */
 export const LONGEST_LINE = 4096;

@@ -1,18 +1,18 @@
-import { socketOf } from "../ffi/forking/connection.ts";
-import { takeOverListener } from "../ffi/forking/listener.ts";
-import { delay, every, type Timer } from "../ffi/forking/timers.ts";
-import { getpid } from "../ffi/process.ts";
-import { signal as setAction } from "../ffi/signal.ts";
-import { heldSignals } from "../ffi/signal_mask.ts";
-import { SIGINT, SIGTERM } from "../ffi/signals.ts";
-import type { Socket } from "../ffi/socket.ts";
-import { rest } from "./accept.ts";
-import type { App } from "./app.ts";
-import { type GatewayOptions, serveConnection, warmUp } from "./gateway.ts";
-import { addrOf } from "./host.ts";
-import { formatClient, formatSince, type Log, reliable } from "./log.ts";
-import { checkAmount } from "./options.ts";
-import { throwAwayAddress } from "./throw_away_address.ts";
+import { socketOf } from "../../ffi/runtime/connection.ts";
+import { takeOverListener } from "../../ffi/runtime/listener.ts";
+import { delay, every, type Timer } from "../../ffi/runtime/timers.ts";
+import { getpid } from "../../ffi/process.ts";
+import { signal as setAction } from "../../ffi/signal.ts";
+import { heldSignals } from "../../ffi/signal_mask.ts";
+import { SIGINT, SIGTERM } from "../../ffi/signals.ts";
+import type { Socket } from "../../ffi/socket.ts";
+import { rest } from "../accept.ts";
+import type { App } from "../app/load_app.ts";
+import { type GatewayOptions, serveConnection, warmUp } from "./connection.ts";
+import { addrOf } from "../app/request_host.ts";
+import { formatClient, formatSince, type Log, reliable } from "../log.ts";
+import { checkAmount } from "../options.ts";
+import { throwAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 
 /** How an iterative server of an app runs. */
 export interface FetchIterativeOptions

@@ -1,4 +1,4 @@
-import { innerBody, wholeBody } from "./inner.ts";
+import { innerBody, wholeBody } from "../../../ffi/runtime/http_internals.ts";
 
 const encoder = new TextEncoder();
 

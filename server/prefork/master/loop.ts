@@ -5,13 +5,13 @@
  * fork what is missing, sleep. Signals only wake it. The `switch` in `follow()` is
  * the manual.
  */
-import { AF_UNIX } from "../../ffi/address.ts";
-import { SyscallError } from "../../ffi/errno.ts";
-import { fork } from "../../ffi/forking/fork.ts";
-import { poll, POLLIN } from "../../ffi/poll.ts";
-import { getpid, kill } from "../../ffi/process.ts";
-import { readText } from "../../ffi/proc.ts";
-import { SIG_DFL, signal } from "../../ffi/signal.ts";
+import { AF_UNIX } from "../../../ffi/address.ts";
+import { SyscallError } from "../../../ffi/errno.ts";
+import { fork } from "../../../ffi/forking/fork.ts";
+import { poll, POLLIN } from "../../../ffi/poll.ts";
+import { getpid, kill } from "../../../ffi/process.ts";
+import { readText } from "../../../ffi/proc.ts";
+import { SIG_DFL, signal } from "../../../ffi/signal.ts";
 import {
   SIGCHLD,
   SIGHUP,
@@ -24,18 +24,18 @@ import {
   SIGTTOU,
   SIGUSR1,
   SIGUSR2,
-} from "../../ffi/signals.ts";
-import { SOCK_SEQPACKET, type Socket, socketpair } from "../../ffi/socket.ts";
-import { dropConnectionRequests } from "../../ffi/tcp.ts";
-import { waitpid, type WaitStatus, WNOHANG } from "../../ffi/wait.ts";
-import { formatStatus, type Log } from "../log.ts";
-import { removeIfThere } from "../remove_if_there.ts";
-import type { Notify } from "./notify.ts";
-import type { Config } from "./options.ts";
-import { hear, tell } from "./orders.ts";
+} from "../../../ffi/signals.ts";
+import { SOCK_SEQPACKET, type Socket, socketpair } from "../../../ffi/socket.ts";
+import { dropConnectionRequests } from "../../../ffi/tcp.ts";
+import { waitpid, type WaitStatus, WNOHANG } from "../../../ffi/wait.ts";
+import { formatStatus, type Log } from "../../log.ts";
+import { removeIfThere } from "../../remove_file.ts";
+import type { Notify } from "../host/notify.ts";
+import type { Config } from "../options.ts";
+import { hear, tell } from "../orders.ts";
 import { executeAnew, type Inheritance, LOADED, startCanary } from "./restart.ts";
-import { ADMIN, type Slot } from "./scoreboard.ts";
-import { HANDLED_SIGNALS } from "./signals.ts";
+import { ADMIN, type Slot } from "../scoreboard.ts";
+import { HANDLED_SIGNALS } from "../signals.ts";
 
 /** What a master begins with. */
 export interface Reign extends Inheritance {

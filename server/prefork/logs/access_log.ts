@@ -2,11 +2,11 @@
  * The access log: one line for each request, in one of three formats. Each worker
  * opens it for itself, after the fork, and writes its lines whole.
  */
-import { SyscallError } from "../../ffi/errno.ts";
-import { getpid } from "../../ffi/process.ts";
-import type { Log } from "../log.ts";
+import { SyscallError } from "../../../ffi/errno.ts";
+import { getpid } from "../../../ffi/process.ts";
+import type { Log } from "../../log.ts";
 import { type AccessLogFormat, formatEntry } from "./access_line.ts";
-import { innerRequest } from "./inner.ts";
+import { innerRequest } from "../../../ffi/runtime/http_internals.ts";
 import { LONGEST_LINE, openLogFile } from "./log_file.ts";
 
 /** Where an access log goes, and how it looks. */

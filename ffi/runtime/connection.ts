@@ -27,7 +27,7 @@ import {
   unregister,
   type Watched,
   watchedDescriptors,
-} from "./runtime.ts";
+} from "./event_loop.ts";
 import { nextTurn } from "./timers.ts";
 
 /** A connection that a server of Deno's owns, and closes. */

@@ -5,9 +5,9 @@ import {
   AF_UNIX,
   formatAddress,
   type InetAddress,
-} from "../../ffi/address.ts";
-import { SyscallError } from "../../ffi/errno.ts";
-import { AppError } from "../app.ts";
+} from "../ffi/address.ts";
+import { SyscallError } from "../ffi/errno.ts";
+import { AppError } from "./app/load_app.ts";
 import {
   IPPROTO_TCP,
   SO_REUSEADDR,
@@ -15,7 +15,7 @@ import {
   Socket,
   SOL_SOCKET,
   TCP_NODELAY,
-} from "../../ffi/socket.ts";
+} from "../ffi/socket.ts";
 
 /**
  * Opens a listening socket, as a server does: a port whose old connections linger

@@ -1,7 +1,7 @@
 /** The pages of the admin socket: what a preforking server tells of itself over HTTP. */
-import { ADMIN, type Scoreboard } from "./prefork/scoreboard.ts";
+import { ADMIN, type Scoreboard } from "../scoreboard.ts";
 import { statusOf } from "./status.ts";
-import { formatJson, formatPrometheus, formatTable } from "./status_format.ts";
+import { formatJson, formatPrometheus, formatTable } from "./format.ts";
 
 /**
  * Makes the `fetch` handler of the admin socket:

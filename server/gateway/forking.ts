@@ -1,15 +1,15 @@
-import type { Address } from "../ffi/address.ts";
-import { fork } from "../ffi/forking/fork.ts";
-import { every, nextTurn } from "../ffi/forking/timers.ts";
-import { _exit, getpid, getppid } from "../ffi/process.ts";
-import { mapShared } from "../ffi/shared_memory.ts";
-import type { Socket } from "../ffi/socket.ts";
-import { alarm } from "../ffi/time.ts";
-import type { App } from "./app.ts";
-import { type ForkingOptions, forkPerConnection, takeChildSignals } from "./forking.ts";
-import { type GatewayOptions, serveConnection, warmUp } from "./gateway.ts";
-import { addrOf } from "./host.ts";
-import { checkAmount } from "./options.ts";
+import type { Address } from "../../ffi/address.ts";
+import { fork } from "../../ffi/forking/fork.ts";
+import { every, nextTurn } from "../../ffi/runtime/timers.ts";
+import { _exit, getpid, getppid } from "../../ffi/process.ts";
+import { mapShared } from "../../ffi/shared_memory.ts";
+import type { Socket } from "../../ffi/socket.ts";
+import { alarm } from "../../ffi/time.ts";
+import type { App } from "../app/load_app.ts";
+import { type ForkingOptions, forkPerConnection, takeChildSignals } from "../forking.ts";
+import { type GatewayOptions, serveConnection, warmUp } from "./connection.ts";
+import { addrOf } from "../app/request_host.ts";
+import { checkAmount } from "../options.ts";
 
 /** How a forking server of an app runs. */
 export interface FetchForkingOptions

@@ -1,4 +1,4 @@
-import { libc } from "./libc.ts";
+import { libc } from "../libc.ts";
 
 /**
  * read(2) by a thread of the runtime's blocking pool, for a process whose event

@@ -3,7 +3,7 @@
  * none, Deno takes the address that its server was made with, and that is a
  * throw-away one in every server of ours.
  */
-import { type Address, formatAddress } from "../ffi/address.ts";
+import { type Address, formatAddress } from "../../ffi/address.ts";
 
 const SCHEMES = ["http:", "https:", "http+unix:"];
 const LOCAL = /^(0\.0\.0\.0|127\.\d+\.\d+\.\d+|::1?)$/;

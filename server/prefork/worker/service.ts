@@ -3,23 +3,23 @@
  * workers share, with what Deno leaves to others around it. Deno accepts, parses and
  * answers; here is counted, limited, logged, and brought to an orderly end.
  */
-import { AF_UNIX } from "../../ffi/address.ts";
-import { close, F_DUPFD_CLOEXEC, fcntl } from "../../ffi/descriptor.ts";
-import { type TakenListener, takeOverListener } from "../../ffi/forking/listener.ts";
-import { after, delay, every, nextTurn } from "../../ffi/forking/timers.ts";
-import type { Socket } from "../../ffi/socket.ts";
-import type { App } from "../app.ts";
-import { addrOf, hostOf, hostRenamer } from "../host.ts";
-import type { Log } from "../log.ts";
-import { serveAt, throwAwayAddress } from "../throw_away_address.ts";
-import { type EndEntry, openAccessLog } from "./access_log.ts";
+import { AF_UNIX } from "../../../ffi/address.ts";
+import { close, F_DUPFD_CLOEXEC, fcntl } from "../../../ffi/descriptor.ts";
+import { type TakenListener, takeOverListener } from "../../../ffi/runtime/listener.ts";
+import { after, delay, every, nextTurn } from "../../../ffi/runtime/timers.ts";
+import type { Socket } from "../../../ffi/socket.ts";
+import type { App } from "../../app/load_app.ts";
+import { addrOf, hostOf, hostRenamer } from "../../app/request_host.ts";
+import type { Log } from "../../log.ts";
+import { serveAt, throwAwayAddress } from "../../../ffi/runtime/throw_away_address.ts";
+import { type EndEntry, openAccessLog } from "../logs/access_log.ts";
 import { balance } from "./balance.ts";
-import { watchConnections } from "./connections.ts";
-import { wholeBody } from "./inner.ts";
-import { limitRequests } from "./limits.ts";
-import type { Config } from "./options.ts";
-import { responseBytes } from "./response_bytes.ts";
-import type { Scoreboard, Slot } from "./scoreboard.ts";
+import { watchConnections } from "./connection_limits.ts";
+import { wholeBody } from "../../../ffi/runtime/http_internals.ts";
+import { limitRequests } from "./request_limits.ts";
+import type { Config } from "../options.ts";
+import { responseBytes } from "../logs/response_bytes.ts";
+import type { Scoreboard, Slot } from "../scoreboard.ts";
 import { rememberWebSockets } from "./web_sockets.ts";
 
 /** What it is served with. */

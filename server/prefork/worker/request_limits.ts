@@ -6,8 +6,8 @@
  * sends: who is told of it ends the connection.
  */
 
-import { after } from "../../ffi/forking/timers.ts";
-import { innerRequest } from "./inner.ts";
+import { after } from "../../../ffi/runtime/timers.ts";
+import { innerRequest } from "../../../ffi/runtime/http_internals.ts";
 
 /** What a request may bring at most. Sizes in bytes, times in seconds. */
 export interface LimitOptions {

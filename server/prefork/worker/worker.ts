@@ -3,8 +3,8 @@
  * server on the listening sockets that all workers share, and does what the master
  * says, until that is gone.
  */
-import { SyscallError } from "../../ffi/errno.ts";
-import { after, every } from "../../ffi/forking/timers.ts";
+import { SyscallError } from "../../../ffi/errno.ts";
+import { after, every } from "../../../ffi/runtime/timers.ts";
 import {
   _exit,
   getpid,
@@ -13,23 +13,23 @@ import {
   SCHED_BATCH,
   sched_setscheduler,
   setpgid,
-} from "../../ffi/process.ts";
-import { readAsync } from "../../ffi/read_async.ts";
-import { releaseSignals } from "../../ffi/signal_mask.ts";
-import { SIG_DFL, signal } from "../../ffi/signal.ts";
-import { SIGKILL } from "../../ffi/signals.ts";
-import type { Socket } from "../../ffi/socket.ts";
-import { alarmAfterCpuTime, cpuTime } from "../../ffi/time.ts";
-import { type App, AppError, loadApp, type WorkerInfo } from "../app.ts";
-import { addrOf } from "../host.ts";
-import type { Log } from "../log.ts";
-import { LONGEST_TIMER } from "../options.ts";
-import { keepConsoleQuiet, reopenStderr, stderrLog } from "./error_log.ts";
-import type { Config } from "./options.ts";
-import { type Order, tell } from "./orders.ts";
-import { ADMIN, type Scoreboard, type Slot } from "./scoreboard.ts";
+} from "../../../ffi/process.ts";
+import { readAsync } from "../../../ffi/runtime/read_async.ts";
+import { releaseSignals } from "../../../ffi/signal_mask.ts";
+import { SIG_DFL, signal } from "../../../ffi/signal.ts";
+import { SIGKILL } from "../../../ffi/signals.ts";
+import type { Socket } from "../../../ffi/socket.ts";
+import { alarmAfterCpuTime, cpuTime } from "../../../ffi/time.ts";
+import { type App, AppError, loadApp, type WorkerInfo } from "../../app/load_app.ts";
+import { addrOf } from "../../app/request_host.ts";
+import type { Log } from "../../log.ts";
+import { LONGEST_TIMER } from "../../options.ts";
+import { keepConsoleQuiet, reopenStderr, stderrLog } from "../logs/error_log.ts";
+import type { Config } from "../options.ts";
+import { type Order, tell } from "../orders.ts";
+import { ADMIN, type Scoreboard, type Slot } from "../scoreboard.ts";
 import { openService, type Service } from "./service.ts";
-import { HANDLED_SIGNALS } from "./signals.ts";
+import { HANDLED_SIGNALS } from "../signals.ts";
 
 /** What a worker is born with. */
 export interface Birth {

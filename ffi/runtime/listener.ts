@@ -14,7 +14,7 @@ import {
   unregister,
   type Watched,
   watchedDescriptors,
-} from "./runtime.ts";
+} from "./event_loop.ts";
 
 const NO_TIME = new Uint8Array(16); // struct timespec
 const EPOLLIN = 0x1;

@@ -4,9 +4,9 @@
  * when there is more to do, those of its clients that keep their connections would
  * stay with it, while others are idle.
  */
-import { after } from "../../ffi/forking/timers.ts";
-import type { TakenListener } from "../../ffi/forking/listener.ts";
-import { ADMIN, type Scoreboard, type Slot } from "./scoreboard.ts";
+import { after } from "../../../ffi/runtime/timers.ts";
+import type { TakenListener } from "../../../ffi/runtime/listener.ts";
+import { ADMIN, type Scoreboard, type Slot } from "../scoreboard.ts";
 
 /** How often a worker goes to the end of the row at most, in milliseconds. */
 const TURN = 5;

@@ -2,7 +2,7 @@
  * Where a server of Deno's listens that a socket of ours then takes the place of: nobody is to
  * find it there.
  */
-import { AF_UNIX } from "../ffi/address.ts";
+import { AF_UNIX } from "../address.ts";
 
 /** An address that is of no other use, as `Deno.serve` and `Deno.listen` take it. */
 export interface ThrowAwayAddress extends Disposable {

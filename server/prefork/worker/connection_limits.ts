@@ -9,11 +9,11 @@
  * gone. Connections of a UNIX socket are counted only. The kernel keeps no such
  * clocks for them, and who connects there is a proxy with timeouts of its own.
  */
-import { type Address, AF_INET, formatAddress } from "../../ffi/address.ts";
-import { SyscallError } from "../../ffi/errno.ts";
-import { type Watched, watchedDescriptors } from "../../ffi/forking/runtime.ts";
-import { after } from "../../ffi/forking/timers.ts";
-import { getrlimit, RLIMIT_NOFILE } from "../../ffi/process.ts";
+import { type Address, AF_INET, formatAddress } from "../../../ffi/address.ts";
+import { SyscallError } from "../../../ffi/errno.ts";
+import { type Watched, watchedDescriptors } from "../../../ffi/runtime/event_loop.ts";
+import { after } from "../../../ffi/runtime/timers.ts";
+import { getrlimit, RLIMIT_NOFILE } from "../../../ffi/process.ts";
 import {
   MSG_DONTWAIT,
   SHUT_RDWR,
@@ -21,8 +21,8 @@ import {
   SOCK_STREAM,
   Socket,
   SOL_SOCKET,
-} from "../../ffi/socket.ts";
-import { resetOnClose, socketCookie, type TcpInfo, tcpInfo } from "../../ffi/tcp.ts";
+} from "../../../ffi/socket.ts";
+import { resetOnClose, socketCookie, type TcpInfo, tcpInfo } from "../../../ffi/tcp.ts";
 
 /** What stops and starts accepting, as `takeOverListener()` gives it. */
 export interface Gate {

@@ -2,11 +2,19 @@
  * The pid file: who stops or reloads the server reads in it whom to signal. Written
  * by the master; needs `--allow-read` and `--allow-write`.
  */
-import { close, O_CLOEXEC, O_CREAT, O_EXCL, O_WRONLY, open, write } from "../../ffi/descriptor.ts";
-import { SyscallError } from "../../ffi/errno.ts";
-import { readText } from "../../ffi/proc.ts";
-import { getpid, kill } from "../../ffi/process.ts";
-import { removeIfThere } from "../remove_if_there.ts";
+import {
+  close,
+  O_CLOEXEC,
+  O_CREAT,
+  O_EXCL,
+  O_WRONLY,
+  open,
+  write,
+} from "../../../ffi/descriptor.ts";
+import { SyscallError } from "../../../ffi/errno.ts";
+import { readText } from "../../../ffi/proc.ts";
+import { getpid, kill } from "../../../ffi/process.ts";
+import { removeIfThere } from "../../remove_file.ts";
 
 /** Another process has the pid file. The message is one plain line, meant for who runs the server. */
 export class PidFileError extends Error {

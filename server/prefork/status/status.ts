@@ -2,16 +2,10 @@
  * What a preforking server is doing, read from outside: its scoreboard through the
  * master's `/proc/PID/fd`, its memory from `/proc`. The server notices nothing of it.
  */
-import { close, O_CLOEXEC, O_RDONLY, open, read } from "../ffi/descriptor.ts";
-import { SyscallError } from "../ffi/errno.ts";
-import { readLink, readNumbers, readText } from "../ffi/proc.ts";
-import {
-  ADMIN,
-  Scoreboard,
-  SCOREBOARD_BYTES,
-  SCOREBOARD_NAME,
-  type Slot,
-} from "./prefork/scoreboard.ts";
+import { close, O_CLOEXEC, O_RDONLY, open, read } from "../../../ffi/descriptor.ts";
+import { SyscallError } from "../../../ffi/errno.ts";
+import { readLink, readNumbers, readText } from "../../../ffi/proc.ts";
+import { ADMIN, Scoreboard, SCOREBOARD_BYTES, SCOREBOARD_NAME, type Slot } from "../scoreboard.ts";
 
 /**
  * A preforking server as it was at one moment. It is plain data: as JSON it is what

@@ -12,10 +12,10 @@ import {
   O_NONBLOCK,
   O_WRONLY,
   open,
-} from "../../ffi/descriptor.ts";
-import { SyscallError } from "../../ffi/errno.ts";
-import { getpid } from "../../ffi/process.ts";
-import type { Log } from "../log.ts";
+} from "../../../ffi/descriptor.ts";
+import { SyscallError } from "../../../ffi/errno.ts";
+import { getpid } from "../../../ffi/process.ts";
+import type { Log } from "../../log.ts";
 import { LONGEST_LINE, openLogFile } from "./log_file.ts";
 
 const STDERR = 2;

@@ -3,11 +3,11 @@
  * server when the first client comes; so a restart of the server refuses nobody. The
  * sockets are descriptors 3 and up, and the environment says how many.
  */
-import { F_SETFD, fcntl, FD_CLOEXEC } from "../../ffi/descriptor.ts";
-import { getenv, unsetenv } from "../../ffi/environment.ts";
-import { SyscallError } from "../../ffi/errno.ts";
-import { getpid } from "../../ffi/process.ts";
-import { SO_ACCEPTCONN, SO_TYPE, SOCK_STREAM, Socket, SOL_SOCKET } from "../../ffi/socket.ts";
+import { F_SETFD, fcntl, FD_CLOEXEC } from "../../../ffi/descriptor.ts";
+import { getenv, unsetenv } from "../../../ffi/environment.ts";
+import { SyscallError } from "../../../ffi/errno.ts";
+import { getpid } from "../../../ffi/process.ts";
+import { SO_ACCEPTCONN, SO_TYPE, SOCK_STREAM, Socket, SOL_SOCKET } from "../../../ffi/socket.ts";
 
 /** The first descriptor that is handed over. */
 const FIRST = 3;
