@@ -95,3 +95,27 @@ export function fail(syscall: string, object?: string): never {
   const number = errno();
   throw new SyscallError(syscall, number, object);
 }
+
+/**
+ * Whether a caught value is the {@linkcode SyscallError} of one of these errors.
+ *
+ * @param error What was caught.
+ * @param codes The errors' names, such as `"EINTR"`; any if left out.
+ * @returns Whether it is one of them.
+ *
+ * @example Take a lock, or go without
+ * ```ts
+ * import { flock, isSyscallError, LOCK_EX, LOCK_NB, O_RDONLY, open } from "@tine/tine";
+ *
+ * const file = open("/", O_RDONLY);
+ * try {
+ *   flock(file, LOCK_EX | LOCK_NB);
+ * } catch (error) {
+ *   if (!isSyscallError(error, "EAGAIN")) throw error;
+ *   console.log("another process holds the lock");
+ * }
+ * ```
+ */
+export function isSyscallError(error: unknown, ...codes: readonly string[]): error is SyscallError {
+  return error instanceof SyscallError && (codes.length === 0 || codes.includes(error.code));
+}

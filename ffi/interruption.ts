@@ -6,7 +6,7 @@
  * arrive while JavaScript runs. A call that waits gives the kernel the
  * program's own mask for just that time, in one atomic step: `ppoll()`.
  */
-import { SyscallError } from "./errno.ts";
+import { isSyscallError, SyscallError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
 import { programMask } from "./signal_mask.ts";
 
@@ -128,6 +128,38 @@ export function waitInterruptibly(
  */
 export function letSignalsIn(syscall: string, object = ""): void {
   if (interruptible()) waitInterruptibly(syscall, object, null, 0);
+}
+
+/**
+ * Makes a call again for as long as it fails with `EINTR`, for code that has
+ * nothing to do between two signals.
+ *
+ * @param call The call: an interruption point, whose handlers run as always.
+ * @returns What it returns in the end.
+ * @throws {SyscallError} Any other error of the call.
+ *
+ * @example Wait for a child, whatever else the signals announce
+ * ```ts
+ * import { retryOnEintr, SyscallError, wait } from "@tine/tine";
+ *
+ * try {
+ *   console.log(retryOnEintr(() => wait()));
+ * } catch (error) {
+ *   if (!(error instanceof SyscallError && error.code === "ECHILD")) throw error;
+ * }
+ * ```
+ *
+ * @see {@link https://man7.org/linux/man-pages/man7/signal.7.html signal(7)}, "Interruption of
+ *   system calls"
+ */
+export function retryOnEintr<T>(call: () => T): T {
+  for (;;) {
+    try {
+      return call();
+    } catch (error) {
+      if (!isSyscallError(error, "EINTR")) throw error;
+    }
+  }
 }
 
 /** Lets other threads run for a tenth of a millisecond. No handler runs: not an interruption point. */

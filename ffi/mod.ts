@@ -59,12 +59,12 @@ export {
   SEEK_SET,
   write,
 } from "./descriptor.ts";
-export { SyscallError } from "./errno.ts";
+export { isSyscallError, SyscallError } from "./errno.ts";
 export { execve } from "./execve.ts";
 export { becomeForkable, type ForkableOptions, isForkable } from "./forking/become_forkable.ts";
 export { forkChild, forkRuntimeChild } from "./forking/fork_child.ts";
 export { fork, type ForkOptions } from "./forking/fork.ts";
-export type { SignalHandler } from "./interruption.ts";
+export { retryOnEintr, type SignalHandler } from "./interruption.ts";
 export { UnsupportedPlatformError } from "./platform.ts";
 export {
   poll,

@@ -1,4 +1,4 @@
-import { check, EINTR, SyscallError } from "./errno.ts";
+import { check, isSyscallError } from "./errno.ts";
 import { waitInterruptibly } from "./interruption.ts";
 import { libc } from "./libc.ts";
 
@@ -32,7 +32,7 @@ export function sleep(seconds: number): number {
     waitFor("sleep", seconds);
     return 0;
   } catch (error) {
-    if (!(error instanceof SyscallError && error.errno === EINTR)) throw error;
+    if (!isSyscallError(error, "EINTR")) throw error;
     return Math.max(0, (end - performance.now()) / 1000);
   }
 }

@@ -3,10 +3,10 @@
  * lasts agree: few of its errors are a reason to end.
  */
 import type { Address } from "../ffi/address.ts";
-import { SyscallError } from "../ffi/errno.ts";
-import { poll } from "../ffi/poll.ts";
+import { isSyscallError } from "../ffi/errno.ts";
 import type { Socket } from "../ffi/socket.ts";
 import type { Log } from "./log.ts";
+import { sleepInterruptibly } from "./sleep_interruptibly.ts";
 
 /** How long a server rests when it has run out of descriptors or memory, in milliseconds. */
 const BACK_OFF = 100;
@@ -43,29 +43,16 @@ export function acceptOne(
   try {
     return listenSocket.accept();
   } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
+    if (!isSyscallError(error)) throw error;
     if (error.code === "EINTR" || error.code === "EAGAIN") return undefined;
     if (EXHAUSTED.has(error.code)) {
       log(`${error.message}. Trying again in ${BACK_OFF} ms`);
-      rest(BACK_OFF);
+      sleepInterruptibly(BACK_OFF);
     } else if (LOST.has(error.code)) {
       log(error.message);
     } else {
       throw error;
     }
     return undefined;
-  }
-}
-
-/**
- * Waits until a signal handler has run, or the time is over.
- *
- * @param milliseconds How long at most; without a limit if left out.
- */
-export function rest(milliseconds?: number): void {
-  try {
-    poll([], milliseconds);
-  } catch (error) {
-    if (!(error instanceof SyscallError && error.code === "EINTR")) throw error;
   }
 }

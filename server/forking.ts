@@ -1,5 +1,5 @@
 import type { Address } from "../ffi/address.ts";
-import { SyscallError } from "../ffi/errno.ts";
+import { isSyscallError } from "../ffi/errno.ts";
 import { isForkable } from "../ffi/forking/become_forkable.ts";
 import { forkChild } from "../ffi/forking/fork_child.ts";
 import { kill } from "../ffi/process.ts";
@@ -9,9 +9,10 @@ import { SIGCHLD, SIGINT, SIGKILL, SIGTERM } from "../ffi/signals.ts";
 import type { Socket } from "../ffi/socket.ts";
 import { alarm } from "../ffi/time.ts";
 import { waitpid, type WaitStatus, WNOHANG } from "../ffi/wait.ts";
-import { acceptOne, rest } from "./accept.ts";
+import { acceptOne } from "./accept.ts";
 import { formatClient, formatSince, formatStatus, type Log, reliable } from "./log.ts";
 import { checkAmount, checkCount } from "./options.ts";
+import { sleepInterruptibly } from "./sleep_interruptibly.ts";
 
 /**
  * Serves one connection, in a child of its own, which ends afterwards. What it
@@ -173,7 +174,7 @@ export function forkPerConnection(
   try {
     while (stops === 0 && !signal?.aborted) {
       reap();
-      if (children.size >= maxChildren) rest();
+      if (children.size >= maxChildren) sleepInterruptibly();
       else if (admit()) return true;
     }
     listenSocket.close();
@@ -237,7 +238,7 @@ export function forkPerConnection(
         if (status === undefined) return;
         endChild(pid, status);
       } catch (error) {
-        if (error instanceof SyscallError && error.code === "ECHILD") return;
+        if (isSyscallError(error, "ECHILD")) return;
         throw error;
       }
     }
@@ -270,12 +271,12 @@ export function forkPerConnection(
       const left = deadline - performance.now();
       if (children.size === 0) return;
       if (left <= 0 || stops > stopsBefore) break;
-      rest(left);
+      sleepInterruptibly(left);
     }
     for (const pid of children.keys()) kill(pid, SIGKILL);
     while (children.size > 0) {
       reap();
-      if (children.size > 0) rest(100);
+      if (children.size > 0) sleepInterruptibly(100);
     }
   }
 }

@@ -6,7 +6,7 @@ import {
   formatAddress,
   type InetAddress,
 } from "../ffi/address.ts";
-import { SyscallError } from "../ffi/errno.ts";
+import { isSyscallError } from "../ffi/errno.ts";
 import { AppError } from "./app/load_app.ts";
 import {
   IPPROTO_TCP,
@@ -41,7 +41,7 @@ export function openListener(address: Address, backlog: number): Socket {
     return socket;
   } catch (error) {
     socket.close();
-    if (error instanceof SyscallError) throw error;
+    if (isSyscallError(error)) throw error;
     throw new AppError((error as Error).message, { cause: error }); // a name of no address
   }
 }
@@ -73,7 +73,7 @@ function isStale(path: string): boolean {
     return false;
   } catch (error) {
     // A file that is no socket refuses connections too.
-    return error instanceof SyscallError && error.code === "ECONNREFUSED" &&
+    return isSyscallError(error, "ECONNREFUSED") &&
       Deno.lstatSync(path).isSocket === true;
   }
 }

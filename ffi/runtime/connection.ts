@@ -6,7 +6,7 @@
  */
 import { type Address, AF_UNIX } from "../address.ts";
 import { close, F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, fcntl, O_NONBLOCK } from "../descriptor.ts";
-import { SyscallError } from "../errno.ts";
+import { isSyscallError } from "../errno.ts";
 import { libc } from "../libc.ts";
 import {
   IPPROTO_TCP,
@@ -150,7 +150,7 @@ function nameOf(fd: number, call: "getsockname" | "getpeername"): Address | unde
   try {
     return at(fd)[call]();
   } catch (error) {
-    if (error instanceof SyscallError) return undefined; // ENOTSOCK, ENOTCONN
+    if (isSyscallError(error)) return undefined; // ENOTSOCK, ENOTCONN
     throw error;
   }
 }
@@ -185,7 +185,7 @@ function shutDown(fd: number): void {
     at(fd).shutdown(SHUT_RDWR);
   } catch (error) {
     // ENOTCONN: the other end was faster.
-    if (!(error instanceof SyscallError)) throw error;
+    if (!isSyscallError(error)) throw error;
   }
 }
 
@@ -194,7 +194,7 @@ function option(fd: number, name: number): number | undefined {
   try {
     return at(fd).getsockopt(SOL_SOCKET, name);
   } catch (error) {
-    if (error instanceof SyscallError) return undefined;
+    if (isSyscallError(error)) return undefined;
     throw error;
   }
 }

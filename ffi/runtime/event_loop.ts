@@ -9,7 +9,7 @@
  * replaced with a socket whose other end is gone.
  */
 import { close, O_CLOEXEC, O_NONBLOCK } from "../descriptor.ts";
-import { check, SyscallError } from "../errno.ts";
+import { check, isSyscallError } from "../errno.ts";
 import { libc } from "../libc.ts";
 import { architecture } from "../platform.ts";
 import { readLink, readNumbers, readText } from "../proc.ts";
@@ -92,7 +92,7 @@ function isEpoll(fd: number): boolean {
   try {
     return readLink(`/proc/self/fd/${fd}`) === EPOLL;
   } catch (error) {
-    if (error instanceof SyscallError && error.code === "ENOENT") return false;
+    if (isSyscallError(error, "ENOENT")) return false;
     throw error;
   }
 }
@@ -143,7 +143,7 @@ function openDescriptors(): Map<number, string> {
       links.set(fd, readLink(`/proc/self/fd/${fd}`));
     } catch (error) {
       // ENOENT: closed since the folder was read.
-      if (!(error instanceof SyscallError && error.code === "ENOENT")) throw error;
+      if (!isSyscallError(error, "ENOENT")) throw error;
     }
   }
   return links;

@@ -8,7 +8,7 @@
  * that forks in a loop parks its pool once.
  */
 import { O_CLOEXEC, pipe, write } from "../descriptor.ts";
-import { SyscallError } from "../errno.ts";
+import { isSyscallError } from "../errno.ts";
 import { pauseBriefly } from "../interruption.ts";
 import { libc } from "../libc.ts";
 import { isIdle, isPoolThread, ofThread, threads } from "./threads.ts";
@@ -81,7 +81,7 @@ export function tryToParkPool(patience: number): boolean {
     return parkPool(patience).length === 0;
   } catch (error) {
     // No descriptor left to look with, or no permission.
-    if (error instanceof SyscallError) return false;
+    if (isSyscallError(error)) return false;
     throw error;
   }
 }

@@ -5,7 +5,7 @@
  * `deno serve` uses.
  */
 import { type Address, AF_INET, AF_UNIX } from "../../ffi/address.ts";
-import { SyscallError } from "../../ffi/errno.ts";
+import { isSyscallError } from "../../ffi/errno.ts";
 import { type TakenConnection, takeOverConnection } from "../../ffi/runtime/connection.ts";
 import { after } from "../../ffi/runtime/timers.ts";
 import { SHUT_WR, SOCK_STREAM, Socket } from "../../ffi/socket.ts";
@@ -272,7 +272,7 @@ function clientOf(connection: Socket): Deno.Addr | undefined {
   try {
     return addrOf(connection.getpeername());
   } catch (error) {
-    if (error instanceof SyscallError && error.code === "ENOTCONN") return undefined;
+    if (isSyscallError(error, "ENOTCONN")) return undefined;
     throw error;
   }
 }

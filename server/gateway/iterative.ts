@@ -6,7 +6,7 @@ import { signal as setAction } from "../../ffi/signal.ts";
 import { heldSignals } from "../../ffi/signal_mask.ts";
 import { SIGINT, SIGTERM } from "../../ffi/signals.ts";
 import type { Socket } from "../../ffi/socket.ts";
-import { rest } from "../accept.ts";
+import { sleepInterruptibly } from "../sleep_interruptibly.ts";
 import type { App } from "../app/load_app.ts";
 import { type GatewayOptions, serveConnection, warmUp } from "./connection.ts";
 import { addrOf } from "../app/request_host.ts";
@@ -149,9 +149,9 @@ function watchStops(
   let stops = 0;
   let deadline: number | undefined;
   return every(OFTEN, () => {
-    // Handlers run in rest(). Each time anew: Deno, half a second after its start, sets its own.
+    // Handlers run in sleepInterruptibly(). Each time anew: Deno, half a second after its start, sets its own.
     for (const signum of held) setAction(signum, () => stops++);
-    rest(0);
+    sleepInterruptibly(0);
     if (deadline === undefined && (stops > 0 || signal?.aborted)) {
       deadline = performance.now() + grace * 1000;
       stopping.abort();

@@ -1,5 +1,6 @@
 /** What master and workers say to each other: one message, one line, over a socket pair of each. */
-import { SyscallError } from "../../ffi/errno.ts";
+import { isSyscallError } from "../../ffi/errno.ts";
+import { retryOnEintr } from "../../ffi/interruption.ts";
 import { MSG_DONTWAIT, type Socket } from "../../ffi/socket.ts";
 
 /**
@@ -17,9 +18,9 @@ export function tell(channel: Socket, word: Order | Answer, reason = ""): void {
   const text = reason === "" ? word : `${word} ${reason}`;
   const message = new TextEncoder().encode(text).slice(0, LONGEST);
   try {
-    uninterrupted(() => channel.send(message, MSG_DONTWAIT));
+    retryOnEintr(() => channel.send(message, MSG_DONTWAIT));
   } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
+    if (!isSyscallError(error)) throw error;
   }
 }
 
@@ -27,24 +28,13 @@ export function tell(channel: Socket, word: Order | Answer, reason = ""): void {
 export function hear(channel: Socket): { word: Answer; reason: string } | undefined {
   try {
     const text = new TextDecoder().decode(
-      uninterrupted(() => channel.recv(LONGEST, MSG_DONTWAIT)),
+      retryOnEintr(() => channel.recv(LONGEST, MSG_DONTWAIT)),
     );
     if (text === "") return undefined;
     const [, word, reason] = text.match(/^(\w+) ?(.*)$/s) ?? [];
     return { word: word as Answer, reason: reason ?? "" };
   } catch (error) {
-    if (error instanceof SyscallError) return undefined;
+    if (isSyscallError(error)) return undefined;
     throw error;
-  }
-}
-
-/** A signal that comes meanwhile must cost no message. */
-function uninterrupted<T>(call: () => T): T {
-  for (;;) {
-    try {
-      return call();
-    } catch (error) {
-      if (!(error instanceof SyscallError && error.code === "EINTR")) throw error;
-    }
   }
 }

@@ -9,7 +9,7 @@ import { signal } from "../../ffi/signal.ts";
 import { SIGINT, SIGQUIT, SIGTERM } from "../../ffi/signals.ts";
 import type { Socket } from "../../ffi/socket.ts";
 import { type App, AppError, loadApp } from "../app/load_app.ts";
-import { rest } from "../accept.ts";
+import { sleepInterruptibly } from "../sleep_interruptibly.ts";
 import { adminHandler } from "./status/admin.ts";
 import { LONGEST_TIMER } from "../options.ts";
 import { takeActivatedSockets } from "./host/activation.ts";
@@ -171,7 +171,7 @@ async function interruptibly<T>(work: Promise<T>, cleanUp: () => void): Promise<
   const timer = every(50, () => {
     // Each time anew: Deno, half a second after its start, sets handlers of its own.
     for (const signum of [SIGTERM, SIGINT, SIGQUIT]) signal(signum, () => stopped = true);
-    rest(0);
+    sleepInterruptibly(0);
     if (!stopped) return;
     cleanUp();
     Deno.exit(0);

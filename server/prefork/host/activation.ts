@@ -5,7 +5,7 @@
  */
 import { F_SETFD, fcntl, FD_CLOEXEC } from "../../../ffi/descriptor.ts";
 import { getenv, unsetenv } from "../../../ffi/environment.ts";
-import { SyscallError } from "../../../ffi/errno.ts";
+import { isSyscallError } from "../../../ffi/errno.ts";
 import { getpid } from "../../../ffi/process.ts";
 import { SO_ACCEPTCONN, SO_TYPE, SOCK_STREAM, Socket, SOL_SOCKET } from "../../../ffi/socket.ts";
 
@@ -72,12 +72,12 @@ function takeSocket(fd: number): Socket {
     }
     return socket;
   } catch (error) {
-    if (error instanceof SyscallError && error.code === "EBADF") {
+    if (isSyscallError(error, "EBADF")) {
       throw new ActivationError(
         `Cannot serve on ${object}: it is not open, though LISTEN_FDS counts it`,
       );
     }
-    if (error instanceof SyscallError && error.code === "ENOTSOCK") {
+    if (isSyscallError(error, "ENOTSOCK")) {
       throw new ActivationError(`Cannot serve on ${object}: it is not a socket`);
     }
     if (error instanceof RangeError) {

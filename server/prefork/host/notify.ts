@@ -4,7 +4,7 @@
  */
 import { AF_UNIX } from "../../../ffi/address.ts";
 import { getenv } from "../../../ffi/environment.ts";
-import { SyscallError } from "../../../ffi/errno.ts";
+import { retryOnEintr } from "../../../ffi/interruption.ts";
 import { monotonicTime } from "../../../ffi/time.ts";
 import { getpid } from "../../../ffi/process.ts";
 import { MSG_DONTWAIT, SOCK_DGRAM, Socket } from "../../../ffi/socket.ts";
@@ -73,17 +73,6 @@ function isWatched(): boolean {
 function send(address: string, message: string): void {
   // A socket for each message: it may be another one after a restart of the manager.
   using socket = new Socket(AF_UNIX, SOCK_DGRAM);
-  connect(socket, address);
+  retryOnEintr(() => socket.connect(address));
   socket.send(new TextEncoder().encode(message), MSG_DONTWAIT);
-}
-
-function connect(socket: Socket, address: string): void {
-  for (;;) {
-    try {
-      return socket.connect(address);
-    } catch (error) {
-      // EINTR: a handler ran, and the message is still to be sent.
-      if (!(error instanceof SyscallError && error.code === "EINTR")) throw error;
-    }
-  }
 }

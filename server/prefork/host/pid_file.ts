@@ -11,7 +11,7 @@ import {
   open,
   write,
 } from "../../../ffi/descriptor.ts";
-import { SyscallError } from "../../../ffi/errno.ts";
+import { isSyscallError, SyscallError } from "../../../ffi/errno.ts";
 import { readText } from "../../../ffi/proc.ts";
 import { getpid, kill } from "../../../ffi/process.ts";
 import { removeIfThere } from "../../remove_file.ts";
@@ -73,7 +73,7 @@ function fill(fresh: string, path: string, text: string): void {
       close(fd);
     }
   } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
+    if (!isSyscallError(error)) throw error;
     throw new SyscallError("write", error.errno, `pid file ${path}`);
   }
 }
@@ -105,7 +105,7 @@ function isAlive(pid: number): boolean {
     // A zombie has ended: only its parent has not noticed.
     return !/^State:\s+Z/m.test(readText(`/proc/${pid}/status`));
   } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
+    if (!isSyscallError(error)) throw error;
     return error.code === "EPERM"; // another user's
   }
 }

@@ -2,7 +2,7 @@
  * The access log: one line for each request, in one of three formats. Each worker
  * opens it for itself, after the fork, and writes its lines whole.
  */
-import { SyscallError } from "../../../ffi/errno.ts";
+import { isSyscallError, SyscallError } from "../../../ffi/errno.ts";
 import { getpid } from "../../../ffi/process.ts";
 import type { Log } from "../../log.ts";
 import { type AccessLogFormat, formatEntry } from "./access_line.ts";
@@ -109,7 +109,7 @@ export function openAccessLog({ target, format, log }: AccessLogOptions): Access
       try {
         file.reopen();
       } catch (error) {
-        if (!(error instanceof SyscallError)) throw error;
+        if (!isSyscallError(error)) throw error;
         log(`${error.message}. The access log goes on to the file that was open`);
       }
     },

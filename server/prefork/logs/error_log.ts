@@ -13,7 +13,7 @@ import {
   O_WRONLY,
   open,
 } from "../../../ffi/descriptor.ts";
-import { SyscallError } from "../../../ffi/errno.ts";
+import { isSyscallError } from "../../../ffi/errno.ts";
 import { getpid } from "../../../ffi/process.ts";
 import type { Log } from "../../log.ts";
 import { LONGEST_LINE, openLogFile } from "./log_file.ts";
@@ -47,7 +47,7 @@ export function reopenStderr(path: string, log: Log): void {
   try {
     redirectStderr(path);
   } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
+    if (!isSyscallError(error)) throw error;
     log(`${error.message}. The error log goes on to the file that was open`);
   }
 }

@@ -17,7 +17,7 @@ import {
   SEEK_CUR,
   SEEK_END,
 } from "../../../ffi/descriptor.ts";
-import { SyscallError } from "../../../ffi/errno.ts";
+import { isSyscallError } from "../../../ffi/errno.ts";
 import { readLink } from "../../../ffi/proc.ts";
 import { isWritable, trySend, tryWrite } from "../../../ffi/nonblocking_write.ts";
 
@@ -98,7 +98,7 @@ export function openLogFile(target: string | 1 | 2): LogFile {
       ftruncate(output.fd, end - byteLength);
       return true;
     } catch (error) {
-      if (error instanceof SyscallError) return false; // not that kind of file
+      if (isSyscallError(error)) return false; // not that kind of file
       throw error;
     }
   }
@@ -157,7 +157,7 @@ function openStream(fd: number): Output {
     }
     return plain(open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC), true);
   } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
+    if (!isSyscallError(error)) throw error;
     // EACCES: it belongs to another user, as the pipes of containers do. ENXIO: nobody reads.
     return { fd, own: false, put: (data, byteLength) => writeIfReady(fd, data, byteLength) };
   }
@@ -178,7 +178,7 @@ function isSeekable(fd: number): boolean {
     lseek(fd, 0, SEEK_CUR);
     return true;
   } catch (error) {
-    if (error instanceof SyscallError) return false;
+    if (isSyscallError(error)) return false;
     throw error;
   }
 }

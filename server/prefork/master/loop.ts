@@ -6,7 +6,7 @@
  * the manual.
  */
 import { AF_UNIX } from "../../../ffi/address.ts";
-import { SyscallError } from "../../../ffi/errno.ts";
+import { isSyscallError } from "../../../ffi/errno.ts";
 import { fork } from "../../../ffi/forking/fork.ts";
 import { poll, POLLIN } from "../../../ffi/poll.ts";
 import { getpid, kill } from "../../../ffi/process.ts";
@@ -258,7 +258,7 @@ export function supervise(reign: Reign): Newborn | number {
         const worker = workers.get(pid);
         if (worker !== undefined) bury(worker, status);
       } catch (error) {
-        if (error instanceof SyscallError && error.code === "ECHILD") return;
+        if (isSyscallError(error, "ECHILD")) return;
         throw error;
       }
     }
@@ -538,7 +538,7 @@ export function supervise(reign: Reign): Newborn | number {
     try {
       poll(requests, next);
     } catch (error) {
-      if (!(error instanceof SyscallError && error.code === "EINTR")) throw error;
+      if (!isSyscallError(error, "EINTR")) throw error;
     }
   }
 }
@@ -556,7 +556,7 @@ function isAnyReady(requests: { fd: number; events: number }[]): boolean {
   try {
     return poll(requests, 0).length > 0;
   } catch (error) {
-    if (error instanceof SyscallError && error.code === "EINTR") return false;
+    if (isSyscallError(error, "EINTR")) return false;
     throw error;
   }
 }
@@ -568,7 +568,7 @@ function privateMemory(pid: number): number {
     const kilobytes = [...text.matchAll(/^Private_\w+:\s+(\d+) kB$/gm)];
     return kilobytes.reduce((sum, [, count]) => sum + Number(count) * 1024, 0);
   } catch (error) {
-    if (error instanceof SyscallError) return 0; // it has just ended
+    if (isSyscallError(error)) return 0; // it has just ended
     throw error;
   }
 }

@@ -3,7 +3,7 @@
  * master's `/proc/PID/fd`, its memory from `/proc`. The server notices nothing of it.
  */
 import { close, O_CLOEXEC, O_RDONLY, open, read } from "../../../ffi/descriptor.ts";
-import { SyscallError } from "../../../ffi/errno.ts";
+import { isSyscallError } from "../../../ffi/errno.ts";
 import { readLink, readNumbers, readText } from "../../../ffi/proc.ts";
 import { ADMIN, Scoreboard, SCOREBOARD_BYTES, SCOREBOARD_NAME, type Slot } from "../scoreboard.ts";
 
@@ -302,7 +302,7 @@ function attempt<T>(call: () => T): T | undefined {
   try {
     return call();
   } catch (error) {
-    if (error instanceof SyscallError) return undefined;
+    if (isSyscallError(error)) return undefined;
     throw error;
   }
 }
@@ -312,7 +312,7 @@ function explained<T>(pid: number, call: () => T): T {
   try {
     return call();
   } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
+    if (!isSyscallError(error)) throw error;
     switch (error.code) {
       case "ENOENT":
       case "ESRCH":

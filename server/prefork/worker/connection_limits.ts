@@ -10,7 +10,7 @@
  * clocks for them, and who connects there is a proxy with timeouts of its own.
  */
 import { type Address, AF_INET, formatAddress } from "../../../ffi/address.ts";
-import { SyscallError } from "../../../ffi/errno.ts";
+import { isSyscallError } from "../../../ffi/errno.ts";
 import { type Watched, watchedDescriptors } from "../../../ffi/runtime/event_loop.ts";
 import { after } from "../../../ffi/runtime/timers.ts";
 import { getrlimit, RLIMIT_NOFILE } from "../../../ffi/process.ts";
@@ -231,7 +231,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
       return watchedDescriptors();
     } catch (error) {
       // EMFILE: the app has all descriptors. There will be another look.
-      if (error instanceof SyscallError) return undefined;
+      if (isSyscallError(error)) return undefined;
       throw error;
     }
   }
@@ -354,14 +354,14 @@ function clientAt(fd: number, addresses: readonly Address[]): string | undefined
     const own = socket.getsockname();
     if (!addresses.some((address) => includes(address, own))) return undefined;
   } catch (error) {
-    if (error instanceof SyscallError) return undefined;
+    if (isSyscallError(error)) return undefined;
     throw error;
   }
   try {
     return formatAddress(socket.getpeername());
   } catch (error) {
     // ENOTCONN: it is gone, and Deno has not noticed yet.
-    if (error instanceof SyscallError) return "";
+    if (isSyscallError(error)) return "";
     throw error;
   }
 }
@@ -396,7 +396,7 @@ function ifThere(call: () => void): void {
     call();
   } catch (error) {
     // ENOTCONN, EPIPE, ECONNRESET: the client was faster.
-    if (!(error instanceof SyscallError)) throw error;
+    if (!isSyscallError(error)) throw error;
   }
 }
 

@@ -3,7 +3,7 @@
  * server on the listening sockets that all workers share, and does what the master
  * says, until that is gone.
  */
-import { SyscallError } from "../../../ffi/errno.ts";
+import { isSyscallError } from "../../../ffi/errno.ts";
 import { after, every } from "../../../ffi/runtime/timers.ts";
 import {
   _exit,
@@ -113,7 +113,7 @@ function letOthersFinish(): void {
     sched_setscheduler(0, SCHED_BATCH);
   } catch (error) {
     // A sandbox may forbid it, and all works without.
-    if (!(error instanceof SyscallError)) throw error;
+    if (!isSyscallError(error)) throw error;
   }
 }
 
