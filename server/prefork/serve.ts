@@ -15,11 +15,14 @@ import { LONGEST_TIMER } from "../options.ts";
 import { takeActivatedSockets } from "./host/activation.ts";
 import { redirectStderr, reopenStderr, stderrLog } from "./logs/error_log.ts";
 import { checkCertificate, formatUrl, openListener } from "../listen.ts";
-import { type Newborn, supervise } from "./master/loop.ts";
+import type { ChildContext, Inheritance } from "./master/context.ts";
+import { inherit } from "./master/inheritance.ts";
+import { supervise } from "./master/loop.ts";
 import type { Config } from "./options.ts";
 import { openNotify } from "./host/notify.ts";
 import { removePidFile, writePidFile } from "./host/pid_file.ts";
-import { inherit, type Inheritance, isCanary, LOADED } from "./master/restart.ts";
+import { isCanary, LOADED } from "./master/restart.ts";
+import { findStartDirectory } from "./host/start_directory.ts";
 import { ADMIN, createScoreboard } from "./scoreboard.ts";
 import { runWorker } from "./worker/worker.ts";
 import { removeIfThere } from "../remove_file.ts";
@@ -39,6 +42,7 @@ const ROOM_PATIENCE = 15_000;
  * @throws As `servePrefork()` does.
  */
 export async function serve(app: App | string | URL, config: Config): Promise<number> {
+  const startDirectory = findStartDirectory(); // before the app can change it
   if (config.cert !== undefined) checkCertificate(config.cert, config.key!);
   if (isCanary()) {
     if (isSpecifier(app)) await loadApp(String(app));
@@ -63,8 +67,9 @@ export async function serve(app: App | string | URL, config: Config): Promise<nu
     const outcome = supervise({
       ...place,
       config,
-      elders: inheritance?.elders ?? [],
+      workers: inheritance?.workers ?? [],
       hasApp: loaded !== undefined,
+      startDirectory,
       log,
       reopenLogs: () => config.errorLog !== undefined && reopenStderr(config.errorLog, log),
       notify: openNotify(log),
@@ -126,7 +131,7 @@ async function restart(app: App | string | URL, config: Config, place: Place): P
 }
 
 /** Where a server listens, and what it shares with its workers. */
-type Place = Omit<Inheritance, "elders">;
+type Place = Omit<Inheritance, "workers">;
 
 function openPlace(config: Config): Place {
   const activated = takeActivatedSockets().map(({ socket }) => socket);
@@ -207,16 +212,16 @@ async function whenThereIsRoom<T>(loaded: T): Promise<T> {
 }
 
 /** A child that answers clients. */
-function serveAsWorker(config: Config, place: Place, newborn: Newborn, app: App | string) {
+function serveAsWorker(config: Config, place: Place, child: ChildContext, app: App | string) {
   place.admin?.close();
-  return runWorker({ ...place, ...newborn, config, app });
+  return runWorker({ ...place, ...child, config, app });
 }
 
 /** The child that answers on the admin socket. */
-function runAdmin(config: Config, place: Place, newborn: Newborn): Promise<never> {
+function runAdmin(config: Config, place: Place, child: ChildContext): Promise<never> {
   for (const socket of place.listeners) socket.close();
   return runWorker({
-    ...newborn,
+    ...child,
     config: adminConfig(config),
     app: { fetch: adminHandler(place.scoreboard) },
     listeners: [place.admin!],

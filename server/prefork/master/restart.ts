@@ -1,148 +1,94 @@
 /**
  * How a running server gets new code without dropping a connection: a canary, which
- * is a process of its own, tries to load it; then the master executes itself anew in
- * place. Its pid stays, and with it its children and its listening sockets. What
- * the new program must know of them it finds in the environment.
+ * is a process of its own, tries to load it; only if it can does the master execute
+ * itself anew, in place.
  */
-import { close, F_SETFD, fcntl, FD_CLOEXEC } from "../../../ffi/descriptor.ts";
-import { getenv, setenv, unsetenv } from "../../../ffi/environment.ts";
+import { getenv, setenv } from "../../../ffi/environment.ts";
 import { execve } from "../../../ffi/execve.ts";
-import { commandLine, executable, runAgain } from "../../../ffi/forking/become_forkable.ts";
+import { commandLine, executable } from "../../../ffi/forking/become_forkable.ts";
 import { forkChild } from "../../../ffi/forking/fork_child.ts";
-import { getpid } from "../../../ffi/process.ts";
-import { programSignals } from "../../../ffi/signal_mask.ts";
-import { Socket } from "../../../ffi/socket.ts";
-import type { Elder, Reign } from "./loop.ts";
-import { createScoreboard, inheritScoreboard, type Scoreboard } from "../scoreboard.ts";
-import { HANDLED_SIGNALS } from "../signals.ts";
+import { getpid, kill } from "../../../ffi/process.ts";
+import { SIGKILL } from "../../../ffi/signals.ts";
+import type { WaitStatus } from "../../../ffi/wait.ts";
+import { formatStatus } from "../../log.ts";
+import type { Context } from "./context.ts";
+import { executeAnew } from "./inheritance.ts";
+import type { Workers } from "./workers.ts";
 
 const CANARY = "TINE_CANARY";
-const LEGACY = "TINE_LEGACY";
 
 /** What a canary ends with where it would begin to serve: an app may end itself with 0. */
 export const LOADED = 86;
-
-/** What a master leaves to the program that it executes: descriptors, and its workers. */
-interface Legacy {
-  readonly pid: number;
-  readonly listeners: readonly number[];
-  readonly admin: number | undefined;
-  readonly isActivated: boolean;
-  readonly scoreboard: number;
-  readonly workers: readonly (
-    & { slot: number; channel: number }
-    & Pick<Elder, "pid" | "number" | "ready" | "dismissed" | "timeLeft">
-  )[];
-}
-
-/** What a master hands on to itself when it is executed anew. */
-export interface Inheritance {
-  /** The listening sockets, which the workers share. */
-  readonly listeners: readonly Socket[];
-  /** The listening socket of the admin process, if there is to be one. */
-  readonly admin: Socket | undefined;
-  /** Whether the listening sockets are the service manager's. */
-  readonly isActivated: boolean;
-  readonly scoreboard: Scoreboard;
-  readonly scoreboardFd: number;
-  /** Workers forked before the master was executed anew. */
-  readonly elders: readonly Elder[];
-}
-
-/**
- * Starts the program a second time, to see whether its code can be loaded: then it
- * ends with {@linkcode LOADED}.
- *
- * @returns The pid.
- * @throws {SyscallError} When there is nothing to fork with.
- */
-export function startCanary(): number {
-  return forkChild(() => {
-    setenv(CANARY, String(getpid()));
-    execve(executable(), commandLine());
-  });
-}
 
 /** Whether this process is there only to load the code. */
 export function isCanary(): boolean {
   return getenv(CANARY) === String(getpid());
 }
 
-/**
- * Executes this process's program anew, in its place.
- *
- * @returns Why it could not; then nothing has changed.
- */
-export function executeAnew(reign: Reign, workers: readonly Elder[]): Error {
-  const legacy: Legacy = {
-    pid: getpid(),
-    listeners: reign.listeners.map((socket) => socket.fileno()),
-    admin: reign.admin?.fileno(),
-    isActivated: reign.isActivated,
-    scoreboard: reign.scoreboardFd,
-    workers: workers.map(({ pid, number, slot, channel, ready, dismissed, timeLeft }) => ({
-      pid,
-      number,
-      slot: slot.index,
-      channel: channel.fileno(),
-      ready,
-      dismissed,
-      timeLeft,
-    })),
-  };
-  try {
-    setCloseOnExec(legacy, false);
-    setenv(LEGACY, JSON.stringify(legacy));
-    runAgain(new Set(HANDLED_SIGNALS), programSignals());
-  } catch (error) {
-    setCloseOnExec(legacy, true);
-    unsetenv(LEGACY);
-    return error as Error;
+/** The restarts of a master, of which one may be under way. */
+export class Restart {
+  readonly #context: Context;
+  readonly #workers: Workers;
+  #canary: { readonly pid: number; readonly killAt: number } | undefined;
+
+  /** Hands these workers on. */
+  constructor(context: Context, workers: Workers) {
+    this.#context = context;
+    this.#workers = workers;
   }
-}
 
-/** Takes what a master has left that executed this program in its place; nothing if none has. */
-export function inherit(): Inheritance | undefined {
-  const text = getenv(LEGACY);
-  if (text === undefined) return undefined;
-  unsetenv(LEGACY);
-  const legacy: Legacy = JSON.parse(text);
-  if (legacy.pid !== getpid()) return undefined;
-  setCloseOnExec(legacy, true);
-  const { scoreboard, fd } = findScoreboard(legacy);
-  return {
-    listeners: legacy.listeners.map((fd) => Socket.fromDescriptor(fd)),
-    admin: legacy.admin === undefined ? undefined : Socket.fromDescriptor(legacy.admin),
-    isActivated: legacy.isActivated,
-    scoreboard,
-    scoreboardFd: fd,
-    elders: legacy.workers.map(({ slot, channel, ...worker }) => ({
-      ...worker,
-      slot: scoreboard.slots[slot]!,
-      channel: Socket.fromDescriptor(channel),
-    })),
-  };
-}
-
-function findScoreboard({ scoreboard: fd, workers }: Legacy): {
-  scoreboard: Scoreboard;
-  fd: number;
-} {
-  try {
-    return { scoreboard: inheritScoreboard(fd), fd };
-  } catch {
-    // The new code is of another version of tine. Its elders write to the old one.
-    close(fd);
-    const fresh = createScoreboard();
-    for (const { pid, number, slot } of workers) {
-      Object.assign(fresh.scoreboard.slots[slot]!, { pid, number, state: "ready" });
+  /** Starts a canary, unless there is one. */
+  begin(): void {
+    const { config, log, notify, startDirectory } = this.#context;
+    if (this.#workers.stopping || this.#canary !== undefined) return;
+    log("SIGHUP: trying the new code");
+    notify("reloading");
+    try {
+      const pid = startCanary(startDirectory);
+      this.#canary = { pid, killAt: performance.now() + config.bootTimeout * 1000 };
+    } catch (error) {
+      log(`Cannot try the new code, the old one serves on: ${error}`);
+      notify("ready");
     }
-    return fresh;
+  }
+
+  /**
+   * A child has ended: if it is the canary, the new code can be loaded, or it cannot.
+   *
+   * @returns Whether it is the canary; not at all when the master executes itself anew.
+   */
+  reaped(pid: number, status: WaitStatus): boolean {
+    if (pid !== this.#canary?.pid) return false;
+    this.#canary = undefined;
+    if (this.#workers.stopping) return true;
+    const { log, notify } = this.#context;
+    if (status.kind === "exited" && status.code === LOADED) {
+      log("The new code can be loaded: executing anew");
+      const error = executeAnew(this.#context, this.#workers.handOn());
+      log(`Cannot execute anew, the old code serves on: ${error.message}`);
+    } else {
+      log(`The new code cannot be loaded (${formatStatus(status)}), the old one serves on`);
+    }
+    notify("ready");
+    return true;
+  }
+
+  /** Called in each turn of the master's loop: kills a canary that has had its time. */
+  check(): void {
+    if (performance.now() >= (this.#canary?.killAt ?? Infinity)) this.abort();
+  }
+
+  /** Kills the canary, if there is one. */
+  abort(): void {
+    if (this.#canary !== undefined) kill(this.#canary.pid, SIGKILL);
   }
 }
 
-function setCloseOnExec({ listeners, admin, scoreboard, workers }: Legacy, yes: boolean): void {
-  const channels = workers.map(({ channel }) => channel);
-  const fds = [...listeners, ...channels, scoreboard, ...admin === undefined ? [] : [admin]];
-  for (const fd of fds) fcntl(fd, F_SETFD, yes ? FD_CLOEXEC : 0);
+/** Starts this program a second time, as a canary; gives its pid. */
+function startCanary(startDirectory: string): number {
+  return forkChild(() => {
+    Deno.chdir(startDirectory);
+    setenv(CANARY, String(getpid()));
+    execve(executable(), commandLine());
+  });
 }

@@ -31,8 +31,8 @@ import { ADMIN, type Scoreboard, type Slot } from "../scoreboard.ts";
 import { openService, type Service } from "./service.ts";
 import { HANDLED_SIGNALS } from "../signals.ts";
 
-/** What a worker is born with. */
-export interface Birth {
+/** What a worker starts with. */
+export interface WorkerContext {
   readonly config: Config;
   /** The app where it was loaded before the fork, or where it can be loaded from. */
   readonly app: App | string;
@@ -56,8 +56,8 @@ type Ending = keyof typeof LINGER;
  *
  * @returns Never: the process ends.
  */
-export async function runWorker(birth: Birth): Promise<never> {
-  const { config, channel, slot, number, listeners, scoreboard } = birth;
+export async function runWorker(context: WorkerContext): Promise<never> {
+  const { config, channel, slot, number, listeners, scoreboard } = context;
   const log = stderrLog(number === ADMIN ? "admin" : `worker ${number}`);
   keepConsoleQuiet();
   // As long as nothing here could notice that the master is gone.
@@ -70,7 +70,7 @@ export async function runWorker(birth: Birth): Promise<never> {
   releaseSignals(HANDLED_SIGNALS);
   try {
     const info: WorkerInfo = { pid: getpid(), number };
-    const app = typeof birth.app === "string" ? await loadApp(birth.app) : birth.app;
+    const app = typeof context.app === "string" ? await loadApp(context.app) : context.app;
     const stopBeating = beat(slot, config.timeout);
     await app.onWorkerStart?.(info);
     const address = addrOf(listeners[0]!.getsockname());

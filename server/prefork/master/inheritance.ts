@@ -1,0 +1,115 @@
+/**
+ * What a master hands on when it executes itself anew: its pid stays, and with it
+ * its children, its listening sockets and the scoreboard. What the new program must
+ * know of them it finds in the environment.
+ */
+import { close, F_SETFD, fcntl, FD_CLOEXEC } from "../../../ffi/descriptor.ts";
+import { getenv, setenv, unsetenv } from "../../../ffi/environment.ts";
+import { runAgain } from "../../../ffi/forking/become_forkable.ts";
+import { getpid } from "../../../ffi/process.ts";
+import { programSignals } from "../../../ffi/signal_mask.ts";
+import { Socket } from "../../../ffi/socket.ts";
+import { createScoreboard, inheritScoreboard, type Scoreboard } from "../scoreboard.ts";
+import { HANDLED_SIGNALS } from "../signals.ts";
+import type { Context, Inheritance, InheritedWorker } from "./context.ts";
+
+/** The variable of the environment. */
+const INHERITANCE = "TINE_INHERITANCE";
+
+/** An inheritance as it stands in the environment, with descriptors and slots by their numbers. */
+interface Record {
+  readonly pid: number;
+  readonly listeners: readonly number[];
+  readonly admin: number | undefined;
+  readonly isActivated: boolean;
+  readonly scoreboard: number;
+  readonly workers: readonly (
+    & { slot: number; channel: number }
+    & Pick<InheritedWorker, "pid" | "number" | "ready" | "stopping" | "timeLeft">
+  )[];
+}
+
+/**
+ * Executes this process's program anew, in its place, from the directory in which
+ * the server was started.
+ *
+ * @param context What the master works with.
+ * @param workers Its workers.
+ * @returns Why it could not; then nothing has changed.
+ */
+export function executeAnew(context: Context, workers: readonly InheritedWorker[]): Error {
+  const record: Record = {
+    pid: getpid(),
+    listeners: context.listeners.map((socket) => socket.fileno()),
+    admin: context.admin?.fileno(),
+    isActivated: context.isActivated,
+    scoreboard: context.scoreboardFd,
+    workers: workers.map(({ pid, number, slot, channel, ready, stopping, timeLeft }) => ({
+      pid,
+      number,
+      slot: slot.index,
+      channel: channel.fileno(),
+      ready,
+      stopping,
+      timeLeft,
+    })),
+  };
+  const directory = Deno.cwd();
+  try {
+    Deno.chdir(context.startDirectory);
+    setCloseOnExec(record, false);
+    setenv(INHERITANCE, JSON.stringify(record));
+    runAgain(new Set(HANDLED_SIGNALS), programSignals());
+  } catch (error) {
+    setCloseOnExec(record, true);
+    unsetenv(INHERITANCE);
+    Deno.chdir(directory);
+    return error as Error;
+  }
+}
+
+/** Takes what a master has handed on that executed this program in its place; nothing if none has. */
+export function inherit(): Inheritance | undefined {
+  const text = getenv(INHERITANCE);
+  if (text === undefined) return undefined;
+  unsetenv(INHERITANCE);
+  const record: Record = JSON.parse(text);
+  if (record.pid !== getpid()) return undefined;
+  setCloseOnExec(record, true);
+  const { scoreboard, fd } = findScoreboard(record);
+  return {
+    listeners: record.listeners.map((fd) => Socket.fromDescriptor(fd)),
+    admin: record.admin === undefined ? undefined : Socket.fromDescriptor(record.admin),
+    isActivated: record.isActivated,
+    scoreboard,
+    scoreboardFd: fd,
+    workers: record.workers.map(({ slot, channel, ...worker }) => ({
+      ...worker,
+      slot: scoreboard.slots[slot]!,
+      channel: Socket.fromDescriptor(channel),
+    })),
+  };
+}
+
+function findScoreboard({ scoreboard: fd, workers }: Record): {
+  scoreboard: Scoreboard;
+  fd: number;
+} {
+  try {
+    return { scoreboard: inheritScoreboard(fd), fd };
+  } catch {
+    // The new code is of another version of tine. The workers that it inherits write to the old one.
+    close(fd);
+    const fresh = createScoreboard();
+    for (const { pid, number, slot } of workers) {
+      Object.assign(fresh.scoreboard.slots[slot]!, { pid, number, state: "ready" });
+    }
+    return fresh;
+  }
+}
+
+function setCloseOnExec({ listeners, admin, scoreboard, workers }: Record, yes: boolean): void {
+  const channels = workers.map(({ channel }) => channel);
+  const fds = [...listeners, ...channels, scoreboard, ...admin === undefined ? [] : [admin]];
+  for (const fd of fds) fcntl(fd, F_SETFD, yes ? FD_CLOEXEC : 0);
+}
