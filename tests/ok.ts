@@ -1,0 +1,92 @@
+/**
+ * Everything that must hold before a commit, the quick steps first. A step that
+ * fails does not keep the others from running. The last line says how many tests
+ * passed, and how many tests and steps failed.
+ *
+ * `deno task ok [--aarch64]`
+ */
+
+/** What has passed and what has failed. */
+interface Tally {
+  readonly passed: number;
+  readonly failed: number;
+}
+
+/** One step: a command line of Deno's. */
+interface Step {
+  readonly name: string;
+  readonly args: readonly string[];
+  /** Whether its output ends with a tally, which is then counted. */
+  readonly counts?: boolean;
+}
+
+const STEPS: readonly Step[] = [
+  { name: "format", args: ["fmt", "--check", "--quiet"] },
+  { name: "lint", args: ["lint", "--quiet"] },
+  { name: "documentation", args: ["doc", "--lint", "mod.ts", "ffi/mod.ts", "server/mod.ts"] },
+  { name: "types", args: ["check", "--quiet", "."] },
+  { name: "package", args: ["publish", "--dry-run", "--allow-dirty", "--quiet"] },
+  { name: "tests", args: ["task", "--quiet", "test"], counts: true },
+];
+
+const AARCH64: Step = {
+  name: "aarch64",
+  args: ["task", "--quiet", "test:aarch64", "--require"],
+  counts: true,
+};
+
+async function main(args: readonly string[]): Promise<number> {
+  const unknown = args.find((arg) => arg !== "--aarch64");
+  if (unknown !== undefined) {
+    console.error(`error: There is no ${unknown}; usage: deno task ok [--aarch64]`);
+    return 2;
+  }
+  let [passed, failed] = [0, 0];
+  for (const step of args.includes("--aarch64") ? [...STEPS, AARCH64] : STEPS) {
+    console.log(`== ${step.name}`);
+    const tally = step.counts ? await count(step) : await run(step);
+    passed += tally.passed;
+    failed += tally.failed;
+  }
+  console.log(`${passed} passed, ${failed} failed`);
+  return failed === 0 ? 0 : 1;
+}
+
+/** Runs a step that is one failure or none. */
+async function run(step: Step): Promise<Tally> {
+  const { success } = await command(step, "inherit").spawn().status;
+  if (!success) console.log(`failed: deno ${step.args.join(" ")}`);
+  return { passed: 0, failed: success ? 0 : 1 };
+}
+
+/** Runs a step that counts by itself. */
+async function count(step: Step): Promise<Tally> {
+  const child = command(step, "piped").spawn();
+  const [shown, kept] = child.stdout.tee();
+  const [output, { success }] = await Promise.all([
+    new Response(kept).text(),
+    child.status,
+    shown.pipeTo(Deno.stdout.writable, { preventClose: true }),
+  ]);
+  // "ok | 12 passed | 0 failed (3s)" of deno test, "12 passed, 0 failed" of the emulated tests
+  const tally = output.split("\n").findLast((line) => /\d+ passed.*\d+ failed/.test(line));
+  const passed = Number(tally?.match(/(\d+) passed/)?.[1] ?? 0);
+  const failed = Number(tally?.match(/(\d+) failed/)?.[1] ?? 0);
+  if (success && tally !== undefined && failed === 0) return { passed, failed };
+  console.log(`failed: deno ${step.args.join(" ")}`);
+  // A run that ended before it could count has failed all the same.
+  return { passed, failed: Math.max(failed, 1) };
+}
+
+function command({ args }: Step, stdout: "inherit" | "piped"): Deno.Command {
+  return new Deno.Command(Deno.execPath(), {
+    args: [...args],
+    cwd: new URL("../", import.meta.url),
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+    stdout,
+    stderr: "inherit",
+  });
+}
+
+Deno.exit(await main(Deno.args));

@@ -1,0 +1,94 @@
+import { assertEquals, assertMatch } from "@std/assert";
+import { Program, ROOT, scratch } from "./support.ts";
+
+const PASSES = 'Deno.test("passes", () => {});\n';
+const FAILS = 'Deno.test("fails", () => {\n  throw new Error("on purpose");\n});\n';
+const KILLED = 'Deno.test("ends the run", () => Deno.kill(Deno.pid, "SIGKILL"));\n';
+
+/** A small project with the steps of this one, whose only tests are in `source`. */
+async function project(source: string): Promise<{ path: string } & AsyncDisposable> {
+  const folder = scratch();
+  const write = async (file: string, text: string) => {
+    await Deno.mkdir(new URL(".", `file://${folder.path}/${file}`), { recursive: true });
+    await Deno.writeTextFile(`${folder.path}/${file}`, text);
+  };
+  const exported = "/** A number. */\nexport const NUMBER = 1;\n";
+  for (const file of ["mod.ts", "ffi/mod.ts", "server/mod.ts"]) await write(file, exported);
+  await write("tests/some_test.ts", source);
+  for (const file of ["tests/ok.ts", ".ci/run"]) {
+    await write(file, await Deno.readTextFile(new URL(file, ROOT)));
+  }
+  const { tasks: { ok }, fmt } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
+  const config = {
+    ...{ name: "@test/test", version: "0.1.0", license: "MIT", exports: "./mod.ts", lock: false },
+    tasks: { ok, "test": "deno test --allow-all tests", "test:aarch64": "echo 3 passed, 0 failed" },
+    fmt,
+  };
+  await write("deno.json", `${JSON.stringify(config)}\n`);
+  await new Deno.Command(Deno.execPath(), { args: ["fmt", "deno.json"], cwd: folder.path })
+    .output();
+  return folder;
+}
+
+/** The exit code, the names of the steps that ran, and the last line. */
+async function outcomeOf(
+  command: string,
+  args: string[],
+  options: Deno.CommandOptions,
+): Promise<{ code: number; steps: string[]; last: string | undefined }> {
+  await using program = new Program(command, args, options);
+  const { code } = await program.ended(60_000);
+  return {
+    code,
+    steps: [...program.stdout.matchAll(/^== (.*)$/gm)].map(([, name]) => name!),
+    last: program.stdout.trimEnd().split("\n").at(-1),
+  };
+}
+
+const STEPS = ["format", "lint", "documentation", "types", "package", "tests"];
+
+Deno.test("deno task ok goes on after a step that failed, and counts it beside the tests", async () => {
+  await using folder = await project(PASSES + FAILS);
+  const cwd = folder.path;
+  Deno.writeTextFileSync(`${cwd}/mod.ts`, "/** A number. */\nexport let NUMBER = 1;\n");
+  assertEquals(
+    await outcomeOf(Deno.execPath(), ["task", "ok"], { cwd }),
+    { code: 1, steps: STEPS, last: "1 passed, 2 failed" },
+  );
+});
+
+Deno.test("deno task ok counts tests that ended before they could count as a failure", async () => {
+  await using folder = await project(PASSES + KILLED);
+  assertEquals(
+    await outcomeOf(Deno.execPath(), ["task", "ok"], { cwd: folder.path }),
+    { code: 1, steps: STEPS, last: "0 passed, 1 failed" },
+  );
+});
+
+Deno.test(".ci/run ends with the tally, also when there is none", async () => {
+  await using folder = await project(PASSES);
+  const { path } = folder;
+  const command = (name: string, text: string) => {
+    Deno.writeTextFileSync(`${path}/bin/${name}`, `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+  };
+  Deno.mkdirSync(`${path}/bin`);
+  const run = () =>
+    outcomeOf("/bin/bash", [".ci/run"], {
+      cwd: path,
+      env: { PATH: `${path}/bin:${Deno.env.get("PATH")}` },
+    });
+  command("dpkg", "exit 0"); // all is installed
+  command("npx", `shift 2; exec "${Deno.execPath()}" "$@"`);
+  assertEquals(
+    await run(),
+    { code: 0, steps: [...STEPS, "aarch64"], last: "4 passed, 0 failed" },
+  );
+  command("npx", "echo cannot fetch deno; exit 1");
+  assertEquals(await run(), { code: 1, steps: [], last: "0 passed, 1 failed" });
+  command("npx", "echo 2 passed, 3 failed; exit 1");
+  assertEquals(await run(), { code: 1, steps: [], last: "2 passed, 3 failed" });
+  command("dpkg", "exit 1");
+  command("apt-get", "exit 100");
+  assertEquals(await run(), { code: 1, steps: [], last: "0 passed, 1 failed" });
+  assertMatch(Deno.readTextFileSync(`${path}/.ci/run`), /deno@\d+\.\d+\.\d+ task ok --aarch64/);
+});
