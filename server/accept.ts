@@ -4,12 +4,12 @@
  */
 import type { Address } from "../ffi/address.ts";
 import { isSyscallError } from "../ffi/errno.ts";
-import type { Socket } from "../ffi/socket.ts";
+import { SO_ACCEPTCONN, type Socket, SOL_SOCKET } from "../ffi/socket.ts";
 import type { Log } from "./log.ts";
 import { sleepInterruptibly } from "./sleep_interruptibly.ts";
 
-/** How long a server rests when it has run out of descriptors or memory, in milliseconds. */
-const BACK_OFF = 100;
+/** How long a server rests after a failure that may last, in milliseconds: no descriptor is left. */
+export const BACK_OFF = 100;
 
 /** The connection itself failed, before it was accepted: on to the next. */
 const LOST = new Set([
@@ -25,9 +25,6 @@ const LOST = new Set([
   "ETIMEDOUT",
   "EPERM", // a firewall rule forbids it
 ]);
-
-/** Nothing is left to accept with, until something is given back. */
-const EXHAUSTED = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
 
 /**
  * Waits for a connection, for one call of accept(2).
@@ -45,14 +42,23 @@ export function acceptOne(
   } catch (error) {
     if (!isSyscallError(error)) throw error;
     if (error.code === "EINTR" || error.code === "EAGAIN") return undefined;
-    if (EXHAUSTED.has(error.code)) {
-      log(`${error.message}. Trying again in ${BACK_OFF} ms`);
-      sleepInterruptibly(BACK_OFF);
-    } else if (LOST.has(error.code)) {
+    // It would fail for ever.
+    if (!listens(listenSocket)) throw error;
+    if (LOST.has(error.code)) {
       log(error.message);
     } else {
-      throw error;
+      log(`${error.message}. Trying again in ${BACK_OFF} ms`);
+      sleepInterruptibly(BACK_OFF);
     }
     return undefined;
+  }
+}
+
+/** Whether a socket is open and listens. */
+export function listens(socket: Socket): boolean {
+  try {
+    return socket.getsockopt(SOL_SOCKET, SO_ACCEPTCONN) === 1;
+  } catch {
+    return false;
   }
 }

@@ -9,7 +9,8 @@ import { SIGCHLD, SIGINT, SIGKILL, SIGTERM } from "../ffi/signals.ts";
 import type { Socket } from "../ffi/socket.ts";
 import { alarm } from "../ffi/time.ts";
 import { waitpid, type WaitStatus, WNOHANG } from "../ffi/wait.ts";
-import { acceptOne } from "./accept.ts";
+import { acceptOne, BACK_OFF, listens } from "./accept.ts";
+import { ChildTable } from "./child_table.ts";
 import { formatClient, formatSince, formatStatus, type Log, reliable } from "./log.ts";
 import { checkAmount, checkCount } from "./options.ts";
 import { sleepInterruptibly } from "./sleep_interruptibly.ts";
@@ -66,12 +67,6 @@ export interface ChildKind {
   start(connection: Socket, address: Address, number: number): number;
   /** Called when the server stops: has the children end as soon as they can. */
   stop?(): void;
-}
-
-interface Child {
-  readonly address: Address;
-  readonly number: number;
-  readonly start: number;
 }
 
 /**
@@ -162,8 +157,10 @@ export function forkPerConnection(
   checkCount("maxPerAddress", maxPerAddress);
   checkAmount("grace", grace);
 
-  const children = new Map<number, Child>();
+  const children = new ChildTable();
   let stops = 0;
+  let stopping = false;
+  let hasFailed = false;
 
   // Signals only wake the loop; the work is in the loop.
   const actions = [[SIGCHLD, () => {}], [SIGTERM, () => stops++], [SIGINT, () => stops++]] as const;
@@ -173,16 +170,36 @@ export function forkPerConnection(
 
   try {
     while (stops === 0 && !signal?.aborted) {
-      reap();
-      if (children.size >= maxChildren) sleepInterruptibly();
-      else if (admit()) return true;
+      if (survivably(turn)) return true;
     }
+    stopping = true;
     listenSocket.close();
     finish();
     return false;
   } finally {
     listenSocket.close();
     for (const [signum, action] of before) setAction(signum, action);
+  }
+
+  /** What fails in the loop costs one turn of it: the children, and those who wait, need the server. */
+  function survivably<T>(turn: () => T): T | undefined {
+    try {
+      if (hasFailed) sleepInterruptibly(BACK_OFF);
+      hasFailed = false;
+      return turn();
+    } catch (error) {
+      if (!stopping && !(isForkable() && listens(listenSocket))) throw error;
+      log(`${error}. Going on in ${BACK_OFF} ms`);
+      hasFailed = true;
+    }
+  }
+
+  /** @returns Whether this is a child. */
+  function turn(): boolean {
+    reap();
+    if (children.size < maxChildren) return admit();
+    sleepInterruptibly();
+    return false;
   }
 
   /** @returns Whether this is the child. */
@@ -192,7 +209,7 @@ export function forkPerConnection(
     const [connection, address] = accepted;
     let pid: number | undefined;
     try {
-      if (hostCount(address) >= maxPerAddress) {
+      if (children.countOf(address) >= maxPerAddress) {
         log(
           `${formatClient(address)} denied: ${maxPerAddress} children serve this address already`,
         );
@@ -206,28 +223,15 @@ export function forkPerConnection(
   }
 
   function startChild(connection: Socket, address: Address): number | undefined {
-    const number = freeNumber();
     try {
-      const pid = kind.start(connection, address, number);
-      if (pid !== 0) children.set(pid, { address, number, start: performance.now() });
+      const pid = kind.start(connection, address, children.nextNumber);
+      if (pid !== 0) children.add(pid, address);
       return pid;
     } catch (error) {
       if (!isForkable()) throw error;
       const message = error instanceof Error ? error.message : String(error);
       log(`${formatClient(address)} dropped: ${message}`);
     }
-  }
-
-  function freeNumber(): number {
-    const taken = new Set([...children.values()].map(({ number }) => number));
-    let number = 1;
-    while (taken.has(number)) number++;
-    return number;
-  }
-
-  function hostCount(address: Address): number {
-    if (typeof address === "string" || maxPerAddress === Infinity) return 0;
-    return [...children.values()].filter((child) => child.address[0] === address[0]).length;
   }
 
   /** Collects every child that has ended. */
@@ -238,15 +242,16 @@ export function forkPerConnection(
         if (status === undefined) return;
         endChild(pid, status);
       } catch (error) {
-        if (isSyscallError(error, "ECHILD")) return;
-        throw error;
+        if (!isSyscallError(error, "ECHILD")) throw error;
+        // None is left, whoever has reaped it.
+        for (const pid of children.pids) children.remove(pid);
+        return;
       }
     }
   }
 
   function endChild(pid: number, status: WaitStatus): void {
-    const child = children.get(pid);
-    children.delete(pid);
+    const child = children.remove(pid);
     if (child !== undefined) {
       log(
         `${formatClient(child.address)} pid ${pid} ${formatStatus(status)} ` +
@@ -266,17 +271,29 @@ export function forkPerConnection(
     const stopsBefore = stops;
     kind.stop?.();
     if (children.size > 0) log(`stopping, ${children.size} children to finish`);
-    for (;;) {
-      reap();
-      const left = deadline - performance.now();
-      if (children.size === 0) return;
-      if (left <= 0 || stops > stopsBefore) break;
-      sleepInterruptibly(left);
-    }
-    for (const pid of children.keys()) kill(pid, SIGKILL);
+    let killed = false;
     while (children.size > 0) {
-      reap();
-      if (children.size > 0) sleepInterruptibly(100);
+      survivably(() => {
+        reap();
+        if (children.size === 0) return;
+        const left = deadline - performance.now();
+        if (left > 0 && stops === stopsBefore) return sleepInterruptibly(left);
+        if (killed) return sleepInterruptibly(100);
+        killed = true;
+        for (const pid of children.pids) killChild(pid);
+      });
+    }
+  }
+
+  function killChild(pid: number): void {
+    try {
+      kill(pid, SIGKILL);
+    } catch (error) {
+      // It runs as another user by now. To wait for it could take for ever.
+      const child = children.remove(pid);
+      log(
+        `${formatClient(child!.address)} pid ${pid} is left running: ${(error as Error).message}`,
+      );
     }
   }
 }

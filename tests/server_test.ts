@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import * as tine from "../mod.ts";
+import { ChildTable } from "../server/child_table.ts";
 import {
   childrenOf,
   descriptorsOf,
@@ -355,4 +356,179 @@ Deno.test("serveForking() goes on when its log, or onChildExit, fails", async ()
   await until(() => childrenOf(server.pid).length === 0, "the last child to be reaped");
   server.kill("SIGTERM");
   assertEquals(await server.ended(), { code: 0, signal: null });
+});
+
+Deno.test("serveForking() logs an error in its loop, rests, and goes on, also while it stops", async () => {
+  await using server = startFunction(() => {
+    tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM, tine.SIGUSR1] });
+    tine.signal(tine.SIGUSR1, () => {
+      throw new Error("thrown by a handler of the program's own");
+    });
+    const listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+    listenSocket.bind(["127.0.0.1", 0]);
+    listenSocket.listen(16);
+    console.log(`port ${listenSocket.getsockname()[1]}`);
+    tine.serveForking(listenSocket, (connection) => {
+      connection.sendall(connection.recv(1));
+      connection.recv(1);
+    });
+  });
+  const failures = () =>
+    server.stderr.match(/^Error: thrown by a .* Going on in 100 ms$/gm)?.length;
+  const port = await portOf(server);
+  for (const count of [1, 2]) {
+    server.kill("SIGUSR1");
+    await until(() => failures() === count, `${count} log lines`);
+    assertEquals(await exchange(port, "!?"), "!");
+  }
+  using client = await Client.connect(port);
+  await client.say("!");
+  assertEquals(await client.hear(), "!");
+  server.kill("SIGTERM");
+  await until(() => server.stderr.includes("stopping, 1 children"), "the stop");
+  server.kill("SIGUSR1");
+  await until(() => failures() === 3, "the third log line");
+  client.connection.close();
+  assertEquals(await server.ended(), { code: 0, signal: null });
+});
+
+Deno.test("serveForking() ends with an error when its listening socket is gone", async () => {
+  await using server = startFunction(() => {
+    tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGUSR1] });
+    const listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+    tine.signal(tine.SIGUSR1, () => listenSocket.close());
+    listenSocket.bind(["127.0.0.1", 0]);
+    listenSocket.listen(16);
+    console.log(`port ${listenSocket.getsockname()[1]}`);
+    tine.serveForking(listenSocket, () => {});
+  });
+  await portOf(server);
+  server.kill("SIGUSR1");
+  assertEquals(await server.ended(), { code: 1, signal: null });
+  assertMatch(server.stderr, /SyscallError: Cannot accept on a closed socket: EBADF/);
+});
+
+Deno.test("serveForking() stops when another has reaped its children", async () => {
+  await using server = startFunction(() => {
+    tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM, tine.SIGUSR1] });
+    tine.signal(tine.SIGUSR1, () => {
+      console.log("reaping");
+      for (let left = 2; left > 0; left--) tine.waitpid(-1);
+    });
+    const listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+    listenSocket.bind(["127.0.0.1", 0]);
+    listenSocket.listen(16);
+    console.log(`port ${listenSocket.getsockname()[1]}`);
+    tine.serveForking(listenSocket, (connection) => void connection.recv(1), { grace: 0.1 });
+  });
+  const port = await portOf(server);
+  using first = await Client.connect(port);
+  using second = await Client.connect(port);
+  await until(() => childrenOf(server.pid).length === 2, "two children");
+  server.kill("SIGUSR1");
+  await server.printed(/reaping/); // by a handler, which no other interrupts
+  first.connection.close();
+  second.connection.close();
+  await until(() => childrenOf(server.pid).length === 0, "both to be reaped by the handler");
+  server.kill("SIGTERM");
+  assertEquals(await server.ended(), { code: 0, signal: null });
+});
+
+const isRoot = tine.getuid() === 0;
+
+Deno.test("serveForking() leaves a child running that it may not kill, and stops (needs root)", {
+  ignore: !isRoot,
+}, async () => {
+  await using server = startFunction(
+    () => {
+      tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM] });
+      const listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+      listenSocket.bind(["127.0.0.1", 0]);
+      listenSocket.listen(16);
+      console.log(`port ${listenSocket.getsockname()[1]}`);
+      tine.serveForking(listenSocket, (connection) => {
+        if (connection.recv(1)[0] === 33) tine.setuid(54325);
+        connection.sendall(new Uint8Array([33]));
+        for (;;) tine.sleep(1000);
+      }, { grace: 0.1 });
+      console.log("stopped");
+    },
+    [],
+    // Root without the capability to signal whom it likes.
+    {
+      shell: "exec setpriv --inh-caps=-kill --bounding-set=-kill " +
+        `/bin/bash -c 'shift; exec "$@"' bash`,
+    },
+  );
+  const port = await portOf(server);
+  using changed = await Client.connect(port);
+  await changed.say("!");
+  assertEquals(await changed.hear(), "!");
+  const [child] = childrenOf(server.pid);
+  try {
+    using unchanged = await Client.connect(port);
+    await unchanged.say("?");
+    assertEquals(await unchanged.hear(), "!");
+    server.kill("SIGTERM");
+    assertEquals((await within(server.status, 15_000, "the server's end")).code, 0);
+    for (
+      const line of [
+        new RegExp(`127\\.0\\.0\\.1:\\d+ pid ${child} is left running: Cannot kill .* EPERM`),
+        /killed by SIGKILL/,
+      ]
+    ) await until(() => line.test(server.stderr), `${line} in the log`);
+    await server.printed(/stopped\n$/);
+  } finally {
+    tine.kill(child!, tine.SIGKILL);
+  }
+});
+
+Deno.test("ChildTable gives the smallest free number, and counts children per host", () => {
+  const table = new ChildTable();
+  const taken = new Map<number, number>();
+  let pid = 0;
+  let seed = 1;
+  const random = (below: number) => (seed = seed * 48271 % 0x7fff_ffff) % below;
+  for (let step = 0; step < 5000; step++) {
+    if (random(100) < (step < 2500 ? 60 : 45)) {
+      let smallest = 1;
+      while (taken.has(smallest)) smallest++;
+      assertEquals(table.nextNumber, smallest);
+      table.add(++pid, [`10.0.0.${smallest % 3}`, 1]);
+      taken.set(smallest, pid);
+    } else if (taken.size > 0) {
+      const [number, gone] = [...taken][random(taken.size)]!;
+      assertEquals(table.remove(gone)?.number, number);
+      taken.delete(number);
+    }
+    assertEquals(table.size, taken.size);
+  }
+  assert(taken.size > 0);
+  for (const rest of [0, 1, 2]) {
+    const count = [...taken.keys()].filter((number) => number % 3 === rest).length;
+    assertEquals(table.countOf([`10.0.0.${rest}`, 99]), count);
+  }
+  assertEquals(table.remove(0), undefined);
+  assertEquals(table.countOf("/a/path"), 0);
+  for (const pid of table.pids) table.remove(pid);
+  assertEquals([table.size, table.nextNumber, table.countOf(["10.0.0.1", 1])], [0, 1, 0]);
+});
+
+Deno.test("ChildTable asks as little of a server with 100,000 children as of one with ten", () => {
+  const time = (children: number) => {
+    const table = new ChildTable();
+    for (let pid = 1; pid <= children; pid++) table.add(pid, ["127.0.0.1", pid]);
+    const start = performance.now();
+    for (let pid = 1; pid <= 20_000; pid++) {
+      const old = 1 + pid % children;
+      assertEquals(table.remove(old)?.number, old);
+      table.add(old, ["127.0.0.1", pid]);
+      assertEquals(table.countOf(["127.0.0.1", 1]), children);
+    }
+    return performance.now() - start;
+  };
+  const few = time(10);
+  const many = time(100_000);
+  // A look at each child would cost 10,000 times as much.
+  assert(many < 100 * Math.max(few, 1), `${few} ms with 10 children, ${many} ms with 100,000`);
 });
