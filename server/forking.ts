@@ -61,12 +61,18 @@ export interface ChildKind {
   /**
    * Forks a child for a connection.
    *
-   * @param number The smallest number from 1 that no other child has.
    * @returns The child's pid; 0 in a child that is to leave the server's loop.
    */
-  start(connection: Socket, address: Address, number: number): number;
+  start(connection: Socket, address: Address): number;
   /** Called when the server stops: has the children end as soon as they can. */
   stop?(): void;
+}
+
+/** What a child that leaves the server's loop is to serve. */
+export interface ChildTask {
+  readonly connection: Socket;
+  /** The smallest number from 1 that no other child has. */
+  readonly number: number;
 }
 
 /**
@@ -139,17 +145,18 @@ export function takeChildSignals(): void {
  * The loop of a forking server: accepts, has a child made for each connection,
  * reaps, and stops.
  *
- * @param listenSocket A listening socket; it is closed on return.
+ * @param listenSocket A listening socket; it is closed when the server stops. A child closes its
+ *   copy itself.
  * @param kind What the children are.
  * @param options How the server runs.
- * @returns Whether this is a child, which `kind.start` has sent here; false in the parent, when
- *   the server has stopped.
+ * @returns In a child that leaves the loop, what it is to serve; nothing in the parent, when the
+ *   server has stopped.
  */
 export function forkPerConnection(
   listenSocket: Socket,
   kind: ChildKind,
   options: Omit<ForkingOptions, "timeout">,
-): boolean {
+): ChildTask | undefined {
   const { maxChildren = 40, maxPerAddress = Infinity, grace = 10 } = options;
   const { signal, onChildExit } = options;
   const log = reliable(options.log);
@@ -168,15 +175,23 @@ export function forkPerConnection(
     .filter(([signum]) => signum === SIGCHLD || heldSignals().has(signum))
     .map(([signum, action]) => [signum, setAction(signum, action)] as const);
 
+  // No `finally`: a child leaves through here too, and what is put back is the parent's.
   try {
     while (stops === 0 && !signal?.aborted) {
-      if (survivably(turn)) return true;
+      const task = survivably(turn);
+      if (task !== undefined) return task; // child
     }
     stopping = true;
     listenSocket.close();
     finish();
-    return false;
-  } finally {
+  } catch (error) {
+    restore();
+    throw error;
+  }
+  restore();
+  return undefined;
+
+  function restore(): void {
     listenSocket.close();
     for (const [signum, action] of before) setAction(signum, action);
   }
@@ -194,44 +209,37 @@ export function forkPerConnection(
     }
   }
 
-  /** @returns Whether this is a child. */
-  function turn(): boolean {
+  /** @returns In a child, what it is to serve. */
+  function turn(): ChildTask | undefined {
     reap();
     if (children.size < maxChildren) return admit();
     sleepInterruptibly();
-    return false;
+    return undefined;
   }
 
-  /** @returns Whether this is the child. */
-  function admit(): boolean {
+  function admit(): ChildTask | undefined {
     const accepted = acceptOne(listenSocket, log);
-    if (accepted === undefined) return false;
+    if (accepted === undefined) return undefined;
     const [connection, address] = accepted;
-    let pid: number | undefined;
-    try {
-      if (children.countOf(address) >= maxPerAddress) {
-        log(
-          `${formatClient(address)} denied: ${maxPerAddress} children serve this address already`,
-        );
-      } else {
-        pid = startChild(connection, address);
-      }
-    } finally {
-      if (pid !== 0) connection.close(); // the parent's copy
+    if (children.countOf(address) >= maxPerAddress) {
+      log(`${formatClient(address)} denied: ${maxPerAddress} children serve this address already`);
+      connection.close();
+      return undefined;
     }
-    return pid === 0;
-  }
-
-  function startChild(connection: Socket, address: Address): number | undefined {
+    let pid: number;
     try {
-      const pid = kind.start(connection, address, children.nextNumber);
-      if (pid !== 0) children.add(pid, address);
-      return pid;
-    } catch (error) {
+      pid = kind.start(connection, address);
+    } catch (error) { // no child
+      connection.close();
       if (!isForkable()) throw error;
       const message = error instanceof Error ? error.message : String(error);
       log(`${formatClient(address)} dropped: ${message}`);
+      return undefined;
     }
+    if (pid === 0) return { connection, number: children.nextNumber }; // child
+    children.add(pid, address); // parent
+    connection.close(); // its copy
+    return undefined;
   }
 
   /** Collects every child that has ended. */

@@ -88,6 +88,17 @@ class Client implements Disposable {
   }
 }
 
+/** A process's sockets of a port, by their states. */
+function socketsOf(pid: number, port: number): string[] {
+  const own = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const links = new Set(descriptorsOf(pid).values());
+  // sl, local address, remote address, state, ..., inode
+  return Deno.readTextFileSync("/proc/net/tcp").split("\n")
+    .map((line) => line.trim().split(/ +/))
+    .filter(([, local, ...rest]) => local?.endsWith(own) && links.has(`socket:[${rest[7]}]`))
+    .map(([, , , state]) => ({ "01": "established", "0A": "listening" })[state!] ?? state!);
+}
+
 for (const rung of RUNGS) {
   Deno.test(`the ${rung} rung keeps a connection for several requests`, async () => {
     await using server = startRung(rung);
@@ -308,6 +319,9 @@ Deno.test("the forking rung serves clients at once, each in a child that has the
     server.stdout.match(/^start .*$/gm)?.toSorted(),
     [`start ${Math.min(...children)} 1`, `start ${Math.max(...children)} 2`],
   );
+  // A child has its connection, and not the socket that listens.
+  for (const child of children) assertEquals(socketsOf(child, port), ["established"]);
+  assertEquals(socketsOf(server.pid, port), ["listening"]);
   first[Symbol.dispose]();
   await server.printed(new RegExp(`^stop ${Math.min(...children)}$`, "m"));
   await until(() => childrenOf(server.pid).length === 1, "the child's end");

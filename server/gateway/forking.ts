@@ -1,4 +1,7 @@
-import type { Address } from "../../ffi/address.ts";
+/**
+ * The finished form of the article's webserver3h: a server that forks a child with an event
+ * loop for each connection, and has Deno's HTTP server serve it there.
+ */
 import { fork } from "../../ffi/forking/fork.ts";
 import { every, nextTurn } from "../../ffi/runtime/timers.ts";
 import { _exit, getpid, getppid } from "../../ffi/process.ts";
@@ -6,7 +9,12 @@ import { mapShared } from "../../ffi/shared_memory.ts";
 import type { Socket } from "../../ffi/socket.ts";
 import { alarm } from "../../ffi/time.ts";
 import type { App } from "../app/load_app.ts";
-import { type ForkingOptions, forkPerConnection, takeChildSignals } from "../forking.ts";
+import {
+  type ChildTask,
+  type ForkingOptions,
+  forkPerConnection,
+  takeChildSignals,
+} from "../forking.ts";
 import { type GatewayOptions, serveConnection, warmUp } from "./connection.ts";
 import { addrOf } from "../app/request_host.ts";
 import { checkAmount } from "../options.ts";
@@ -70,19 +78,22 @@ export async function serveFetchForking(
   const address = listenSocket.getsockname();
   const parent = getpid();
   const stopped = new Uint8Array(mapShared(1));
-  let mine: { connection: Socket; number: number } | undefined;
 
   await warmUp(options);
   app.onListen?.(addrOf(address));
   // What waits for its turn here would have it in each child too.
   await nextTurn();
-  const isChild = forkPerConnection(listenSocket, { start, stop: () => stopped[0] = 1 }, options);
-  if (!isChild) return;
+  const task = forkPerConnection(listenSocket, {
+    start: () => fork({ runtime: true }),
+    stop: () => stopped[0] = 1,
+  }, options);
+  if (task === undefined) return; // parent
 
-  let code = 1;
+  let code = 1; // child
   try {
+    listenSocket.close(); // its copy
     takeChildSignals();
-    await serve(mine!.connection, mine!.number);
+    await serve(task);
     code = 0;
   } catch (error) {
     console.error("error: Uncaught", error);
@@ -90,13 +101,7 @@ export async function serveFetchForking(
     _exit(code);
   }
 
-  function start(connection: Socket, _: Address, number: number): number {
-    const pid = fork({ runtime: true });
-    if (pid === 0) mine = { connection, number };
-    return pid;
-  }
-
-  async function serve(connection: Socket, number: number): Promise<void> {
+  async function serve({ connection, number }: ChildTask): Promise<void> {
     const stop = new AbortController();
     watch();
     every(INTERVAL, watch);
