@@ -187,7 +187,7 @@ Deno.test("--idle-timeout ends a connection that is kept alive, not before its t
   assertMatch(await client.hear(), /Hello, World!$/);
   const { text, seconds } = await client.end();
   assertEquals(text, "");
-  assert(seconds >= 1.9, `closed after ${seconds} seconds`);
+  assert(seconds >= 1.8, `closed after ${seconds} seconds`);
 });
 
 Deno.test("timeouts leave a slow handler, a quiet stream and a WebSocket alone", async () => {

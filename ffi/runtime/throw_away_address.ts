@@ -1,6 +1,6 @@
 /**
- * Where a server of Deno's listens that a socket of ours then takes the place of: nobody is to
- * find it there.
+ * A throw-away address: where a server of Deno's listens until a socket of ours takes its
+ * socket's place. Nobody is to find it there.
  */
 import { AF_UNIX } from "../address.ts";
 

@@ -1,5 +1,9 @@
+/**
+ * The iterative server of an app: it serves one connection at a time, with Deno's HTTP
+ * server, in a single process.
+ */
 import { socketOf } from "../../ffi/runtime/connection.ts";
-import { takeOverListener } from "../../ffi/runtime/listener.ts";
+import { acceptFrom } from "../../ffi/runtime/acceptor.ts";
 import { delay, every, type Timer } from "../../ffi/runtime/timers.ts";
 import { getpid } from "../../ffi/process.ts";
 import { signal as setAction } from "../../ffi/signal.ts";
@@ -71,7 +75,7 @@ export async function serveFetchIterative(
   const log = reliable(options.log);
   const address = listenSocket.getsockname();
   await warmUp(options);
-  const { server: listener } = takeOverListener(
+  const { server: listener } = acceptFrom(
     listenSocket.fileno(),
     () => listen(listenSocket.family),
   );

@@ -1,8 +1,8 @@
 /**
- * The connections of clients to this worker, looked at from outside. Deno accepts
- * them, reads requests and writes responses; it has no timeout and no limit, and
- * shows a program nothing but whole requests. Yet each connection is a descriptor
- * that the event loop watches, and the kernel knows when something passed there
+ * Limits on connections: how many clients a worker has at a time, and how long one may be
+ * silent. Deno accepts them, reads requests and writes responses; it has no timeout and no
+ * limit, and shows a program nothing but whole requests. Yet each connection is a
+ * descriptor that the event loop watches, and the kernel knows when something passed there
  * last, and in which direction.
  *
  * A connection that has had its time is shut down: to Deno it looks as if the client had
@@ -11,6 +11,7 @@
  */
 import { type Address, AF_INET, formatAddress } from "../../../ffi/address.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
+import type { Acceptor } from "../../../ffi/runtime/acceptor.ts";
 import { type Watched, watchedDescriptors } from "../../../ffi/runtime/event_loop.ts";
 import { after } from "../../../ffi/runtime/timers.ts";
 import { getrlimit, RLIMIT_NOFILE } from "../../../ffi/process.ts";
@@ -23,14 +24,6 @@ import {
   SOL_SOCKET,
 } from "../../../ffi/socket.ts";
 import { resetOnClose, socketCookie, type TcpInfo, tcpInfo } from "../../../ffi/tcp.ts";
-
-/** What stops and starts accepting, as `takeOverListener()` gives it. */
-export interface Gate {
-  /** Accepts no more. Harmless while it does not. */
-  pause(): void;
-  /** Accepts again. Harmless while it does. */
-  resume(): void;
-}
 
 /** Which connections there are, and how long one may be open for nothing. Times are in seconds. */
 export interface ConnectionOptions {
@@ -53,7 +46,7 @@ export interface ConnectionOptions {
   /** The requests that have no complete response yet. */
   readonly inFlight: ReadonlyMap<unknown, Deno.ServeHandlerInfo>;
   /** One for each listening socket. */
-  readonly gates: readonly Gate[];
+  readonly acceptors: readonly Acceptor[];
 }
 
 /** The connections of clients to this worker. */
@@ -94,7 +87,7 @@ export interface Connections {
    * @returns How many are open.
    */
   sweep(): number;
-  /** Looks no more, and leaves the gates as they are. */
+  /** Looks no more, and leaves the acceptors as they are. */
   stop(): void;
 }
 
@@ -125,7 +118,7 @@ const RATE = 100;
 const TICK = 5;
 /** The share of its time that a worker may count in. */
 const COUNTING = 1 / 50;
-/** Descriptors that are left for the app, and for what is accepted before a gate is shut. */
+/** Descriptors that are left for the app, and for what is accepted before a pause. */
 const RESERVE = 512;
 
 const REQUEST_TIMEOUT = new TextEncoder().encode(
@@ -139,7 +132,7 @@ const REQUEST_TIMEOUT = new TextEncoder().encode(
  * @returns What the worker tells of its requests, and may ask.
  */
 export function watchConnections(options: ConnectionOptions): Connections {
-  const { addresses, secure, inFlight, gates } = options;
+  const { addresses, secure, inFlight, acceptors } = options;
   const headerTimeout = options.headerTimeout * 1000 || Infinity;
   const idleTimeout = options.idleTimeout * 1000 || Infinity;
   const limit = Math.min(options.maxConnections, room());
@@ -172,7 +165,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
   /** No more can be accepted in this time than there is room for. */
   function untilCount(): number {
     const wait = Math.max((limit - connections.size) / RATE, countCost / COUNTING);
-    // Many come at once, before the limit or when a gate was opened: look at every turn.
+    // Many come at once, before the limit or after a pause: look at every turn.
     return !paused && growing ? wait : Math.max(TICK, wait);
   }
 
@@ -186,13 +179,13 @@ export function watchConnections(options: ConnectionOptions): Connections {
       if (upgraded.has(connection.client)) connection.upgraded = true;
       connection.deadline = refused.get(connection.client) ?? connection.deadline;
       if (broken.has(connection.client)) end(connection);
-      else judge(connection, busy);
+      else enforceTimeouts(connection, busy);
     }
     for (const news of [upgraded, refused, broken]) news.clear();
     return connections.size;
   }
 
-  /** Sees which connections there are, and opens or shuts the gates. Says whether it could. */
+  /** Sees which connections there are, and pauses or resumes accepting. Says whether it could. */
   function look(): boolean {
     const start = performance.now();
     const watched = whatIsWatched();
@@ -218,8 +211,8 @@ export function watchConnections(options: ConnectionOptions): Connections {
     // Where descriptors cannot be counted, every count is a look.
     countCost = counted === 0 ? performance.now() - start : 0;
     const full = connections.size >= limit;
-    if (full) { for (const gate of gates) gate.pause(); }
-    else if (paused) { for (const gate of gates) gate.resume(); }
+    if (full) { for (const acceptor of acceptors) acceptor.pause(); }
+    else if (paused) { for (const acceptor of acceptors) acceptor.resume(); }
     growing ||= paused && !full;
     paused = full;
     return true;
@@ -248,7 +241,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
     };
   }
 
-  /** Looks when the number of open descriptors says that a gate may have to be moved. */
+  /** Looks when the number of open descriptors says that it may be time to pause or resume. */
   function count(): void {
     const now = openDescriptors();
     growing = now > counted;
@@ -257,7 +250,10 @@ export function watchConnections(options: ConnectionOptions): Connections {
     if (now === 0 || (estimate >= limit) !== paused) look();
   }
 
-  function judge(connection: Connection, busy: ReadonlySet<string | undefined>): void {
+  function enforceTimeouts(
+    connection: Connection,
+    busy: ReadonlySet<string | undefined>,
+  ): void {
     const info = tcpInfo(connection.fd);
     if (info === undefined) return;
     if (clock >= connection.deadline) {

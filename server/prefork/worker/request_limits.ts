@@ -1,11 +1,10 @@
 /**
- * How much a request may bring, and how slowly. Deno's own limits are 64 KiB for a
+ * Limits on requests: how much one may bring, and how slowly. Deno's own limits are 64 KiB for a
  * header, which it answers with 400, and none for a body.
  *
  * A refusal says `connection: close`, but Deno goes on reading what the client
  * sends: who is told of it ends the connection.
  */
-
 import { after } from "../../../ffi/runtime/timers.ts";
 import { innerRequest } from "../../../ffi/runtime/http_internals.ts";
 

@@ -5,7 +5,7 @@
  */
 import { AF_UNIX } from "../../../ffi/address.ts";
 import { close, F_DUPFD_CLOEXEC, fcntl } from "../../../ffi/descriptor.ts";
-import { type TakenListener, takeOverListener } from "../../../ffi/runtime/listener.ts";
+import { acceptFrom, type Acceptor } from "../../../ffi/runtime/acceptor.ts";
 import { after, delay, every, nextTurn } from "../../../ffi/runtime/timers.ts";
 import type { Socket } from "../../../ffi/socket.ts";
 import type { App } from "../../app/load_app.ts";
@@ -25,13 +25,13 @@ import { rememberWebSockets } from "./web_sockets.ts";
 /** What it is served with. */
 export interface ServiceOptions {
   readonly config: Config;
-  /** The sockets; they are closed here, for Deno has duplicates. */
+  /** The listening sockets; they are closed here, for Deno has duplicates. */
   readonly listeners: readonly Socket[];
   readonly slot: Slot;
   readonly scoreboard: Scoreboard;
   readonly log: Log;
   /** Hears that the worker has served as many requests as it is to serve. */
-  readonly onWornOut: () => void;
+  readonly onMaxRequests: () => void;
 }
 
 /** A running service. */
@@ -73,7 +73,7 @@ const CLOSING = 1000;
  * @throws {SyscallError} When the access log cannot be opened, or no descriptor is left.
  */
 export function openService(app: App, options: ServiceOptions): Service {
-  const { config, listeners, slot, scoreboard, log, onWornOut } = options;
+  const { config, listeners, slot, scoreboard, log, onMaxRequests } = options;
   const accessLog = config.accessLog === undefined
     ? undefined
     : openAccessLog({ target: config.accessLog, format: config.accessLogFormat, log });
@@ -93,7 +93,7 @@ export function openService(app: App, options: ServiceOptions): Service {
   let draining = false;
 
   const servers: Deno.HttpServer[] = [];
-  const gates: TakenListener[] = [];
+  const acceptors: Acceptor[] = [];
   for (const [index] of listeners.entries()) accept(index);
 
   function accept(index: number): void {
@@ -108,17 +108,17 @@ export function openService(app: App, options: ServiceOptions): Service {
       }
       return serve(request, urlOf(request), info);
     };
-    const { server, listener } = takeOverListener(
+    const { server, acceptor } = acceptFrom(
       socket.fileno(),
       () => listen(socket.family, config, handle),
     );
     urlOf = hostRenamer(hostOf(server.addr), hostOf(address));
     servers.push(server);
-    gates[index] = listener;
+    acceptors[index] = acceptor;
     server.finished.catch((error) => {
       if (draining) return;
       log(`Cannot accept: ${error.message}. Trying again in ${ACCEPT_RETRY} ms`);
-      listener.close();
+      acceptor.close();
       acceptLater(index);
     });
   }
@@ -141,13 +141,13 @@ export function openService(app: App, options: ServiceOptions): Service {
     });
   }
 
-  const spread = balance(gates, slot, scoreboard);
+  const spread = balance(acceptors, slot, scoreboard);
   const connections = watchConnections({
     ...config,
     addresses,
     secure,
     inFlight,
-    gates,
+    acceptors,
   });
   const webSockets = rememberWebSockets((request) =>
     connections.upgraded(inFlight.get(request) ?? handled)
@@ -156,7 +156,7 @@ export function openService(app: App, options: ServiceOptions): Service {
 
   function count(): void {
     slot.connections = connections.sweep();
-    spread.weigh();
+    spread.updateSurplus();
   }
 
   function serve(
@@ -164,7 +164,7 @@ export function openService(app: App, options: ServiceOptions): Service {
     url: string,
     info: Deno.ServeHandlerInfo,
   ): Response | Promise<Response> {
-    if (++slot.requests === lastRequest) onWornOut();
+    if (++slot.requests === lastRequest) onMaxRequests();
     slot.setRequest(request.method, url);
     slot.inFlight = inFlight.size + 1;
     spread.takeTurn();
@@ -245,16 +245,16 @@ export function openService(app: App, options: ServiceOptions): Service {
 
   return {
     lookAgain(): void {
-      for (const gate of gates) gate.rejoin();
+      for (const acceptor of acceptors) acceptor.requeue();
     },
     reopenLog(): void {
       accessLog?.reopen();
     },
     async acceptRest(): Promise<void> {
       const end = performance.now() + ACCEPT_REST;
-      for (const gate of gates) {
-        while (gate.isAwaited() && performance.now() < end) {
-          gate.rejoin();
+      for (const acceptor of acceptors) {
+        while (acceptor.isAnyWaiting() && performance.now() < end) {
+          acceptor.requeue();
           await nextTurn();
         }
       }
@@ -263,7 +263,7 @@ export function openService(app: App, options: ServiceOptions): Service {
       draining = true;
       // A look at all connections costs the more, the more there are.
       const interval = () => DRAIN_INTERVAL + connections.open * DRAIN_INTERVAL_EACH;
-      for (const gate of gates) gate.close();
+      for (const acceptor of acceptors) acceptor.close();
       for (const socket of listeners) socket.close();
       counting.cancel();
       await until(() => {

@@ -71,17 +71,17 @@ export async function runWorker(context: WorkerContext): Promise<never> {
   try {
     const info: WorkerInfo = { pid: getpid(), number };
     const app = typeof context.app === "string" ? await loadApp(context.app) : context.app;
-    const stopBeating = beat(slot, config.timeout);
+    const stopHeartbeat = startHeartbeat(slot, config.timeout);
     await app.onWorkerStart?.(info);
     const address = addrOf(listeners[0]!.getsockname());
-    const onWornOut = () => tell(channel, "retire", `${config.maxRequests} requests`);
-    const service = openService(app, { config, listeners, slot, scoreboard, log, onWornOut });
+    const onMaxRequests = () => tell(channel, "retire", `${config.maxRequests} requests`);
+    const service = openService(app, { config, listeners, slot, scoreboard, log, onMaxRequests });
     app.onListen?.(address);
     slot.state = "ready";
     tell(channel, "ready");
     // From here on it hears when the master is gone, and the watchdog ends it should it not.
     if (config.timeout > 0) prctl(PR_SET_PDEATHSIG, 0);
-    const next = () => obey(channel, service, () => reopenLogs(config, service, log));
+    const next = () => followOrders(channel, service, () => reopenLogs(config, service, log));
     let end = 0;
     const beginEnd = (order: Ending) => {
       end = Math.min(end || Infinity, performance.now() + LINGER[order]);
@@ -95,7 +95,7 @@ export async function runWorker(context: WorkerContext): Promise<never> {
     if (order !== "leave") await service.acceptRest();
     await service.drain(() => end);
     await app.onWorkerStop?.(info);
-    stopBeating();
+    stopHeartbeat();
     _exit(0);
   } catch (error) {
     tell(channel, "failed", error instanceof Error ? error.message : String(error));
@@ -128,7 +128,7 @@ function reopenLogs(config: Config, service: Service, log: Log): void {
 }
 
 /** Shows the master that the event loop turns. Its own watchdog ends it where there is no master. */
-function beat(slot: Slot, timeout: number): () => void {
+function startHeartbeat(slot: Slot, timeout: number): () => void {
   const interval = timeout === 0 ? 1 : Math.min(1, timeout / 4);
   let cpu = cpuTime();
   let at = performance.now();
@@ -145,8 +145,8 @@ function beat(slot: Slot, timeout: number): () => void {
   return () => timer.cancel();
 }
 
-/** Follows the master until it says how this is to end. */
-async function obey(
+/** Does what the master says, until it says how this is to end. */
+async function followOrders(
   channel: Socket,
   service: Service,
   reopenLogs: () => void,

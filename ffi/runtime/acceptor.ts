@@ -21,19 +21,19 @@ const EPOLLIN = 0x1;
 const EPOLLEXCLUSIVE = 1 << 28;
 const EPOLLET = 1 << 31;
 
-/** A listener of Deno's that accepts from an inherited socket. */
-export interface TakenListener {
+/** What accepts from a listening socket: a listener of Deno's on a socket that it has not made. */
+export interface Acceptor {
   /** Accepts no more: connections wait in the backlog, for this process or another. */
   pause(): void;
   /** Accepts again, beginning with what has come meanwhile. Harmless while it does. */
   resume(): void;
   /**
-   * Looks whether connections wait, and goes to the end of the row of processes that the
-   * next ones wake. Nothing happens while it is paused.
+   * Accepts what waits, and goes to the end of the socket's wait queue: the next connection
+   * wakes the process at its head. Nothing happens while it is paused.
    */
-  rejoin(): void;
-  /** Whether connections wait to be accepted. */
-  isAwaited(): boolean;
+  requeue(): void;
+  /** Whether any connection waits to be accepted. */
+  isAnyWaiting(): boolean;
   /** Lets go of the socket, for good. The server may be shut down later. */
   close(): void;
 }
@@ -47,14 +47,14 @@ export interface TakenListener {
  *   listener. Its descriptor is free to be closed afterwards.
  * @param listen Makes the listener, synchronously: `Deno.serve`, on an address that is of no
  *   other use.
- * @returns What `listen` has made, and a hold on the listener.
+ * @returns What `listen` has made, and what accepts for it.
  * @throws {Error} When `listen` made none, or more than one.
  * @throws {SyscallError} When the kernel refuses.
  */
-export function takeOverListener<T>(
+export function acceptFrom<T>(
   fd: number,
   listen: () => T,
-): { server: T; listener: TakenListener } {
+): { server: T; acceptor: Acceptor } {
   const before = watchedDescriptors();
   const server = listen();
   const fresh = watchedDescriptors().filter((one) => !before.some((old) => isSame(old, one)));
@@ -74,7 +74,7 @@ export function takeOverListener<T>(
   const own = [socketCookie(quiet), socketCookie(shared)];
   // A server that could not accept (EMFILE) has ended, and its number may be another file's.
   const isThere = () => !closed && own.includes(socketCookie(registration.fd));
-  const listener = {
+  const acceptor: Acceptor = {
     pause(): void {
       if (!isWatched || !isThere()) return;
       isWatched = false;
@@ -87,24 +87,24 @@ export function takeOverListener<T>(
       duplicateOnto(shared, registration.fd);
       register(epoll, { ...registration, events });
     },
-    rejoin(): void {
+    requeue(): void {
       if (!isWatched || !isThere()) return;
       unregister(epoll, registration.fd);
       register(epoll, { ...registration, events });
     },
-    isAwaited(): boolean {
+    isAnyWaiting(): boolean {
       return isThere() && libc().ppoll(pollfd(shared, POLLIN), 1n, NO_TIME, null) === 1;
     },
     close(): void {
       if (closed) return;
-      listener.pause();
+      acceptor.pause();
       closed = true;
       close(shared);
       close(quiet);
     },
   };
-  listener.resume();
-  return { server, listener };
+  acceptor.resume();
+  return { server, acceptor };
 }
 
 function isSame(a: Watched, b: Watched): boolean {
