@@ -1,0 +1,47 @@
+import { assertEquals } from "@std/assert";
+import { processState, ROOT, run, startFunction, until } from "./support.ts";
+
+const CLEAN_UP = new URL("tests/clean_up.ts", ROOT).href;
+
+/** Starts a process that loses its parent, and tells its pid; what it does next is in its arguments. */
+async function startOrphan(): Promise<void> {
+  const [module, next] = Deno.args;
+  const { cleaningUp } = await import(module!);
+  using _ = cleaningUp(() => console.log("cleaned up"));
+  const { stdout } = await new Deno.Command("sh", {
+    args: ["-c", "setsid sleep 60 >/dev/null 2>&1 & echo $!"],
+  }).output();
+  console.log(`orphan ${new TextDecoder().decode(stdout).trim()}`);
+  if (next === "throw") throw new Error("on purpose");
+  if (next === "wait") await new Promise((resolve) => setTimeout(resolve, 30_000));
+}
+
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  Deno.test(`cleaningUp() ends what was started when ${signal} comes`, async () => {
+    await using program = startFunction(startOrphan, [CLEAN_UP, "wait"], { flags: ["-A"] });
+    const [, orphan] = await program.printed(/orphan (\d+)\n/);
+    program.kill(signal);
+    const code = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }[signal];
+    assertEquals(await program.ended(), { code, signal: null });
+    await until(() => hasEnded(Number(orphan)), "the orphan's end");
+    assertEquals(program.stdout.match(/cleaned up/g)?.length, 1);
+  });
+}
+
+Deno.test("cleaningUp() ends what was started when the program fails", async () => {
+  await using program = startFunction(startOrphan, [CLEAN_UP, "throw"], { flags: ["-A"] });
+  const [, orphan] = await program.printed(/orphan (\d+)\n/);
+  assertEquals((await program.ended()).code, 1);
+  await until(() => hasEnded(Number(orphan)), "the orphan's end");
+  assertEquals(program.stdout.match(/cleaned up/g)?.length, 1);
+});
+
+Deno.test("cleaningUp() ends what was started at the program's end", async () => {
+  const output = await run(startOrphan, [CLEAN_UP], { flags: ["-A"] });
+  await until(() => hasEnded(Number(output.match(/orphan (\d+)/)?.[1])), "the orphan's end");
+});
+
+/** Whether a process is gone, or waits to be reaped by whoever has inherited it. */
+function hasEnded(pid: number): boolean {
+  return ["Z", undefined].includes(processState(pid)?.state);
+}
