@@ -1,0 +1,147 @@
+/** One deliberate change, and what becomes of it. */
+import { endStarted } from "../clean_up.ts";
+
+/** A change of the code that a test must notice. */
+export interface Mutant {
+  /** What it breaks, in a few words without spaces. */
+  readonly name: string;
+  /** The file that is changed, from the repository's root. */
+  readonly file: string;
+  /** What is replaced. It stands in the file exactly once. */
+  readonly text: string;
+  /** What is put in its place. */
+  readonly replacement: string;
+  /** The test file that must notice. */
+  readonly test: string;
+  /** A part of the test's name, as it stands in the file: `deno test --filter`. */
+  readonly filter: string;
+}
+
+/** What became of a mutant. Only `noticed` is as it should be. */
+export type Outcome = "noticed" | "NOT NOTICED" | "did not compile" | "stale" | "fails without it";
+
+type TestResult = "passed" | "failed" | "not there";
+
+/** A mutant's outcome, and why if that does not go without saying. */
+export interface Verdict {
+  readonly outcome: Outcome;
+  readonly reason?: string;
+}
+
+/** No test may take longer, in milliseconds: one that never ends has noticed, too. */
+const PATIENCE = 180_000;
+
+/** What is wrong with an entry of the list, if the code has moved on since it was written. */
+export function findStale(root: string, mutant: Mutant): string | undefined {
+  const { file, text, replacement, test, filter } = mutant;
+  const source = readIfThere(`${root}/${file}`);
+  if (source === undefined) return `there is no ${file}`;
+  const count = source.split(text).length - 1;
+  if (count !== 1) return `its text is ${count} times in ${file}`;
+  if (text === replacement) return "it changes nothing";
+  const tests = readIfThere(`${root}/${test}`);
+  if (tests === undefined) return `there is no ${test}`;
+  if (!tests.includes(filter)) return `there is no "${filter}" in ${test}`;
+}
+
+/** Tries mutants, one after the other, in a copy of the repository. */
+export class Trial {
+  /** What the tests of the mutants do without them, by their names. */
+  readonly #without = new Map<string, TestResult>();
+  readonly #root: string;
+  readonly #temporary: string;
+
+  /**
+   * @param root The copy, which is changed.
+   * @param temporary Where the tests' temporary files go.
+   */
+  constructor(root: string, temporary: string) {
+    this.#root = root;
+    this.#temporary = temporary;
+  }
+
+  /** Says what becomes of a mutant. Afterwards the copy is as it was. */
+  async try(mutant: Mutant): Promise<Verdict> {
+    const stale = findStale(this.#root, mutant);
+    if (stale !== undefined) return { outcome: "stale", reason: stale };
+    const without = await this.#testWithout(mutant);
+    if (without !== "passed") {
+      const reason = `${mutant.test} "${mutant.filter}"`;
+      if (without === "failed") return { outcome: "fails without it", reason };
+      return { outcome: "stale", reason: `there is no test ${reason}` };
+    }
+    const path = `${this.#root}/${mutant.file}`;
+    const original = Deno.readTextFileSync(path);
+    try {
+      // A function, for "$&" in a replacement means nothing here.
+      Deno.writeTextFileSync(path, original.replace(mutant.text, () => mutant.replacement));
+      const obstacle = await this.#obstacle(mutant);
+      if (obstacle !== undefined) return { outcome: "did not compile", reason: obstacle };
+      const result = await this.#test(mutant);
+      return { outcome: result === "failed" ? "noticed" : "NOT NOTICED" };
+    } finally {
+      Deno.writeTextFileSync(path, original);
+    }
+  }
+
+  async #testWithout(mutant: Mutant): Promise<TestResult> {
+    const key = `${mutant.test} ${mutant.filter}`;
+    const known = this.#without.get(key);
+    if (known !== undefined) return known;
+    const result = await this.#test(mutant);
+    this.#without.set(key, result);
+    return result;
+  }
+
+  async #test({ test, filter }: Mutant): Promise<TestResult> {
+    const args = ["test", "--allow-all", "--no-check", "--filter", filter, test];
+    const { success, output } = await this.#deno(args);
+    if (!success) return "failed";
+    return /\b[1-9]\d* passed/.test(output) ? "passed" : "not there";
+  }
+
+  /** Why nothing can be said about the mutant's tests: it is not even a program. */
+  async #obstacle({ file }: Mutant): Promise<string | undefined> {
+    const files = file.endsWith(".ts") ? [file] : [];
+    for (
+      const args of [
+        ["check", "--quiet", ...files, "mod.ts", "server/cli.ts"],
+        ["run", "--allow-all", "--no-check", "mod.ts"],
+        ["run", "--allow-all", "--no-check", "server/cli.ts", "serve", "--help"],
+      ]
+    ) {
+      const { success, output } = await this.#deno(args);
+      if (!success) return `deno ${args.join(" ")}: ${firstError(output)}`;
+    }
+  }
+
+  async #deno(args: string[]): Promise<{ success: boolean; output: string }> {
+    const child = new Deno.Command(Deno.execPath(), {
+      args,
+      cwd: this.#root,
+      env: { NO_COLOR: "1", TMPDIR: this.#temporary },
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const late = setTimeout(endStarted, PATIENCE);
+    const output = [child.stdout, child.stderr].map((stream) => new Response(stream).text());
+    const { success } = await child.status;
+    endStarted(); // what holds the streams open
+    clearTimeout(late);
+    return { success, output: (await Promise.all(output)).join("") };
+  }
+}
+
+function firstError(output: string): string {
+  return output.match(/^.*error.*$/im)?.[0] ?? output.trim().split("\n")[0]!;
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
