@@ -9,6 +9,7 @@
 import { isSyscallError, SyscallError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
 import { programMask } from "./signal_mask.ts";
+import { POLLFD_BYTES, timespec } from "./structs.ts";
 
 /** Called with the number of the signal that arrived. */
 export type SignalHandler = (signum: number) => void;
@@ -65,25 +66,6 @@ export function interruptible(): boolean {
   return handlers.size > 0 && !running;
 }
 
-/** Seconds as a `struct timespec`. */
-function timespec(seconds: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(16);
-  const view = new DataView(bytes.buffer);
-  const whole = Math.floor(seconds);
-  view.setBigInt64(0, BigInt(whole), true);
-  view.setBigInt64(8, BigInt(Math.floor((seconds - whole) * 1e9)), true);
-  return bytes;
-}
-
-/** A `struct pollfd` of one descriptor. */
-export function pollfd(fd: number, events: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(8);
-  const view = new DataView(bytes.buffer);
-  view.setInt32(0, fd, true);
-  view.setInt16(4, events, true);
-  return bytes;
-}
-
 /**
  * ppoll(2) with the program's own signal mask.
  *
@@ -98,12 +80,12 @@ export function pollfd(fd: number, events: number): Uint8Array<ArrayBuffer> {
 export function waitInterruptibly(
   syscall: string,
   object: string,
-  fds: Uint8Array<ArrayBuffer> | null,
+  fds: Int32Array<ArrayBuffer> | null,
   milliseconds: number | undefined,
 ): number {
   const ready = libc().ppoll(
     fds,
-    BigInt(fds === null ? 0 : fds.byteLength >> 3),
+    BigInt(fds === null ? 0 : fds.byteLength / POLLFD_BYTES),
     milliseconds === undefined ? null : timespec(milliseconds / 1000),
     running ? null : programMask(),
   );

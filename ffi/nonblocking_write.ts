@@ -3,9 +3,9 @@
  * than a line; nothing waits without an end; and no signal handler runs.
  */
 import { errno, libc } from "./libc.ts";
-import { pollfd } from "./interruption.ts";
 import { POLLOUT } from "./poll.ts";
 import { MSG_DONTWAIT } from "./socket.ts";
+import { pollfd, timespec } from "./structs.ts";
 
 const MSG_NOSIGNAL = 0x4000;
 
@@ -39,11 +39,10 @@ export function trySend(fd: number, data: Uint8Array<ArrayBuffer>, byteLength: n
  * Waits until a descriptor takes data.
  *
  * @param fd The descriptor.
- * @param milliseconds How long at most, below 1000.
+ * @param milliseconds How long at most.
  * @returns Whether it does, or will tell at once why not.
  */
 export function isWritable(fd: number, milliseconds: number): boolean {
-  const timeout = new BigInt64Array([0n, BigInt(Math.floor(milliseconds * 1e6))]); // struct timespec
   // Without a mask the held signals stay blocked: no interruption point.
-  return libc().ppoll(pollfd(fd, POLLOUT), 1n, timeout, null) === 1;
+  return libc().ppoll(pollfd(fd, POLLOUT), 1n, timespec(milliseconds / 1000), null) === 1;
 }

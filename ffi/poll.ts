@@ -1,5 +1,6 @@
 import { letSignalsIn, waitInterruptibly } from "./interruption.ts";
 import { SIG_SETMASK, sigprocmask } from "./signal_mask.ts";
+import { pollfds, revents } from "./structs.ts";
 
 /** There is something to read, or a connection to accept. */
 export const POLLIN = 0x001;
@@ -47,16 +48,11 @@ export function poll(requests: readonly PollRequest[], timeout?: number): PollRe
   if (timeout !== undefined && !(timeout >= 0)) {
     throw new RangeError(`Cannot poll for ${timeout} milliseconds: it takes a number from 0`);
   }
-  const fds = new Uint8Array(8 * requests.length);
-  const view = new DataView(fds.buffer);
-  requests.forEach(({ fd, events }, i) => {
-    view.setInt32(8 * i, fd, true);
-    view.setInt16(8 * i + 4, events, true);
-  });
+  const fds = pollfds(requests);
   letSignalsIn("poll");
   waitInterruptibly("poll", "", fds, timeout === Infinity ? undefined : timeout);
   return requests
-    .map(({ fd }, i) => ({ fd, revents: view.getUint16(8 * i + 6, true) }))
+    .map(({ fd }, i) => ({ fd, revents: revents(fds, i) }))
     .filter(({ revents }) => revents !== 0);
 }
 

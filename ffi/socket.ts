@@ -9,9 +9,10 @@ import {
   SOCKADDR_BYTES,
 } from "./address.ts";
 import { check, EAGAIN, EBADF, EINPROGRESS, fail, SyscallError } from "./errno.ts";
-import { interruptible, letSignalsIn, pollfd, waitInterruptibly } from "./interruption.ts";
+import { interruptible, letSignalsIn, waitInterruptibly } from "./interruption.ts";
 import { errno, libc } from "./libc.ts";
 import { POLLIN, POLLOUT } from "./poll.ts";
+import { pollfd, secondsOfTimeval, timeval } from "./structs.ts";
 
 /** A connection: a stream of bytes. */
 export const SOCK_STREAM = 1;
@@ -162,7 +163,7 @@ export class Socket implements Disposable {
    */
   setsockopt(level: number, option: number, value: number): void {
     const fd = this.#open("setsockopt");
-    const bytes = isTimeout(level, option) ? timeval(value) : int(value);
+    const bytes = isTimeout(level, option) ? timeout(value) : int(value);
     check(
       libc().setsockopt(fd, level, option, bytes, bytes.byteLength),
       "setsockopt",
@@ -448,11 +449,11 @@ function awaitReady(
 }
 
 function readOption(fd: number, level: number, option: number, object: string): number {
-  const value = new DataView(new ArrayBuffer(16));
-  const length = new Uint32Array([value.byteLength]);
+  const isTime = isTimeout(level, option);
+  const value = isTime ? timeval(0) : int(0);
+  const length = Uint32Array.of(value.byteLength);
   check(libc().getsockopt(fd, level, option, value, length), "getsockopt", object);
-  if (!isTimeout(level, option)) return value.getInt32(0, true);
-  return Number(value.getBigInt64(0, true)) + Number(value.getBigInt64(8, true)) / 1e6;
+  return isTime ? secondsOfTimeval(value as BigInt64Array) : value[0] as number;
 }
 
 function readAddress(syscall: "getsockname" | "getpeername", fd: number): Address {
@@ -476,15 +477,11 @@ function isTimeout(level: number, option: number): boolean {
   return level === SOL_SOCKET && (option === SO_RCVTIMEO || option === SO_SNDTIMEO);
 }
 
-function timeval(seconds: number): Uint8Array<ArrayBuffer> {
+function timeout(seconds: number): BigInt64Array<ArrayBuffer> {
   if (!(seconds >= 0 && seconds < 2 ** 53)) {
     throw new RangeError(`Cannot set a timeout of ${seconds} seconds: it takes a number from 0`);
   }
-  const bytes = new Uint8Array(16);
-  const view = new DataView(bytes.buffer);
-  view.setBigInt64(0, BigInt(Math.floor(seconds)), true);
-  view.setBigInt64(8, BigInt(Math.floor((seconds % 1) * 1e6)), true);
-  return bytes;
+  return timeval(seconds);
 }
 
 function int(value: number): Int32Array<ArrayBuffer> {

@@ -1,9 +1,10 @@
 import { check } from "./errno.ts";
-import { handlerOf, interruptible, pollfd, waitInterruptibly } from "./interruption.ts";
+import { handlerOf, interruptible, waitInterruptibly } from "./interruption.ts";
 import { libc } from "./libc.ts";
 import { POLLIN } from "./poll.ts";
 import { heldSignals, SIG_BLOCK, SIG_SETMASK, sigprocmask, sigset } from "./signal_mask.ts";
 import { SIGCHLD } from "./signals.ts";
+import { pollfd } from "./structs.ts";
 
 /** Return at once with pid 0 when nothing has changed. */
 export const WNOHANG = 1;

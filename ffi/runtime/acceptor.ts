@@ -4,9 +4,9 @@
  * takes its listener's place, in the table of descriptors and in the epoll instance.
  */
 import { close, F_DUPFD_CLOEXEC, fcntl } from "../descriptor.ts";
-import { pollfd } from "../interruption.ts";
 import { libc } from "../libc.ts";
 import { POLLIN } from "../poll.ts";
+import { pollfd, timespec } from "../structs.ts";
 import { socketCookie } from "../tcp.ts";
 import {
   duplicateOnto,
@@ -16,7 +16,7 @@ import {
   watchedDescriptors,
 } from "./event_loop.ts";
 
-const NO_TIME = new Uint8Array(16); // struct timespec
+const NO_TIME = timespec(0);
 const EPOLLIN = 0x1;
 const EPOLLEXCLUSIVE = 1 << 28;
 const EPOLLET = 1 << 31;
