@@ -65,6 +65,7 @@ export { becomeForkable, type ForkableOptions, isForkable } from "./forking/beco
 export { forkChild, forkRuntimeChild } from "./forking/fork_child.ts";
 export { fork, type ForkOptions } from "./forking/fork.ts";
 export { retryOnEintr, type SignalHandler } from "./interruption.ts";
+export { MAP_ANONYMOUS, MAP_SHARED, memfd_create, mmap } from "./memory.ts";
 export { UnsupportedPlatformError } from "./platform.ts";
 export {
   poll,
@@ -109,7 +110,6 @@ export {
   setsid,
   setuid,
 } from "./process.ts";
-export { mapShared, memfd_create } from "./shared_memory.ts";
 export { SIG_DFL, SIG_IGN, signal, type SignalAction } from "./signal.ts";
 export {
   pthread_sigmask,
@@ -187,11 +187,16 @@ export {
 } from "./socket.ts";
 export {
   alarm,
-  alarmAfterCpuTime,
-  cpuTime,
-  monotonicTime,
+  clock_gettime,
+  CLOCK_MONOTONIC,
+  CLOCK_PROCESS_CPUTIME_ID,
+  type IntervalTimer,
+  ITIMER_PROF,
+  ITIMER_REAL,
+  ITIMER_VIRTUAL,
   nanosleep,
   pause,
+  setitimer,
   sleep,
 } from "./time.ts";
 export {

@@ -1,6 +1,6 @@
 /**
  * `/proc` through libc: Deno's own file functions would ask for more than
- * `--allow-ffi`.
+ * `--allow-ffi`. What is not named as a system call makes several.
  */
 import { cString } from "./c_string.ts";
 import { close, directoryFlag, O_CLOEXEC, O_RDONLY, open, read } from "./descriptor.ts";
@@ -11,7 +11,7 @@ import { architecture, SYSTEM_CALLS } from "./platform.ts";
 // Small, for a buffer is garbage for a while, and every fork() copies its pages.
 const CHUNK = 4096;
 
-/** The text of a small file. */
+/** The text of a small file: open(2), read(2) to its end, close(2). */
 export function readText(path: string): string {
   const fd = open(path, O_RDONLY | O_CLOEXEC);
   try {
@@ -27,7 +27,7 @@ export function readText(path: string): string {
   }
 }
 
-/** The names in a folder whose names are numbers: threads, descriptors. */
+/** The names in a folder whose names are numbers: threads, descriptors; by getdents64(2). */
 export function readNumbers(path: string): number[] {
   const fd = open(path, O_RDONLY | O_CLOEXEC | directoryFlag());
   const isOwn = path.startsWith("/proc/self/"); // then the folder itself is among the descriptors
@@ -53,8 +53,8 @@ export function readNumbers(path: string): number[] {
   }
 }
 
-/** Where a symbolic link points. */
-export function readLink(path: string): string {
+/** Where a symbolic link points, readlink(2). */
+export function readlink(path: string): string {
   const buffer = new Uint8Array(4096);
   const length = Number(libc().readlink(cString(path), buffer, BigInt(buffer.length)));
   return new TextDecoder().decode(buffer.subarray(0, check(length, "readlink", path)));

@@ -1,6 +1,7 @@
 import { check, isSyscallError } from "./errno.ts";
 import { waitInterruptibly } from "./interruption.ts";
 import { libc } from "./libc.ts";
+import { itimerval, secondsOfTimespec, secondsOfTimeval, timespec } from "./structs.ts";
 
 /**
  * Waits until a signal handler has run. An interruption point.
@@ -85,61 +86,72 @@ function checkSeconds(syscall: string, seconds: number): void {
   }
 }
 
-const ITIMER_PROF = 2;
+/** `setitimer()`: real time, and SIGALRM at its end, as {@linkcode alarm}. */
+export const ITIMER_REAL = 0;
+/** `setitimer()`: processor time that the process spends in its own code; SIGVTALRM. */
+export const ITIMER_VIRTUAL = 1;
+/** `setitimer()`: the same, and what the kernel spends on its behalf; SIGPROF. */
+export const ITIMER_PROF = 2;
 
-/**
- * Has SIGPROF, whose default action ends the process, sent to it after it has used so
- * much more processor time, in all its threads: {@linkcode alarm} for a process that may
- * be stopped and go on.
- *
- * @param seconds The processor time; fractions count, 0 cancels.
- * @throws {RangeError} When the time is negative or not a number.
- *
- * @see {@link https://man7.org/linux/man-pages/man2/setitimer.2.html setitimer(2)}, `ITIMER_PROF`
- */
-export function alarmAfterCpuTime(seconds: number): void {
-  checkSeconds("setitimer", seconds);
-  const whole = Math.floor(seconds);
-  // struct itimerval: the interval, which is none, and the first time, as struct timeval.
-  const timer = BigInt64Array.of(
-    0n,
-    0n,
-    BigInt(whole),
-    BigInt(Math.floor((seconds - whole) * 1e6)),
-  );
-  check(libc().setitimer(ITIMER_PROF, timer, null), "setitimer");
+/** What a timer of {@linkcode setitimer} was set to; in seconds. */
+export interface IntervalTimer {
+  /** The time that is left, 0 when the timer is not set. */
+  readonly value: number;
+  /** The time from each signal to the next, 0 for a single one. */
+  readonly interval: number;
 }
 
-const CLOCK_MONOTONIC = 1;
-const CLOCK_PROCESS_CPUTIME_ID = 2;
+/**
+ * Has the kernel send a signal to this process after a time: SIGALRM, SIGVTALRM or
+ * SIGPROF, each of which ends it by default. Needs no JavaScript to run meanwhile.
+ * Timers of processor time count all threads, and stand still while the process is
+ * stopped. fork() does not pass them on; execve() does.
+ *
+ * @param which `ITIMER_REAL`, `ITIMER_VIRTUAL` or `ITIMER_PROF`.
+ * @param value Seconds to the first signal; a microsecond is 1e-6, 0 cancels the timer.
+ * @param interval Seconds from each signal to the next; 0 for a single one.
+ * @returns What the timer was set to before.
+ * @throws {RangeError} When a time is negative or not a number.
+ * @throws {SyscallError} `EINVAL` when there is no such timer.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/setitimer.2.html setitimer(2)}
+ */
+export function setitimer(which: number, value: number, interval = 0): IntervalTimer {
+  checkSeconds("setitimer", value);
+  checkSeconds("setitimer", interval);
+  const before = itimerval(0, 0);
+  check(libc().setitimer(which, itimerval(interval, value), before), "setitimer", `${which}`);
+  return {
+    value: secondsOfTimeval(before.subarray(2)),
+    interval: secondsOfTimeval(before),
+  };
+}
+
+/** `clock_gettime()`: the time since some moment in the past; a clock that nobody sets. */
+export const CLOCK_MONOTONIC = 1;
+/** `clock_gettime()`: the processor time that this process has used, in all its threads. */
+export const CLOCK_PROCESS_CPUTIME_ID = 2;
 
 /**
- * The processor time that this process has used, in all its threads.
+ * Reads a clock.
  *
+ * @param clock `CLOCK_MONOTONIC` or `CLOCK_PROCESS_CPUTIME_ID`.
  * @returns Seconds.
+ * @throws {SyscallError} `EINVAL` when there is no such clock.
  *
- * @see {@link https://man7.org/linux/man-pages/man3/clock_gettime.3.html clock_gettime(3)},
- *   `CLOCK_PROCESS_CPUTIME_ID`
+ * @example How long the processor worked
+ * ```ts
+ * import { CLOCK_PROCESS_CPUTIME_ID, clock_gettime } from "@tine/tine";
+ *
+ * const before = clock_gettime(CLOCK_PROCESS_CPUTIME_ID);
+ * for (let i = 0; i < 1e6; i++);
+ * console.log(clock_gettime(CLOCK_PROCESS_CPUTIME_ID) - before);
+ * ```
+ *
+ * @see {@link https://man7.org/linux/man-pages/man3/clock_gettime.3.html clock_gettime(3)}
  */
-export function cpuTime(): number {
-  return clock(CLOCK_PROCESS_CPUTIME_ID);
-}
-
-/**
- * The time since some moment in the past, the same for all processes: a clock that
- * nobody sets.
- *
- * @returns Seconds.
- *
- * @see {@link https://man7.org/linux/man-pages/man3/clock_gettime.3.html clock_gettime(3)},
- *   `CLOCK_MONOTONIC`
- */
-export function monotonicTime(): number {
-  return clock(CLOCK_MONOTONIC);
-}
-
-function clock(id: number): number {
-  const time = new BigInt64Array(2);
-  check(libc().clock_gettime(id, time), "clock_gettime");
-  return Number(time[0]) + Number(time[1]) / 1e9;
+export function clock_gettime(clock: number): number {
+  const time = timespec(0);
+  check(libc().clock_gettime(clock, time), "clock_gettime", `${clock}`);
+  return secondsOfTimespec(time);
 }

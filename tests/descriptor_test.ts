@@ -121,13 +121,13 @@ Deno.test("poll() and ppoll() tell which descriptors are ready", () => {
   assertThrows(() => tine.poll([], -1), RangeError);
 });
 
-Deno.test("memfd_create() makes a file in memory that mapShared() maps and others can open", () => {
+Deno.test("memfd_create() makes a file in memory that mmap() maps and others can open", () => {
   const fd = tine.memfd_create("tine test");
   try {
     assertEquals(Deno.readLinkSync(`/proc/self/fd/${fd}`), "/memfd:tine test (deleted)");
     assertEquals(tine.fcntl(fd, tine.F_GETFD), tine.FD_CLOEXEC);
     tine.ftruncate(fd, 4096);
-    const memory = new Uint8Array(tine.mapShared(4096, fd));
+    const memory = new Uint8Array(tine.mmap(4096, tine.MAP_SHARED, fd));
     memory.set(encoder.encode("from memory"), 10);
     tine.lseek(fd, 10, tine.SEEK_SET);
     assertEquals(decoder.decode(tine.read(fd, 11)), "from memory");
@@ -139,7 +139,7 @@ Deno.test("memfd_create() makes a file in memory that mapShared() maps and other
     tine.close(fd);
   }
   assertEquals(failure(() => tine.memfd_create("x".repeat(250))).code, "EINVAL");
-  assertEquals(failure(() => tine.mapShared(4096, fd)).code, "EBADF");
+  assertEquals(failure(() => tine.mmap(4096, tine.MAP_SHARED, fd)).code, "EBADF");
 });
 
 Deno.test("descriptor calls refuse what is no descriptor", () => {

@@ -72,7 +72,7 @@ Deno.test("fork() gives parent and child their own numbers, in every place that 
 Deno.test("fork() works from inside a forked child", async () => {
   const output = await run(() => {
     tine.becomeForkable();
-    const codes = new Int32Array(tine.mapShared(16));
+    const codes = new Int32Array(tine.mmap(16, tine.MAP_SHARED | tine.MAP_ANONYMOUS));
     const child = tine.fork();
     if (child === 0) {
       const grandchild = tine.fork();

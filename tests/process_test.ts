@@ -2,6 +2,9 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import * as tine from "../mod.ts";
 import { processState, run, startFunction, until } from "./support.ts";
 
+/** The timers of setitimer(2), and what each sends. */
+const TIMERS = { ITIMER_REAL: "SIGALRM", ITIMER_VIRTUAL: "SIGVTALRM", ITIMER_PROF: "SIGPROF" };
+
 Deno.test("getpid() and getppid() agree with the kernel", () => {
   assertEquals(tine.getpid(), Deno.pid);
   assertEquals(tine.getppid(), processState(Deno.pid)?.ppid);
@@ -137,6 +140,50 @@ Deno.test("alarm() ends an endless loop", async () => {
   assertThrows(() => tine.alarm(-1), RangeError);
 });
 
+for (const [timer, signal] of Object.entries(TIMERS)) {
+  Deno.test(`setitimer() sends ${signal} for ${timer}, and gives what was left of the timer before`, async () => {
+    await using program = startFunction(
+      () => {
+        const timer = Number(Deno.args[0]);
+        console.log(JSON.stringify(tine.setitimer(timer, 100, 7.25)));
+        const { value, interval } = tine.setitimer(timer, 0.05);
+        console.log(value > 90 && value < 101, interval);
+        for (;;);
+      },
+      [String(tine[timer as keyof typeof TIMERS])],
+    );
+    assertEquals((await program.ended()).signal, signal);
+    assertEquals(program.stdout, '{"value":0,"interval":0}\ntrue 7.25\n');
+  });
+}
+
+Deno.test("setitimer() sends the signal again at each interval, until it is set to 0", async () => {
+  const output = await run(() => {
+    tine.becomeForkable({ signals: [tine.SIGALRM] });
+    let count = 0;
+    tine.signal(tine.SIGALRM, () => count++);
+    tine.setitimer(tine.ITIMER_REAL, 0.02, 0.01);
+    while (count < 3) tine.sleep(10);
+    console.log(tine.setitimer(tine.ITIMER_REAL, 0).interval);
+    console.log(JSON.stringify(tine.setitimer(tine.ITIMER_REAL, 0)));
+  });
+  assertEquals(output, '0.01\n{"value":0,"interval":0}\n');
+  for (const time of [-1, NaN]) {
+    assertThrows(() => tine.setitimer(tine.ITIMER_REAL, time), RangeError, "Cannot setitimer");
+    assertThrows(() => tine.setitimer(tine.ITIMER_REAL, 0, time), RangeError);
+  }
+  assertThrows(() => tine.setitimer(99, 1), tine.SyscallError, "Cannot setitimer 99: EINVAL");
+});
+
+Deno.test("clock_gettime() of CLOCK_MONOTONIC is the same for all processes", async () => {
+  const now = () => tine.clock_gettime(tine.CLOCK_MONOTONIC);
+  const before = now();
+  const meanwhile = Number(await run(() => console.log(tine.clock_gettime(tine.CLOCK_MONOTONIC))));
+  const after = now();
+  assert(before < meanwhile && meanwhile < after, `${before} ${meanwhile} ${after}`);
+  assertThrows(() => tine.clock_gettime(99), tine.SyscallError, "Cannot clock_gettime 99: EINVAL");
+});
+
 Deno.test("setsid() makes a session of its own", async () => {
   const output = await run(() => {
     tine.becomeForkable();
@@ -222,10 +269,10 @@ Deno.test({
   },
 });
 
-Deno.test("mapShared() is seen by parent and children", async () => {
+Deno.test("mmap() with MAP_SHARED is seen by parent and children", async () => {
   const output = await run(() => {
     tine.becomeForkable();
-    const counter = new Int32Array(tine.mapShared(4096));
+    const counter = new Int32Array(tine.mmap(4096, tine.MAP_SHARED | tine.MAP_ANONYMOUS));
     const children = Array.from({ length: 4 }, () =>
       tine.forkChild(() => {
         for (let i = 0; i < 10_000; i++) Atomics.add(counter, 0, 1);
@@ -234,23 +281,27 @@ Deno.test("mapShared() is seen by parent and children", async () => {
     console.log(counter[0], counter.byteLength);
   });
   assertEquals(output, "40000 4096\n");
-  assertThrows(() => tine.mapShared(0), RangeError, "Cannot map 0 bytes");
+  const anonymous = tine.MAP_SHARED | tine.MAP_ANONYMOUS;
+  assertThrows(() => tine.mmap(0, anonymous), RangeError, "Cannot map 0 bytes");
+  assertThrows(() => tine.mmap(1, tine.MAP_SHARED), tine.SyscallError, "EBADF");
+  assertThrows(() => tine.mmap(1, tine.MAP_ANONYMOUS), tine.SyscallError, "mmap 1 bytes: EINVAL");
 });
 
-Deno.test("cpuTime() counts work and not waiting", async () => {
+Deno.test("clock_gettime() of CLOCK_PROCESS_CPUTIME_ID counts work and not waiting", async () => {
   const output = await run(
     () => {
-      const before = tine.cpuTime();
+      const cpuTime = () => tine.clock_gettime(tine.CLOCK_PROCESS_CPUTIME_ID);
+      const before = cpuTime();
       const end = performance.now() + 10_000;
       // As the kernel counts: a busy machine may take long to give a tenth of a second.
-      while (tine.cpuTime() - before < 0.1 && performance.now() < end);
-      const worked = tine.cpuTime();
+      while (cpuTime() - before < 0.1 && performance.now() < end);
+      const worked = cpuTime();
       tine.sleep(0.3);
-      const slept = tine.cpuTime() - worked;
+      const slept = cpuTime() - worked;
       // utime and stime, in hundredths of a second.
       const stat = Deno.readTextFileSync("/proc/self/stat").replace(/^.*\) /s, "").split(" ");
       const seen = (Number(stat[11]) + Number(stat[12])) / 100;
-      console.log(worked - before >= 0.1, slept < 0.2, tine.cpuTime() - seen);
+      console.log(worked - before >= 0.1, slept < 0.2, cpuTime() - seen);
     },
     [],
     { flags: ["-A"] },

@@ -9,7 +9,9 @@ import {
   AF_INET,
   becomeForkable,
   fork,
-  mapShared,
+  MAP_ANONYMOUS,
+  MAP_SHARED,
+  mmap,
   sleep,
   SO_SNDTIMEO,
   SOCK_STREAM,
@@ -70,7 +72,7 @@ const REQUEST = new TextEncoder().encode(
 );
 
 // What the clients count, in memory that all of them share
-const counters = new Int32Array(mapShared(8));
+const counters = new Int32Array(mmap(8, MAP_SHARED | MAP_ANONYMOUS));
 const CONNECTED = 0;
 const FAILURES = 1;
 

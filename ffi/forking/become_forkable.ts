@@ -2,7 +2,7 @@ import { getenv, setenv, unsetenv } from "../environment.ts";
 import { SyscallError } from "../errno.ts";
 import { execveOrErrno } from "../execve.ts";
 import { libc } from "../libc.ts";
-import { readLink, readNumbers, readText } from "../proc.ts";
+import { readlink, readNumbers, readText } from "../proc.ts";
 import {
   heldSignals,
   holdSignals,
@@ -204,7 +204,7 @@ function checkRepeatable(): void {
 
 /** The running program's file; the link itself where the file was replaced since. */
 export function executable(): string {
-  const path = readLink("/proc/self/exe");
+  const path = readlink("/proc/self/exe");
   return path.endsWith(" (deleted)") ? "/proc/self/exe" : path;
 }
 

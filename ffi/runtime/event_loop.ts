@@ -12,7 +12,7 @@ import { close, O_CLOEXEC, O_NONBLOCK } from "../descriptor.ts";
 import { check, isSyscallError } from "../errno.ts";
 import { libc } from "../libc.ts";
 import { architecture } from "../platform.ts";
-import { readLink, readNumbers, readText } from "../proc.ts";
+import { readlink, readNumbers, readText } from "../proc.ts";
 import { AF_UNIX } from "../address.ts";
 import { SOCK_STREAM } from "../socket.ts";
 import { leaveParking } from "./pool.ts";
@@ -90,7 +90,7 @@ export function watchedDescriptors(): Watched[] {
 
 function isEpoll(fd: number): boolean {
   try {
-    return readLink(`/proc/self/fd/${fd}`) === EPOLL;
+    return readlink(`/proc/self/fd/${fd}`) === EPOLL;
   } catch (error) {
     if (isSyscallError(error, "ENOENT")) return false;
     throw error;
@@ -140,7 +140,7 @@ function openDescriptors(): Map<number, string> {
   const links = new Map<number, string>();
   for (const fd of readNumbers("/proc/self/fd")) {
     try {
-      links.set(fd, readLink(`/proc/self/fd/${fd}`));
+      links.set(fd, readlink(`/proc/self/fd/${fd}`));
     } catch (error) {
       // ENOENT: closed since the folder was read.
       if (!isSyscallError(error, "ENOENT")) throw error;

@@ -5,7 +5,7 @@
 import { fork } from "../../ffi/forking/fork.ts";
 import { every, nextTurn } from "../../ffi/runtime/timers.ts";
 import { _exit, getpid, getppid } from "../../ffi/process.ts";
-import { mapShared } from "../../ffi/shared_memory.ts";
+import { MAP_ANONYMOUS, MAP_SHARED, mmap } from "../../ffi/memory.ts";
 import type { Socket } from "../../ffi/socket.ts";
 import { alarm } from "../../ffi/time.ts";
 import type { App } from "../app/load_app.ts";
@@ -77,7 +77,7 @@ export async function serveFetchForking(
   checkAmount("idleTimeout", idleTimeout);
   const address = listenSocket.getsockname();
   const parent = getpid();
-  const stopped = new Uint8Array(mapShared(1));
+  const stopped = new Uint8Array(mmap(1, MAP_SHARED | MAP_ANONYMOUS));
 
   await warmUp(options);
   app.onListen?.(addrOf(address));

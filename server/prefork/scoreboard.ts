@@ -7,7 +7,7 @@
  * status command opens it as `/proc/PID/fd/N`.
  */
 import { ftruncate } from "../../ffi/descriptor.ts";
-import { mapShared, memfd_create } from "../../ffi/shared_memory.ts";
+import { MAP_SHARED, memfd_create, mmap } from "../../ffi/memory.ts";
 
 /** What `/proc/PID/fd` of a master shows the scoreboard as. */
 export const SCOREBOARD_NAME = "tine-scoreboard";
@@ -327,14 +327,14 @@ export class Scoreboard {
 export function createScoreboard(): { fd: number; scoreboard: Scoreboard } {
   const fd = memfd_create(SCOREBOARD_NAME);
   ftruncate(fd, SCOREBOARD_BYTES);
-  const memory = mapShared(SCOREBOARD_BYTES, fd);
+  const memory = mmap(SCOREBOARD_BYTES, MAP_SHARED, fd);
   new Int32Array(memory, 0, 8).set([MAGIC, VERSION]);
   return { fd, scoreboard: new Scoreboard(memory) };
 }
 
 /** Finds the scoreboard that was created before this process executed itself anew. */
 export function inheritScoreboard(fd: number): Scoreboard {
-  return new Scoreboard(mapShared(SCOREBOARD_BYTES, fd));
+  return new Scoreboard(mmap(SCOREBOARD_BYTES, MAP_SHARED, fd));
 }
 
 /** A text in shared memory, behind its length. A reader may see one half old, half new. */

@@ -274,12 +274,12 @@ await check("`alarm()`, `sleep()` and `nanosleep()` measure time", () => {
   assert(performance.now() - start >= 295, "the calls came back too early");
 });
 
-await check("`mapShared()` gives memory that is empty", () => {
-  const memory = new Uint8Array(tine.mapShared(100_000));
+await check("`mmap()` gives memory that is empty", () => {
+  const memory = new Uint8Array(tine.mmap(100_000, tine.MAP_SHARED | tine.MAP_ANONYMOUS));
   assertEquals([memory.length, memory.some((byte) => byte !== 0)], [100_000, false]);
   memory.fill(255);
   const tooMuch = 2 ** 50;
-  assertEquals(codeOf(() => tine.mapShared(tooMuch)), "ENOMEM");
+  assertEquals(codeOf(() => tine.mmap(tooMuch, tine.MAP_SHARED | tine.MAP_ANONYMOUS)), "ENOMEM");
 });
 
 await check("calls that fail tell the kernel's reason", () => {

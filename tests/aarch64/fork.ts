@@ -114,8 +114,8 @@ await check("random numbers differ between parent and children", () => {
   assertEquals(new Set(draws.flat()).size, 25, draws.join("\n"));
 });
 
-await check("`mapShared()` gives memory that children share", () => {
-  const counter = new Int32Array(tine.mapShared(8));
+await check("`mmap()` gives memory that children share", () => {
+  const counter = new Int32Array(tine.mmap(8, tine.MAP_SHARED | tine.MAP_ANONYMOUS));
   const children = Array.from({ length: 4 }, () =>
     tine.forkChild(() => {
       for (let i = 0; i < 1000; i++) Atomics.add(counter, 1, 1);

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import * as tine from "../../mod.ts";
 import { registrationsOf } from "../../ffi/runtime/event_loop.ts";
-import { readLink, readNumbers } from "../../ffi/proc.ts";
+import { readlink, readNumbers } from "../../ffi/proc.ts";
 import { bytes, check, end, text } from "./guest.ts";
 
 tine.becomeForkable({ signals: [] });
@@ -141,7 +141,7 @@ function token(registration: string): number {
 
 function isEpoll(fd: number): boolean {
   try {
-    return readLink(`/proc/self/fd/${fd}`) === "anon_inode:[eventpoll]";
+    return readlink(`/proc/self/fd/${fd}`) === "anon_inode:[eventpoll]";
   } catch {
     return false; // closed meanwhile
   }

@@ -5,7 +5,7 @@
 import { AF_UNIX } from "../../../ffi/address.ts";
 import { getenv } from "../../../ffi/environment.ts";
 import { retryOnEintr } from "../../../ffi/interruption.ts";
-import { monotonicTime } from "../../../ffi/time.ts";
+import { clock_gettime, CLOCK_MONOTONIC } from "../../../ffi/time.ts";
 import { getpid } from "../../../ffi/process.ts";
 import { MSG_DONTWAIT, SOCK_DGRAM, Socket } from "../../../ffi/socket.ts";
 import type { Log } from "../../log.ts";
@@ -56,7 +56,7 @@ function assignments(state: MasterState): string[] {
       // It may have been started through another program, such as npx.
       return ["READY=1", `MAINPID=${getpid()}`];
     case "reloading":
-      return ["RELOADING=1", `MONOTONIC_USEC=${Math.floor(monotonicTime() * 1e6)}`];
+      return ["RELOADING=1", `MONOTONIC_USEC=${Math.floor(clock_gettime(CLOCK_MONOTONIC) * 1e6)}`];
     case "stopping":
       return ["STOPPING=1"];
     case "tick":

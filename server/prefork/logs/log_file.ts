@@ -18,7 +18,7 @@ import {
   SEEK_END,
 } from "../../../ffi/descriptor.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
-import { readLink } from "../../../ffi/proc.ts";
+import { readlink } from "../../../ffi/proc.ts";
 import { isWritable, trySend, tryWrite } from "../../../ffi/nonblocking_write.ts";
 
 /** The longest line, in bytes: PIPE_BUF, up to which a pipe takes all or nothing, pipe(7). */
@@ -152,7 +152,7 @@ function openStream(fd: number): Output {
   if (isSeekable(fd)) return plain(fd, false);
   const path = `/proc/self/fd/${fd}`;
   try {
-    if (readLink(path).startsWith("socket:")) {
+    if (readlink(path).startsWith("socket:")) {
       return { fd, own: false, put: (data, byteLength) => trySend(fd, data, byteLength) };
     }
     return plain(open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC), true);

@@ -4,7 +4,7 @@
  */
 import { close, O_CLOEXEC, O_RDONLY, open, read } from "../../../ffi/descriptor.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
-import { readLink, readNumbers, readText } from "../../../ffi/proc.ts";
+import { readlink, readNumbers, readText } from "../../../ffi/proc.ts";
 import { ADMIN, Scoreboard, SCOREBOARD_BYTES, SCOREBOARD_NAME, type Slot } from "../scoreboard.ts";
 
 /**
@@ -206,7 +206,7 @@ function scoreboardOf(pid: number): string | undefined {
   const folder = `/proc/${pid}/fd`;
   return explained(pid, () => readNumbers(folder))
     .map((fd) => `${folder}/${fd}`)
-    .find((path) => attempt(() => readLink(path)) === LINK);
+    .find((path) => attempt(() => readlink(path)) === LINK);
 }
 
 /** A copy of the scoreboard. It is not mapped: that would take the right to write to it. */

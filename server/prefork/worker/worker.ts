@@ -19,7 +19,12 @@ import { releaseSignals } from "../../../ffi/signal_mask.ts";
 import { SIG_DFL, signal } from "../../../ffi/signal.ts";
 import { SIGKILL } from "../../../ffi/signals.ts";
 import type { Socket } from "../../../ffi/socket.ts";
-import { alarmAfterCpuTime, cpuTime } from "../../../ffi/time.ts";
+import {
+  clock_gettime,
+  CLOCK_PROCESS_CPUTIME_ID,
+  ITIMER_PROF,
+  setitimer,
+} from "../../../ffi/time.ts";
 import { type App, AppError, loadApp, type WorkerInfo } from "../../app/load_app.ts";
 import { addrOf } from "../../app/request_host.ts";
 import type { Log } from "../../log.ts";
@@ -130,9 +135,10 @@ function reopenLogs(config: Config, service: Service, log: Log): void {
 /** Shows the master that the event loop turns. Its own watchdog ends it where there is no master. */
 function startHeartbeat(slot: Slot, timeout: number): () => void {
   const interval = timeout === 0 ? 1 : Math.min(1, timeout / 4);
+  const cpuTime = () => clock_gettime(CLOCK_PROCESS_CPUTIME_ID);
   let cpu = cpuTime();
   let at = performance.now();
-  const watchdog = () => timeout > 0 && alarmAfterCpuTime(2 * timeout + 1);
+  const watchdog = () => timeout > 0 && setitimer(ITIMER_PROF, 2 * timeout + 1);
   watchdog();
   const timer = every(interval * 1000, () => {
     slot.heartbeat++;
