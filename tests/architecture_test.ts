@@ -1,0 +1,165 @@
+/**
+ * Who may import whom. The floors of the house, from the roof down:
+ *
+ *     examples -> mod.ts -> server -> ffi/forking -> ffi/runtime -> ffi
+ *
+ * and the rooms of the server: `cli`, `prefork`, the lower rungs with their gateway, `app`, and
+ * at the bottom what all of them use. Types count as much as values.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { ROOT, scratch } from "./support.ts";
+
+/** One file's import of another, or of a package. */
+interface Import {
+  /** The file that imports, from the root. */
+  readonly from: string;
+  /** What stands there. */
+  readonly specifier: string;
+  /** The file that is meant, from the root; or a package's URL. */
+  readonly to: string;
+}
+
+/** All files of these folders that are TypeScript, from the root. */
+function sources(...folders: string[]): string[] {
+  return folders.flatMap((folder) =>
+    [...Deno.readDirSync(new URL(folder, ROOT))].flatMap(({ name, isDirectory }) => {
+      if (isDirectory) return sources(`${folder}${name}/`);
+      return name.endsWith(".ts") ? [`${folder}${name}`] : [];
+    })
+  );
+}
+
+/** All imports of some files, static and dynamic, of values and of types, as Deno sees them. */
+async function importsOf(files: readonly string[]): Promise<Import[]> {
+  await using folder = scratch();
+  const all = `${folder.path}/all.ts`;
+  const urls = files.map((file) => new URL(file, ROOT).href);
+  Deno.writeTextFileSync(all, urls.map((url) => `import ${JSON.stringify(url)};\n`).join(""));
+  const config = new URL("deno.json", ROOT).pathname;
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["info", "--json", "--config", config, all],
+  }).output();
+  assert(success, new TextDecoder().decode(stderr));
+  interface Module {
+    specifier: string;
+    error?: string;
+    dependencies?: { specifier: string; code?: Target; type?: Target }[];
+  }
+  interface Target {
+    specifier?: string;
+    error?: string;
+  }
+  const { modules }: { modules: Module[] } = JSON.parse(new TextDecoder().decode(stdout));
+  const found = modules.filter(({ specifier }) => urls.includes(specifier));
+  assertEquals(found.length, files.length);
+  return found.flatMap((module) => {
+    assertEquals(module.error, undefined);
+    return (module.dependencies ?? []).map(({ specifier, code, type }) => {
+      const to = code?.specifier ?? type?.specifier;
+      if (to === undefined) {
+        throw new Error(`${module.specifier} imports ${specifier}: there is none`);
+      }
+      return { from: nameOf(module.specifier), specifier, to: nameOf(to) };
+    });
+  });
+}
+
+function nameOf(url: string): string {
+  return url.startsWith(ROOT.href) ? url.slice(ROOT.href.length) : url;
+}
+
+const HOUSE = [...sources("ffi/", "server/", "examples/"), "mod.ts"];
+const imports = await importsOf([...HOUSE, ...sources("tests/")]);
+const ofHouse = imports.filter(({ from }) => HOUSE.includes(from));
+const files = ofHouse.filter(({ to }) => HOUSE.includes(to));
+
+/** The floors from the roof down. The first pattern that fits a file says where it is. */
+const FLOORS = [
+  /^examples\//,
+  /^(ffi\/|server\/)?mod\.ts$/, // for those who use the package
+  /^server\//,
+  /^ffi\/forking\//,
+  /^ffi\/runtime\//,
+  /^ffi\//,
+];
+
+/** The rooms of the server, in the same order. */
+const ROOMS = [
+  /^server\/cli[./]/,
+  /^server\/prefork[./]/,
+  /^server\/(gateway\/|(forking|iterative|listen)\.ts$)/,
+  /^server\/app\//,
+  /^server\//,
+];
+
+/** The imports that go up. */
+function goingUp(imports: readonly Import[], order: readonly RegExp[]): string[] {
+  const place = (file: string) => order.findIndex((pattern) => pattern.test(file));
+  return imports.filter(({ from, to }) => place(to) < place(from)).map(describe);
+}
+
+function describe({ from, to }: Import): string {
+  return `${from} imports ${to}`;
+}
+
+Deno.test("imports go down the floors only", () => {
+  assertEquals(goingUp(files, FLOORS), []);
+});
+
+Deno.test("imports go down the server's rooms only", () => {
+  const isInRoom = (file: string) => file.startsWith("server/") && file !== "server/mod.ts";
+  const inside = files.filter(({ from, to }) => isInRoom(from) && isInRoom(to));
+  assertEquals(goingUp(inside, ROOMS), []);
+});
+
+Deno.test("master and worker do not import each other", () => {
+  const sides = ["server/prefork/master", "server/prefork/worker"] as const;
+  const between = files.filter(({ from, to }) =>
+    sides.some((side, i) => from.startsWith(side) && to.startsWith(sides[1 - i]!))
+  );
+  assertEquals(between.map(describe), []);
+});
+
+Deno.test("examples import mod.ts and packages, and nobody imports ffi/mod.ts and server/mod.ts but mod.ts", () => {
+  const wrong = files.filter(({ from, to }) => {
+    if (from.startsWith("examples/")) return to !== "mod.ts";
+    return /^(ffi|server)\/mod\.ts$/.test(to) && from !== "mod.ts";
+  });
+  assertEquals(wrong.map(describe), []);
+});
+
+Deno.test("no files import each other in a circle", () => {
+  const next = Map.groupBy(imports, ({ from }) => from);
+  const done = new Set<string>();
+  const circles: string[] = [];
+  const walk = (file: string, path: string[]) => {
+    if (path.includes(file)) {
+      circles.push([...path.slice(path.indexOf(file)), file].join(" -> "));
+    } else if (!done.has(file)) {
+      for (const { to } of next.get(file) ?? []) walk(to, [...path, file]);
+      done.add(file);
+    }
+  };
+  for (const file of next.keys()) walk(file, []);
+  assertEquals(circles, []);
+});
+
+Deno.test("mod.ts needs no package, and no import map", () => {
+  const graph = new Set(["mod.ts"]);
+  // A set goes on to what is added to it meanwhile.
+  for (const file of graph) {
+    for (const { from, specifier, to } of ofHouse) {
+      if (from !== file) continue;
+      assert(/^\.\.?\//.test(specifier), `${from}, which mod.ts needs, imports ${specifier}`);
+      graph.add(to);
+    }
+  }
+  assert(graph.size > 50, `mod.ts needs ${graph.size} files only`);
+});
+
+Deno.test("only an app's module is imported under a name that is not known before", () => {
+  const unknown = HOUSE.filter((file) =>
+    /\bimport\(\s*[^"'\s]/.test(Deno.readTextFileSync(new URL(file, ROOT)))
+  );
+  assertEquals(unknown, ["server/app/load_app.ts"]);
+});
