@@ -56,10 +56,19 @@ export default {
         return new Response("let go");
       }
       case "/ws": {
-        const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: 0 });
+        await sleep(ms);
+        // Some frameworks hand on a request of their own.
+        const own = searchParams.has("proxy") ? new Proxy(request, {}) : request;
+        const { socket, response } = Deno.upgradeWebSocket(own, { idleTimeout: 0 });
         socket.onmessage = ({ data }) => socket.send("heard " + data);
         return response;
       }
+      case "/ws-refused":
+        try {
+          return Deno.upgradeWebSocket(request).response;
+        } catch {
+          return new Response("no WebSocket");
+        }
     }
     return new Response("Hello, World!");
   },
@@ -210,6 +219,34 @@ Deno.test("timeouts leave a slow handler, a quiet stream and a WebSocket alone",
   const closed = new Promise((resolve) => socket.onclose = resolve);
   socket.close();
   await within(closed, 15_000, "the WebSocket to close");
+});
+
+Deno.test("timeouts leave each WebSocket alone, and only those", async () => {
+  await using server = await serve(["--idle-timeout", "0.3"]);
+  const open = async (path: string) => {
+    const socket = new WebSocket(`ws://127.0.0.1:${server.port}${path}`);
+    await within(new Promise((resolve) => socket.onopen = resolve), 15_000, "the WebSocket");
+    return socket;
+  };
+  // While those wait that are upgraded later, others are.
+  const sockets = await Promise.all(
+    ["/ws", "/ws?ms=100", "/ws?ms=50&proxy", "/ws?proxy", "/ws?ms=150&proxy"].map(open),
+  );
+  using refused = await Client.connect(server);
+  await refused.say(get("/ws-refused"));
+  assertMatch(await refused.hear(), /no WebSocket$/);
+  using idle = await Client.connect(server);
+  await idle.say(get("/"));
+  assertMatch(await idle.hear(), /Hello, World!$/);
+  await Promise.all([refused.end(), idle.end()]);
+  for (const socket of sockets) {
+    const heard = new Promise((resolve) => socket.onmessage = ({ data }) => resolve(data));
+    socket.send("me");
+    assertEquals(await within(heard, 15_000, "the WebSocket's answer"), "heard me");
+    const closed = new Promise((resolve) => socket.onclose = resolve);
+    socket.close();
+    await within(closed, 15_000, "the WebSocket to close");
+  }
 });
 
 Deno.test("--idle-timeout ends a connection whose client does not read", async () => {

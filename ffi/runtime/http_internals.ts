@@ -5,8 +5,9 @@
  * way is left.
  */
 
-/** A request as Deno keeps it. */
+/** A request as Deno keeps it. One that its server has received knows the client. */
 interface InnerRequest {
+  readonly remoteAddr?: Deno.Addr;
   header?(name: string): string | null;
   readonly body?: InnerBody | null;
 }

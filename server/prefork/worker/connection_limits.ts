@@ -54,11 +54,11 @@ export interface Connections {
   /** How many are open, as of the last look. */
   readonly open: number;
   /**
-   * To be called before `Deno.upgradeWebSocket()`: from then on a connection may be silent.
+   * To be called when a connection has become a WebSocket: from then on it may be silent.
    *
-   * @param info What belongs to the request; without it, all that are open may be.
+   * @param client As {@linkcode clientOf} tells it before.
    */
-  upgraded(info: Deno.ServeHandlerInfo | undefined): void;
+  upgraded(client: string): void;
   /**
    * Says for how many milliseconds a client has sent nothing. Of HTTP/2 that is all that it
    * sends, for whatever request.
@@ -299,14 +299,8 @@ export function watchConnections(options: ConnectionOptions): Connections {
     get open() {
       return connections.size;
     },
-    upgraded(info): void {
-      if (info === undefined) {
-        look();
-        for (const connection of connections.values()) connection.upgraded = true;
-        return;
-      }
-      const client = clientOf(info);
-      if (client !== undefined) upgraded.add(client);
+    upgraded(client): void {
+      upgraded.add(client);
     },
     silence(info): number | undefined {
       const client = clientOf(info);
@@ -330,11 +324,18 @@ export function watchConnections(options: ConnectionOptions): Connections {
   };
 }
 
-/** The client of a request that is under way; none where that is over, or the client has no address. */
-function clientOf(info: Deno.ServeHandlerInfo): string | undefined {
+/**
+ * The client of a request that is under way.
+ *
+ * @param request The request as Deno keeps it, or what its handler is told of it.
+ * @returns The address; nothing where the request is over, or the client has no address.
+ */
+export function clientOf(request: { readonly remoteAddr?: Deno.Addr }): string | undefined {
   try {
-    const address = info.remoteAddr;
-    return "hostname" in address ? formatAddress([address.hostname, address.port]) : undefined;
+    const address = request.remoteAddr;
+    return address !== undefined && "hostname" in address
+      ? formatAddress([address.hostname, address.port])
+      : undefined;
   } catch (error) {
     // "Request closed", or turned into a WebSocket.
     if (error instanceof TypeError) return undefined;

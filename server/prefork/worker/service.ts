@@ -79,8 +79,6 @@ export function openService(app: App, options: ServiceOptions): Service {
     : openAccessLog({ target: config.accessLog, format: config.accessLogFormat, log });
   // Those that wait for something. Most are answered in the turn in which they came.
   const inFlight = new Map<Request, Deno.ServeHandlerInfo>();
-  /** What belongs to the request whose handler was called last. */
-  let handled: Deno.ServeHandlerInfo | undefined;
   const lastRequest = config.maxRequests + Math.floor(Math.random() * config.maxRequests / 10);
   const addresses = listeners.map((socket) => socket.getsockname());
   const fetch = limitRequests((request, info) => app.fetch(request, info), {
@@ -149,9 +147,7 @@ export function openService(app: App, options: ServiceOptions): Service {
     inFlight,
     acceptors,
   });
-  const webSockets = rememberWebSockets((request) =>
-    connections.upgraded(inFlight.get(request) ?? handled)
-  );
+  const webSockets = rememberWebSockets((client) => connections.upgraded(client));
   const counting = every(COUNT_INTERVAL, count);
 
   function count(): void {
@@ -169,7 +165,6 @@ export function openService(app: App, options: ServiceOptions): Service {
     slot.inFlight = inFlight.size + 1;
     spread.takeTurn();
     const endEntry = accessLog?.begin(request, info);
-    handled = info;
     try {
       const response = fetch(request, info);
       if (!(response instanceof Promise)) return finish(response, request, info, endEntry);

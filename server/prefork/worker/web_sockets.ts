@@ -1,4 +1,11 @@
-/** The WebSockets of a worker. To Deno's server they are no requests any more, and nobody else closes them. */
+/**
+ * The WebSockets of a worker. To Deno's server they are no requests any more, and nobody else
+ * closes them.
+ */
+import { innerRequest } from "../../../ffi/runtime/http_internals.ts";
+import { clientOf } from "./connection_limits.ts";
+
+/** The WebSockets that a worker has. */
 export interface WebSockets {
   /** How many are open, or about to be. */
   size(): number;
@@ -9,14 +16,16 @@ export interface WebSockets {
 /**
  * Remembers all WebSockets that are made from here on.
  *
- * @param onUpgrade Hears of each request that is about to become one.
+ * @param onUpgrade Hears whose connection has become one, where the client has an address.
  */
-export function rememberWebSockets(onUpgrade: (request: Request) => void): WebSockets {
+export function rememberWebSockets(onUpgrade: (client: string) => void): WebSockets {
   const open = new Set<WebSocket>();
   const { upgradeWebSocket } = Deno;
   Deno.upgradeWebSocket = (request, options) => {
-    onUpgrade(request);
+    // Deno forgets it with the upgrade.
+    const client = clientOf(innerRequest(request) ?? {});
     const upgrade = upgradeWebSocket(request, options);
+    if (client !== undefined) onUpgrade(client);
     open.add(upgrade.socket);
     upgrade.socket.addEventListener("close", () => open.delete(upgrade.socket));
     return upgrade;
