@@ -205,7 +205,11 @@ Deno.test("servePrefork() kills what is left after the grace time, and at once w
     await inFlight(server, 1);
     server.kill();
     await server.logged(/SIGTERM: stopping/);
-    if (grace === "60") server.kill();
+    // Not at once: signals that come together are one.
+    await until(() => {
+      if (grace === "60") server.kill();
+      return /killed|at once/.test(server.stderr);
+    }, "the end of patience");
     assertEquals(await slow, "killed");
     await assertGone(server, workers);
   }

@@ -15,7 +15,7 @@ import { LONGEST_TIMER } from "../options.ts";
 import { takeActivatedSockets } from "./host/activation.ts";
 import { redirectStderr, reopenStderr, stderrLog } from "./logs/error_log.ts";
 import { checkCertificate, formatUrl, openListener } from "../listen.ts";
-import type { ChildContext, Inheritance } from "./master/context.ts";
+import type { ChildContext, Place } from "./master/context.ts";
 import { inherit } from "./master/inheritance.ts";
 import { supervise } from "./master/loop.ts";
 import type { Config } from "./options.ts";
@@ -68,6 +68,8 @@ export async function serve(app: App | string | URL, config: Config): Promise<nu
       ...place,
       config,
       workers: inheritance?.workers ?? [],
+      resized: inheritance?.resized ?? { from: config.workers, to: config.workers },
+      failedRestarts: inheritance?.failedRestarts ?? 0,
       hasApp: loaded !== undefined,
       startDirectory,
       log,
@@ -101,7 +103,7 @@ async function start(app: App | string | URL, config: Config): Promise<Start> {
   const leave = () => leavePlace(config, place);
   try {
     if (config.pidFile !== undefined) writePidFile(config.pidFile);
-    const loaded = await interruptibly(load(app, config).then(whenThereIsRoom), leave);
+    const loaded = await interruptibly(loadInTime(app, config).then(whenThereIsRoom), leave);
     if (config.errorLog !== undefined) redirectStderr(config.errorLog);
     return { place, loaded };
   } catch (error) {
@@ -120,8 +122,7 @@ async function restart(app: App | string | URL, config: Config, place: Place): P
     stderrLog("master")((error as Error).message);
   }
   try {
-    const loaded = await withinTime(load(app, config), config.bootTimeout);
-    return { place, loaded: await whenThereIsRoom(loaded) };
+    return { place, loaded: await loadInTime(app, config).then(whenThereIsRoom) };
   } catch (error) {
     stderrLog("master")(
       `The new code cannot be loaded, the old workers serve on: ${(error as Error).message}`,
@@ -129,9 +130,6 @@ async function restart(app: App | string | URL, config: Config, place: Place): P
     return { place, loaded: undefined };
   }
 }
-
-/** Where a server listens, and what it shares with its workers. */
-type Place = Omit<Inheritance, "workers">;
 
 function openPlace(config: Config): Place {
   const activated = takeActivatedSockets().map(({ socket }) => socket);
@@ -156,15 +154,19 @@ function leavePlace(config: Config, place: Pick<Place, "listeners" | "admin">): 
   if (config.pidFile !== undefined) removePidFile(config.pidFile);
 }
 
-/** Signals wait meanwhile, and the canary has shown that it can be done. */
-async function withinTime<T>(work: Promise<T>, seconds: number): Promise<T> {
+/** A module's top level may wait for something that never comes. */
+async function loadInTime(app: App | string | URL, config: Config): Promise<App | string> {
+  const { bootTimeout } = config;
   let timer: Timer | undefined;
   const late = new Promise<never>((_, reject) => {
-    const error = new AppError(`It was not loaded within ${seconds} s`);
-    timer = after(Math.min(seconds * 1000, LONGEST_TIMER), () => reject(error));
+    const error = new AppError(
+      `Cannot load ${app}: its top level has not finished within ${bootTimeout} s. ` +
+        "Allow it more time with --boot-timeout, or wait for less",
+    );
+    timer = after(Math.min(bootTimeout * 1000, LONGEST_TIMER), () => reject(error));
   });
   try {
-    return await Promise.race([work, late]);
+    return await Promise.race([load(app, config), late]);
   } finally {
     timer?.cancel();
   }

@@ -25,8 +25,8 @@ export interface InheritedWorker extends ChildContext {
   readonly timeLeft: number | null;
 }
 
-/** What a master hands on to itself when it executes itself anew. */
-export interface Inheritance {
+/** Where a server listens, and what it shares with its workers. */
+export interface Place {
   /** The listening sockets, which the workers share. */
   readonly listeners: readonly Socket[];
   /** The listening socket of the admin process, if there is to be one. */
@@ -35,9 +35,20 @@ export interface Inheritance {
   readonly isActivated: boolean;
   readonly scoreboard: Scoreboard;
   readonly scoreboardFd: number;
-  /** Workers forked before the master executed itself anew. */
-  readonly workers: readonly InheritedWorker[];
 }
+
+/** What a master knows that the program is to know that is executed in its place. */
+export interface Knowledge {
+  /** Its workers. */
+  readonly workers: readonly InheritedWorker[];
+  /** How many workers it was told to have (`from`), and how many signals have made of that (`to`). */
+  readonly resized: { readonly from: number; readonly to: number };
+  /** How many attempts in a row to load new code have failed. */
+  readonly failedRestarts: number;
+}
+
+/** What a master hands on to itself when it executes itself anew. */
+export type Inheritance = Place & Knowledge;
 
 /** All that a master works with. It stays the same for as long as the program runs. */
 export interface Context extends Inheritance {

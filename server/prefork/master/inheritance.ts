@@ -11,13 +11,13 @@ import { programSignals } from "../../../ffi/signal_mask.ts";
 import { Socket } from "../../../ffi/socket.ts";
 import { createScoreboard, inheritScoreboard, type Scoreboard } from "../scoreboard.ts";
 import { HANDLED_SIGNALS } from "../signals.ts";
-import type { Context, Inheritance, InheritedWorker } from "./context.ts";
+import type { Context, Inheritance, InheritedWorker, Knowledge } from "./context.ts";
 
 /** The variable of the environment. */
 const INHERITANCE = "TINE_INHERITANCE";
 
 /** An inheritance as it stands in the environment, with descriptors and slots by their numbers. */
-interface Record {
+interface Record extends Omit<Knowledge, "workers"> {
   readonly pid: number;
   readonly listeners: readonly number[];
   readonly admin: number | undefined;
@@ -34,11 +34,12 @@ interface Record {
  * the server was started.
  *
  * @param context What the master works with.
- * @param workers Its workers.
+ * @param knowledge What else the program is to know.
  * @returns Why it could not; then nothing has changed.
  */
-export function executeAnew(context: Context, workers: readonly InheritedWorker[]): Error {
+export function executeAnew(context: Context, { workers, ...knowledge }: Knowledge): Error {
   const record: Record = {
+    ...knowledge,
     pid: getpid(),
     listeners: context.listeners.map((socket) => socket.fileno()),
     admin: context.admin?.fileno(),
@@ -74,7 +75,8 @@ export function inherit(): Inheritance | undefined {
   if (text === undefined) return undefined;
   unsetenv(INHERITANCE);
   const record: Record = JSON.parse(text);
-  if (record.pid !== getpid()) return undefined;
+  const { pid, resized, failedRestarts } = record;
+  if (pid !== getpid()) return undefined;
   setCloseOnExec(record, true);
   const { scoreboard, fd } = findScoreboard(record);
   return {
@@ -83,6 +85,8 @@ export function inherit(): Inheritance | undefined {
     isActivated: record.isActivated,
     scoreboard,
     scoreboardFd: fd,
+    resized,
+    failedRestarts,
     workers: record.workers.map(({ slot, channel, ...worker }) => ({
       ...worker,
       slot: scoreboard.slots[slot]!,

@@ -30,6 +30,8 @@ import { Workers } from "./workers.ts";
 
 /** How long the loop rests after an error in it, in milliseconds. */
 const PAUSE_AFTER_ERROR = 1000;
+/** Signals to stop within so many milliseconds are one: `deno task` passes on a terminal's SIGINT. */
+const ONE_REQUEST = 500;
 
 /**
  * Keeps the workers running until a signal ends the server.
@@ -44,6 +46,7 @@ export function supervise(context: Context): ChildContext | number {
   const health = new Health(context, workers);
   const restart = new Restart(context, workers);
   let failed = false;
+  let toldToStopAt = -Infinity;
 
   for (const signum of HANDLED_SIGNALS) {
     signal(signum, signum === SIGCHLD ? () => {} : () => signals.push(signum));
@@ -57,7 +60,7 @@ export function supervise(context: Context): ChildContext | number {
       for (let signum; (signum = signals.shift()) !== undefined;) act(signum);
       workers.hear();
       health.check();
-      restart.check();
+      if (signals.length === 0) restart.proceed();
       if (workers.haveFailed && !workers.stopping) stop(0, "Giving up");
       if (workers.stopping && workers.size === 0) return end();
       const number = workers.missing();
@@ -79,11 +82,11 @@ export function supervise(context: Context): ChildContext | number {
     switch (signum) {
       case SIGTERM:
       case SIGINT: // gracefully; the second time at once
-        return stop(workers.stopping ? 0 : config.grace, signalName(signum));
+        return stopGracefully(signum);
       case SIGQUIT: // at once
         return stop(0, signalName(signum));
       case SIGHUP: // new code, no connection dropped
-        return restart.begin();
+        return restart.request();
       case SIGUSR2: // new workers, one after the other
         return workers.replaceAll();
       case SIGUSR1: // the logs have been moved
@@ -93,6 +96,13 @@ export function supervise(context: Context): ChildContext | number {
       case SIGTTOU: // one worker less
         return workers.resize(workers.wanted - 1);
     }
+  }
+
+  function stopGracefully(signum: number): void {
+    const now = performance.now();
+    if (now - toldToStopAt < ONE_REQUEST) return;
+    toldToStopAt = now;
+    stop(workers.stopping ? 0 : config.grace, signalName(signum));
   }
 
   function stop(grace: number, why: string): void {

@@ -2,6 +2,10 @@
  * How a running server gets new code without dropping a connection: a canary, which
  * is a process of its own, tries to load it; only if it can does the master execute
  * itself anew, in place.
+ *
+ * Should the code change once more in between and fail to load then, the master has
+ * no app to fork with. It tries again, with growing pauses, while the old workers
+ * serve on.
  */
 import { getenv, setenv } from "../../../ffi/environment.ts";
 import { execve } from "../../../ffi/execve.ts";
@@ -20,62 +24,115 @@ const CANARY = "TINE_CANARY";
 /** What a canary ends with where it would begin to serve: an app may end itself with 0. */
 export const LOADED = 86;
 
+/** The pause before the first new attempt, in milliseconds; each further one doubles it. */
+const FIRST_PAUSE = 1000;
+const LONGEST_PAUSE = 60_000;
+
 /** Whether this process is there only to load the code. */
 export function isCanary(): boolean {
   return getenv(CANARY) === String(getpid());
 }
 
-/** The restarts of a master, of which one may be under way. */
+/** The restarts of a master. */
 export class Restart {
   readonly #context: Context;
   readonly #workers: Workers;
+  #isRequested = false;
   #canary: { readonly pid: number; readonly killAt: number } | undefined;
+  /** Whether the last canary could load the code. */
+  #isLoadable = false;
+  /** How many attempts in a row have failed, and when to make the next one of its own accord. */
+  #failures: number;
+  #retryAt = Infinity;
+  #triedWithoutWorkers = false;
 
   /** Hands these workers on. */
   constructor(context: Context, workers: Workers) {
     this.#context = context;
     this.#workers = workers;
+    this.#failures = context.hasApp ? 0 : context.failedRestarts;
+    if (context.hasApp) return;
+    this.#retryLater();
+    context.notify("ready"); // the restart is over
   }
 
-  /** Starts a canary, unless there is one. */
-  begin(): void {
+  /** Has the newest code loaded: a request that comes while a canary runs is for another one. */
+  request(): void {
+    if (!this.#workers.stopping) this.#isRequested = true;
+  }
+
+  /** Called in each turn of the master's loop, when it has acted on all signals. */
+  proceed(): void {
+    const now = performance.now();
+    if (this.#workers.stopping) return;
+    if (this.#canary !== undefined) {
+      if (now >= this.#canary.killAt) this.abort();
+    } else if (this.#isRequested) {
+      this.#isRequested = false;
+      this.#startCanary("SIGHUP: trying the new code");
+    } else if (this.#isLoadable) {
+      this.#isLoadable = false;
+      this.#executeAnew();
+    } else if (now >= this.#retryAt) {
+      this.#startCanary("Trying the new code again");
+    } else if (!this.#context.hasApp && this.#workers.count() === 0 && !this.#triedWithoutWorkers) {
+      this.#triedWithoutWorkers = true;
+      this.#startCanary("No worker is left: trying the new code a last time");
+    }
+  }
+
+  #startCanary(why: string): void {
     const { config, log, notify, startDirectory } = this.#context;
-    if (this.#workers.stopping || this.#canary !== undefined) return;
-    log("SIGHUP: trying the new code");
+    this.#retryAt = Infinity;
+    log(why);
     notify("reloading");
     try {
       const pid = startCanary(startDirectory);
       this.#canary = { pid, killAt: performance.now() + config.bootTimeout * 1000 };
     } catch (error) {
-      log(`Cannot try the new code, the old one serves on: ${error}`);
-      notify("ready");
+      this.#triedWithoutWorkers = false;
+      this.#fail(`Cannot try the new code: ${error instanceof Error ? error.message : error}`);
     }
   }
 
   /**
    * A child has ended: if it is the canary, the new code can be loaded, or it cannot.
    *
-   * @returns Whether it is the canary; not at all when the master executes itself anew.
+   * @returns Whether it is the canary.
    */
   reaped(pid: number, status: WaitStatus): boolean {
     if (pid !== this.#canary?.pid) return false;
     this.#canary = undefined;
-    if (this.#workers.stopping) return true;
-    const { log, notify } = this.#context;
-    if (status.kind === "exited" && status.code === LOADED) {
-      log("The new code can be loaded: executing anew");
-      const error = executeAnew(this.#context, this.#workers.handOn());
-      log(`Cannot execute anew, the old code serves on: ${error.message}`);
-    } else {
-      log(`The new code cannot be loaded (${formatStatus(status)}), the old one serves on`);
-    }
-    notify("ready");
+    this.#isLoadable = status.kind === "exited" && status.code === LOADED;
+    if (this.#isLoadable || this.#workers.stopping) return true;
+    if (this.#triedWithoutWorkers && this.#workers.count() === 0) this.#workers.haveFailed = true;
+    this.#fail(`The new code cannot be loaded (${formatStatus(status)})`);
     return true;
   }
 
-  /** Called in each turn of the master's loop: kills a canary that has had its time. */
-  check(): void {
-    if (performance.now() >= (this.#canary?.killAt ?? Infinity)) this.abort();
+  /** Not before the loop has acted on all signals: those that it has queued would be forgotten. */
+  #executeAnew(): void {
+    this.#context.log("The new code can be loaded: executing anew");
+    const error = executeAnew(this.#context, {
+      workers: this.#workers.handOn(),
+      resized: { from: this.#context.config.workers, to: this.#workers.wanted },
+      failedRestarts: this.#failures,
+    });
+    this.#fail(`Cannot execute anew: ${error.message}`);
+  }
+
+  /** The old code serves on; where there is none to fork with, there will be another attempt. */
+  #fail(reason: string): void {
+    const { hasApp, log, notify } = this.#context;
+    log(`${reason}, the old ${hasApp ? "one serves" : "workers serve"} on`);
+    if (!hasApp) this.#retryLater();
+    notify("ready");
+  }
+
+  #retryLater(): void {
+    const pause = Math.min(FIRST_PAUSE * 2 ** this.#failures++, LONGEST_PAUSE);
+    this.#retryAt = performance.now() + pause;
+    this.#context.log(`Trying the new code again in ${pause / 1000} s, or at SIGHUP`);
   }
 
   /** Kills the canary, if there is one. */

@@ -53,7 +53,7 @@ export class Workers {
   wanted: number;
   /** Whether all were told to stop, and none is to be spawned any more. */
   stopping = false;
-  /** Whether too many in a row have failed to start. */
+  /** Whether there is no worker, and no way to get one: the server is to give up. */
   haveFailed = false;
   readonly #context: Context;
   readonly #workers = new Map<number, Worker>();
@@ -68,7 +68,9 @@ export class Workers {
   /** Begins with the workers that the context has inherited. */
   constructor(context: Context) {
     this.#context = context;
-    this.wanted = context.scoreboard.workers = context.config.workers;
+    const { config, resized } = context;
+    this.wanted = resized.from === config.workers ? resized.to : config.workers;
+    context.scoreboard.workers = this.wanted;
     for (const worker of context.workers) this.#adopt(worker);
   }
 

@@ -84,8 +84,9 @@ export async function runWorker(context: WorkerContext): Promise<never> {
     app.onListen?.(address);
     slot.state = "ready";
     tell(channel, "ready");
-    // From here on it hears when the master is gone, and the watchdog ends it should it not.
-    if (config.timeout > 0) prctl(PR_SET_PDEATHSIG, 0);
+    // From here on it hears when the master is gone; with a timeout, the watchdog ends it
+    // should it hang.
+    prctl(PR_SET_PDEATHSIG, 0);
     const next = () => followOrders(channel, service, () => reopenLogs(config, service, log));
     let end = 0;
     const beginEnd = (order: Ending) => {

@@ -1,0 +1,148 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { readStatus } from "../server/prefork/status/status.ts";
+import {
+  childrenOf,
+  isPortFree,
+  processState,
+  scratch,
+  type Server,
+  spawnServer,
+  startServer,
+  until,
+  writeApp,
+} from "./support.ts";
+
+/** An app that takes a while to load, and then fails to where there is a file of that name. */
+function slowApp(folder: string, text = "new"): string {
+  const source = `
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    let isBroken = true;
+    try { Deno.statSync("${folder}/broken"); } catch { isBroken = false; }
+    if (isBroken) throw new Error("a broken deploy");
+    export default { fetch: () => new Response("${text}") };`;
+  return writeApp(folder, source);
+}
+
+/** Has a deploy land that is broken, after the canary has loaded the code and before the master has. */
+async function breakBetween(server: Server, folder: string): Promise<void> {
+  server.kill("SIGHUP");
+  await server.logged(/executing anew/);
+  Deno.writeTextFileSync(`${folder}/broken`, "");
+  await server.logged(/The new code cannot be loaded, the old workers serve on: .*a broken deploy/);
+}
+
+Deno.test("servePrefork() tries again when new code fails to load after its canary has loaded it", async () => {
+  await using folder = scratch();
+  await using server = await startServer([], { app: slowApp(folder.path, "old") });
+  const old = server.workers;
+  slowApp(folder.path);
+  await breakBetween(server, folder.path);
+  await server.logged(/Trying the new code again in 1 s[^]*cannot be loaded \(exit 1\)[^]* in 2 s/);
+  Deno.kill(old[0]!, "SIGKILL");
+  await until(() => server.workers.length === 1, "the end of a worker");
+  assertEquals(await server.get("/"), "old", "the other worker serves on");
+  Deno.removeSync(`${folder.path}/broken`);
+  await server.replaced(old);
+  assertEquals(await server.get("/"), "new");
+});
+
+Deno.test("servePrefork() ends when no worker is left and the new code cannot be loaded", async () => {
+  await using folder = scratch();
+  await using server = await startServer([], { app: slowApp(folder.path) });
+  const { port, workers } = server;
+  await breakBetween(server, folder.path);
+  for (const pid of workers) Deno.kill(pid, "SIGKILL");
+  assertEquals(await server.ended(), { code: 1, signal: null });
+  assertMatch(server.stderr, /No worker is left: trying[^]*cannot be loaded[^]*Giving up/);
+  assert(isPortFree(port));
+});
+
+Deno.test("servePrefork() forgets no SIGHUP that comes while a canary runs", async () => {
+  await using folder = scratch();
+  const app = slowApp(folder.path, "old");
+  await using server = await startServer([], { app });
+  const old = server.workers;
+  Deno.writeTextFileSync(`${folder.path}/broken`, "");
+  server.kill("SIGHUP");
+  const canary = await canaryOf(server, old);
+  Deno.kill(canary, "SIGSTOP"); // so that it is still there
+  server.kill("SIGHUP");
+  // The master has seen the second when it has acted on a signal that was sent later.
+  server.kill("SIGUSR1");
+  await server.logged(/logs reopened/);
+  Deno.kill(canary, "SIGCONT");
+  await server.logged(/cannot be loaded \(exit 1\)[^]*trying the new code/);
+  await server.logged(/cannot be loaded[^]*cannot be loaded/);
+  assertEquals(server.workers, old);
+});
+
+Deno.test("servePrefork() forgets no signal that comes with the end of a canary", async () => {
+  await using folder = scratch();
+  await using server = await startServer([], { app: slowApp(folder.path) });
+  const { workers } = server;
+  server.kill("SIGHUP");
+  const canary = await canaryOf(server, workers);
+  server.kill("SIGSTOP");
+  await until(() => processState(canary)?.state === "Z", "the end of the canary");
+  // One handler runs at a time: the second comes when the master hears its workers.
+  server.kill("SIGUSR1");
+  server.kill("SIGTERM");
+  server.kill("SIGCONT");
+  assertEquals(await server.ended(), { code: 0, signal: null });
+});
+
+Deno.test("servePrefork() has as many workers after SIGHUP as SIGTTIN and SIGTTOU have left", async () => {
+  await using server = await startServer();
+  server.kill("SIGTTIN");
+  const three = await until(() => server.workers.length === 3 && server.workers, "a third worker");
+  server.kill("SIGHUP");
+  const others = await server.replaced(three, 3);
+  assertEquals(readStatus(server.pid).master.workers, 3);
+  server.kill("SIGTTOU");
+  await server.logged(/2 workers from now on/);
+  server.kill("SIGTTOU");
+  await server.logged(/1 workers? from now on/);
+  await until(() => server.workers.length === 1, "one worker");
+  server.kill("SIGHUP");
+  await server.replaced(others, 1);
+});
+
+Deno.test("servePrefork() ends when the app's top level does not finish within --boot-timeout", async () => {
+  await using folder = scratch();
+  const app = writeApp(folder.path, "await new Promise(() => {}); export default {};");
+  await using server = spawnServer(["--boot-timeout", "0.5"], { app });
+  assertEquals(await server.ended(), { code: 1, signal: null });
+  assertMatch(server.stderr, /^error: Cannot load .*app\.ts: .*not finished within 0\.5 s/m);
+});
+
+Deno.test("servePrefork() takes two SIGINTs that come together for one", async () => {
+  await using server = await startServer();
+  const slow = server.get("/sleep?ms=1000");
+  await until(() => inFlight(server) === 1, "the request");
+  const { pid, workers } = server;
+  // As `deno task` does with a terminal's: it passes on what the master has got already.
+  Deno.kill(pid, "SIGINT");
+  await server.logged(/SIGINT: stopping/);
+  Deno.kill(pid, "SIGINT");
+  assert(workers.includes(Number(await slow)));
+  assertEquals(await server.ended(), { code: 0, signal: null });
+});
+
+Deno.test("servePrefork() finishes requests when its master is killed, also with --timeout 0", async () => {
+  await using server = await startServer(["--timeout", "0"]);
+  const slow = server.get("/sleep?ms=1000");
+  await until(() => inFlight(server) === 1, "the request");
+  const { workers } = server;
+  server.kill("SIGKILL");
+  assert(workers.includes(Number(await slow)));
+  await until(() => workers.every((pid) => processState(pid) === undefined), "the workers' end");
+});
+
+function inFlight({ pid }: Server): number {
+  return readStatus(pid).workers.reduce((sum, { inFlight }) => sum + inFlight, 0);
+}
+
+/** The process that tries to load new code. */
+function canaryOf({ pid }: Server, workers: readonly number[]): Promise<number> {
+  return until(() => childrenOf(pid).find((child) => !workers.includes(child)), "the canary");
+}
