@@ -245,7 +245,8 @@ export function isatty(fd: number): boolean {
   return libc().isatty(fd) === 1;
 }
 
-function checkDescriptor(syscall: string, fd: number): void {
+/** @throws {RangeError} When a number is no descriptor's. */
+export function checkDescriptor(syscall: string, fd: number): void {
   if (!Number.isInteger(fd) || fd < 0 || fd > 0x7fff_ffff) {
     throw new RangeError(`Cannot ${syscall} descriptor ${fd}: it takes a whole number from 0`);
   }

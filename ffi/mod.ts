@@ -157,15 +157,21 @@ export {
   SIGXFSZ,
 } from "./signals.ts";
 export {
+  getpeername,
+  getsockname,
+  getsockopt,
   IPPROTO_IPV6,
   IPPROTO_TCP,
   IPV6_V6ONLY,
   MSG_DONTWAIT,
   MSG_PEEK,
   MSG_WAITALL,
+  send,
+  setsockopt,
   SHUT_RD,
   SHUT_RDWR,
   SHUT_WR,
+  shutdown,
   SO_ACCEPTCONN,
   SO_DOMAIN,
   SO_ERROR,
@@ -177,14 +183,10 @@ export {
   SO_SNDBUF,
   SO_SNDTIMEO,
   SO_TYPE,
-  SOCK_DGRAM,
-  SOCK_SEQPACKET,
-  SOCK_STREAM,
-  Socket,
-  socketpair,
   SOL_SOCKET,
   TCP_NODELAY,
-} from "./socket.ts";
+} from "./socket_calls.ts";
+export { SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, Socket, socketpair } from "./socket.ts";
 export {
   alarm,
   clock_gettime,

@@ -4,7 +4,7 @@
  */
 import { errno, libc } from "./libc.ts";
 import { POLLOUT } from "./poll.ts";
-import { MSG_DONTWAIT } from "./socket.ts";
+import { MSG_DONTWAIT } from "./socket_calls.ts";
 import { pollfd, timespec } from "./structs.ts";
 
 const MSG_NOSIGNAL = 0x4000;

@@ -8,11 +8,29 @@ import {
   formatAddress,
   SOCKADDR_BYTES,
 } from "./address.ts";
+import { F_GETFL, F_SETFL, fcntl, O_NONBLOCK } from "./descriptor.ts";
 import { check, EAGAIN, EBADF, EINPROGRESS, fail, SyscallError } from "./errno.ts";
 import { interruptible, letSignalsIn, waitInterruptibly } from "./interruption.ts";
 import { errno, libc } from "./libc.ts";
 import { POLLIN, POLLOUT } from "./poll.ts";
-import { pollfd, secondsOfTimeval, timeval } from "./structs.ts";
+import {
+  getpeername,
+  getsockname,
+  getsockopt,
+  MSG_DONTWAIT,
+  MSG_WAITALL,
+  send,
+  setsockopt,
+  shutdown,
+  SO_ACCEPTCONN,
+  SO_DOMAIN,
+  SO_ERROR,
+  SO_RCVTIMEO,
+  SO_SNDTIMEO,
+  SO_TYPE,
+  SOL_SOCKET,
+} from "./socket_calls.ts";
+import { pollfd } from "./structs.ts";
 
 /** A connection: a stream of bytes. */
 export const SOCK_STREAM = 1;
@@ -21,59 +39,7 @@ export const SOCK_DGRAM = 2;
 /** A connection that keeps messages apart (UNIX sockets). */
 export const SOCK_SEQPACKET = 5;
 
-/** Options of every socket, socket(7). */
-export const SOL_SOCKET = 1;
-/** Options of TCP, tcp(7). */
-export const IPPROTO_TCP = 6;
-/** Options of IPv6, ipv6(7). */
-export const IPPROTO_IPV6 = 41;
-
-/** Bind although old connections of this port linger. */
-export const SO_REUSEADDR = 2;
-/** Read only: the socket's type. */
-export const SO_TYPE = 3;
-/** Read only: the pending error's number, cleared by reading. */
-export const SO_ERROR = 4;
-/** Bytes of the send buffer. */
-export const SO_SNDBUF = 7;
-/** Bytes of the receive buffer. */
-export const SO_RCVBUF = 8;
-/** Probe idle connections. */
-export const SO_KEEPALIVE = 9;
-/** Several sockets may listen on one port; the kernel spreads connections. */
-export const SO_REUSEPORT = 15;
-/** Seconds that `accept` and `recv` wait before `EAGAIN`; fractions count, 0 for ever. */
-export const SO_RCVTIMEO = 20;
-/** Seconds that `send` and `connect` wait before `EAGAIN`/`EINPROGRESS`; 0 for ever. */
-export const SO_SNDTIMEO = 21;
-/** Read only: whether the socket listens. */
-export const SO_ACCEPTCONN = 30;
-/** Read only: the socket's address family. */
-export const SO_DOMAIN = 39;
-/** Send small segments at once. */
-export const TCP_NODELAY = 1;
-/** Whether an IPv6 socket leaves IPv4 alone. */
-export const IPV6_V6ONLY = 26;
-
-/** Look at the data and leave it. */
-export const MSG_PEEK = 0x02;
-/** Fail with `EAGAIN` where the call would wait. */
-export const MSG_DONTWAIT = 0x40;
-/** Wait until the whole buffer is filled. */
-export const MSG_WAITALL = 0x100;
-
-/** `shutdown()` of the receiving side. */
-export const SHUT_RD = 0;
-/** `shutdown()` of the sending side: the other end reads the end of the stream. */
-export const SHUT_WR = 1;
-/** `shutdown()` of both sides. */
-export const SHUT_RDWR = 2;
-
 const SOCK_CLOEXEC = 0o2000000;
-const MSG_NOSIGNAL = 0x4000;
-const F_GETFL = 3;
-const F_SETFL = 4;
-const O_NONBLOCK = 0o4000;
 const LARGEST_COUNT = 0x7fff_f000; // what one read or write transfers at most, read(2)
 
 /**
@@ -137,11 +103,10 @@ export class Socket implements Disposable {
    * @throws {SyscallError} `EBADF` or `ENOTSOCK` when it is no open socket.
    */
   static fromDescriptor(fd: number): Socket {
-    const object = `descriptor ${fd}`;
-    const family = readOption(fd, SOL_SOCKET, SO_DOMAIN, object);
-    const type = readOption(fd, SOL_SOCKET, SO_TYPE, object);
+    const family = getsockopt(fd, SOL_SOCKET, SO_DOMAIN);
+    const type = getsockopt(fd, SOL_SOCKET, SO_TYPE);
     const socket = new Socket(family, type, 0, fd);
-    if (readOption(fd, SOL_SOCKET, SO_ACCEPTCONN, object) !== 0) setNonblocking(fd, true);
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN) !== 0) setNonblocking(fd, true);
     return socket;
   }
 
@@ -162,13 +127,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/setsockopt.2.html setsockopt(2)}
    */
   setsockopt(level: number, option: number, value: number): void {
-    const fd = this.#open("setsockopt");
-    const bytes = isTimeout(level, option) ? timeout(value) : int(value);
-    check(
-      libc().setsockopt(fd, level, option, bytes, bytes.byteLength),
-      "setsockopt",
-      `option ${option} to ${value}`,
-    );
+    setsockopt(this.#open("setsockopt"), level, option, value);
   }
 
   /**
@@ -182,7 +141,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/getsockopt.2.html getsockopt(2)}
    */
   getsockopt(level: number, option: number): number {
-    return readOption(this.#open("getsockopt"), level, option, `option ${option}`);
+    return getsockopt(this.#open("getsockopt"), level, option);
   }
 
   /**
@@ -272,7 +231,7 @@ export class Socket implements Disposable {
       if (libc().connect(fd, sockaddr, sockaddr.byteLength) !== -1) return;
       if (errno() !== EINPROGRESS) fail("connect", object);
       awaitReady("connect", object, fd, POLLOUT, SO_SNDTIMEO);
-      const failure = readOption(fd, SOL_SOCKET, SO_ERROR, object);
+      const failure = getsockopt(fd, SOL_SOCKET, SO_ERROR);
       if (failure !== 0) throw new SyscallError("connect", failure, object);
     } finally {
       setNonblocking(fd, false);
@@ -325,9 +284,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/send.2.html send(2)}
    */
   send(data: Uint8Array<ArrayBuffer>, flags = 0): number {
-    const fd = this.#open("send");
-    const sent = libc().send(fd, data, BigInt(data.byteLength), flags | MSG_NOSIGNAL);
-    return check(Number(sent), "send");
+    return send(this.#open("send"), data, flags);
   }
 
   /**
@@ -351,7 +308,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/shutdown.2.html shutdown(2)}
    */
   shutdown(how: number): void {
-    check(libc().shutdown(this.#open("shutdown"), how), "shutdown");
+    shutdown(this.#open("shutdown"), how);
   }
 
   /**
@@ -382,7 +339,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/getsockname.2.html getsockname(2)}
    */
   getsockname(): Address {
-    return readAddress("getsockname", this.#open("getsockname"));
+    return getsockname(this.#open("getsockname"));
   }
 
   /**
@@ -393,7 +350,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/getpeername.2.html getpeername(2)}
    */
   getpeername(): Address {
-    return readAddress("getpeername", this.#open("getpeername"));
+    return getpeername(this.#open("getpeername"));
   }
 
   /** The descriptor, for a call. */
@@ -436,7 +393,7 @@ function awaitReady(
   events: number,
   timeoutOption: number,
 ): void {
-  const seconds = readOption(fd, SOL_SOCKET, timeoutOption, object);
+  const seconds = getsockopt(fd, SOL_SOCKET, timeoutOption);
   const ready = waitInterruptibly(
     syscall,
     object,
@@ -448,45 +405,12 @@ function awaitReady(
   }
 }
 
-function readOption(fd: number, level: number, option: number, object: string): number {
-  const isTime = isTimeout(level, option);
-  const value = isTime ? timeval(0) : int(0);
-  const length = Uint32Array.of(value.byteLength);
-  check(libc().getsockopt(fd, level, option, value, length), "getsockopt", object);
-  return isTime ? secondsOfTimeval(value as BigInt64Array) : value[0] as number;
-}
-
-function readAddress(syscall: "getsockname" | "getpeername", fd: number): Address {
-  const sockaddr = new Uint8Array(SOCKADDR_BYTES);
-  const length = new Uint32Array([SOCKADDR_BYTES]);
-  check(libc()[syscall](fd, sockaddr, length), syscall);
-  return decodeAddress(sockaddr, length[0]!);
-}
-
 function isNonblocking(fd: number): boolean {
-  return (check(libc().fcntl(fd, F_GETFL, 0n), "fcntl") & O_NONBLOCK) !== 0;
+  return (fcntl(fd, F_GETFL) & O_NONBLOCK) !== 0;
 }
 
 function setNonblocking(fd: number, nonblocking: boolean): void {
-  const flags = check(libc().fcntl(fd, F_GETFL, 0n), "fcntl");
+  const flags = fcntl(fd, F_GETFL);
   const wanted = nonblocking ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
-  if (wanted !== flags) check(libc().fcntl(fd, F_SETFL, BigInt(wanted)), "fcntl");
-}
-
-function isTimeout(level: number, option: number): boolean {
-  return level === SOL_SOCKET && (option === SO_RCVTIMEO || option === SO_SNDTIMEO);
-}
-
-function timeout(seconds: number): BigInt64Array<ArrayBuffer> {
-  if (!(seconds >= 0 && seconds < 2 ** 53)) {
-    throw new RangeError(`Cannot set a timeout of ${seconds} seconds: it takes a number from 0`);
-  }
-  return timeval(seconds);
-}
-
-function int(value: number): Int32Array<ArrayBuffer> {
-  if (!Number.isInteger(value) || value < -0x8000_0000 || value > 0x7fff_ffff) {
-    throw new RangeError(`Cannot set a socket option to ${value}: it takes a whole number`);
-  }
-  return new Int32Array([value]);
+  if (wanted !== flags) fcntl(fd, F_SETFL, wanted);
 }

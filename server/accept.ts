@@ -4,7 +4,8 @@
  */
 import type { Address } from "../ffi/address.ts";
 import { isSyscallError } from "../ffi/errno.ts";
-import { SO_ACCEPTCONN, type Socket, SOL_SOCKET } from "../ffi/socket.ts";
+import type { Socket } from "../ffi/socket.ts";
+import { SO_ACCEPTCONN, SOL_SOCKET } from "../ffi/socket_calls.ts";
 import type { Log } from "./log.ts";
 import { sleepInterruptibly } from "./sleep_interruptibly.ts";
 

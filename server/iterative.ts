@@ -1,5 +1,6 @@
 import type { Address } from "../ffi/address.ts";
-import { SO_RCVTIMEO, SO_SNDTIMEO, type Socket, SOL_SOCKET } from "../ffi/socket.ts";
+import type { Socket } from "../ffi/socket.ts";
+import { SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET } from "../ffi/socket_calls.ts";
 import { acceptOne } from "./accept.ts";
 import { formatClient, formatSince, type Log, reliable } from "./log.ts";
 import { checkAmount } from "./options.ts";

@@ -8,14 +8,8 @@ import {
 } from "../ffi/address.ts";
 import { isSyscallError } from "../ffi/errno.ts";
 import { AppError } from "./app/load_app.ts";
-import {
-  IPPROTO_TCP,
-  SO_REUSEADDR,
-  SOCK_STREAM,
-  Socket,
-  SOL_SOCKET,
-  TCP_NODELAY,
-} from "../ffi/socket.ts";
+import { SOCK_STREAM, Socket } from "../ffi/socket.ts";
+import { IPPROTO_TCP, SO_REUSEADDR, SOL_SOCKET, TCP_NODELAY } from "../ffi/socket_calls.ts";
 
 /**
  * Opens a listening socket, as a server does: a port whose old connections linger

@@ -322,6 +322,47 @@ Deno.test("fromDescriptor() takes over an open socket", () => {
   tine.close(file);
 });
 
+Deno.test("the calls by number do the same on a socket that another owns, and leave it to its owner", () => {
+  const [client, server] = connected();
+  using sending = client;
+  using receiving = server;
+  const fd = client.fileno();
+  assertEquals(tine.getsockname(fd), client.getsockname());
+  assertEquals(tine.getpeername(fd), server.getsockname());
+  assertEquals(tine.getsockopt(fd, tine.SOL_SOCKET, tine.SO_TYPE), tine.SOCK_STREAM);
+  tine.setsockopt(fd, tine.SOL_SOCKET, tine.SO_KEEPALIVE, 1);
+  tine.setsockopt(fd, tine.SOL_SOCKET, tine.SO_SNDTIMEO, 2.5);
+  assertEquals(sending.getsockopt(tine.SOL_SOCKET, tine.SO_KEEPALIVE), 1);
+  assertEquals(tine.getsockopt(fd, tine.SOL_SOCKET, tine.SO_SNDTIMEO), 2.5);
+  assertEquals(tine.send(fd, encoder.encode("by number")), 9);
+  assertEquals(decoder.decode(receiving.recv(100)), "by number");
+  tine.shutdown(fd, tine.SHUT_WR);
+  assertEquals(receiving.recv(100).length, 0);
+  assertEquals(failure(() => tine.send(fd, new Uint8Array(1))).code, "EPIPE");
+  receiving.sendall(encoder.encode("still open"));
+  assertEquals(decoder.decode(sending.recv(100)), "still open");
+});
+
+Deno.test("the calls by number say which descriptor is no socket", () => {
+  const file = tine.open("/dev/null", tine.O_RDWR | tine.O_CLOEXEC);
+  const calls: Record<string, (fd: number) => unknown> = {
+    "getsockname descriptor": (fd) => tine.getsockname(fd),
+    "getpeername descriptor": (fd) => tine.getpeername(fd),
+    "getsockopt option 3 of descriptor": (fd) => tine.getsockopt(fd, tine.SOL_SOCKET, tine.SO_TYPE),
+    "setsockopt option 2 of descriptor": (fd) =>
+      tine.setsockopt(fd, tine.SOL_SOCKET, tine.SO_REUSEADDR, 1),
+    "send on descriptor": (fd) => tine.send(fd, new Uint8Array(1)),
+    "shutdown descriptor": (fd) => tine.shutdown(fd, tine.SHUT_RDWR),
+  };
+  for (const [start, call] of Object.entries(calls)) {
+    const error = failure(() => call(file));
+    assertEquals(error.code, "ENOTSOCK");
+    assert(error.message.startsWith(`Cannot ${start} ${file}`), error.message);
+    for (const fd of [-1, 1.5, NaN]) assertThrows(() => call(fd), RangeError);
+  }
+  tine.close(file);
+});
+
 Deno.test("accept() gives descriptors that programs started later do not inherit", () => {
   const [client, server] = connected();
   for (const socket of [client, server]) {

@@ -7,7 +7,7 @@ import { close, F_DUPFD_CLOEXEC, fcntl } from "../descriptor.ts";
 import { libc } from "../libc.ts";
 import { POLLIN } from "../poll.ts";
 import { pollfd, timespec } from "../structs.ts";
-import { socketCookie } from "../tcp.ts";
+import { socketCookie } from "../socket_options.ts";
 import {
   duplicateOnto,
   register,

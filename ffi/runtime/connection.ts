@@ -8,18 +8,21 @@ import { type Address, AF_UNIX } from "../address.ts";
 import { close, F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, fcntl, O_NONBLOCK } from "../descriptor.ts";
 import { isSyscallError } from "../errno.ts";
 import { libc } from "../libc.ts";
+import { Socket } from "../socket.ts";
 import {
+  getpeername,
+  getsockname,
+  getsockopt,
   IPPROTO_TCP,
   MSG_DONTWAIT,
   MSG_PEEK,
   SHUT_RDWR,
+  shutdown,
   SO_ACCEPTCONN,
-  SOCK_STREAM,
-  Socket,
   SOL_SOCKET,
   TCP_NODELAY,
-} from "../socket.ts";
-import { socketCookie } from "../tcp.ts";
+} from "../socket_calls.ts";
+import { socketCookie } from "../socket_options.ts";
 import {
   deadSocket,
   duplicateOnto,
@@ -137,18 +140,18 @@ function takeAway(fd: number): void {
 /** The sockets in use whose own address it is. */
 function socketsAt(address: Deno.Addr): Watched[] {
   return watchedDescriptors()
-    .filter(({ fd }) => isSame(nameOf(fd, "getsockname"), address));
+    .filter(({ fd }) => isSame(nameOf(fd, getsockname), address));
 }
 
 function isFrom(fd: number, client: Deno.Addr): boolean {
   // A UNIX client has no name, and into the folder of ours no other may come.
-  return client.transport === "unix" || isSame(nameOf(fd, "getpeername"), client);
+  return client.transport === "unix" || isSame(nameOf(fd, getpeername), client);
 }
 
 /** A socket's name; nothing where it is no socket, or where the other end is gone. */
-function nameOf(fd: number, call: "getsockname" | "getpeername"): Address | undefined {
+function nameOf(fd: number, call: (fd: number) => Address): Address | undefined {
   try {
-    return at(fd)[call]();
+    return call(fd);
   } catch (error) {
     if (isSyscallError(error)) return undefined; // ENOTSOCK, ENOTCONN
     throw error;
@@ -158,11 +161,6 @@ function nameOf(fd: number, call: "getsockname" | "getpeername"): Address | unde
 function isSame(name: Address | undefined, address: Deno.Addr): boolean {
   if (typeof name === "string") return "path" in address && address.path === name;
   return "hostname" in address && address.hostname === name?.[0] && address.port === name[1];
-}
-
-/** A socket that stays its owner's to close. */
-function at(fd: number): Socket {
-  return new Socket(AF_UNIX, SOCK_STREAM, 0, fd);
 }
 
 function view(fd: number): TakenConnection {
@@ -182,7 +180,7 @@ function view(fd: number): TakenConnection {
 
 function shutDown(fd: number): void {
   try {
-    at(fd).shutdown(SHUT_RDWR);
+    shutdown(fd, SHUT_RDWR);
   } catch (error) {
     // ENOTCONN: the other end was faster.
     if (!isSyscallError(error)) throw error;
@@ -192,7 +190,7 @@ function shutDown(fd: number): void {
 /** A socket's option; nothing where the descriptor is no socket. */
 function option(fd: number, name: number): number | undefined {
   try {
-    return at(fd).getsockopt(SOL_SOCKET, name);
+    return getsockopt(fd, SOL_SOCKET, name);
   } catch (error) {
     if (isSyscallError(error)) return undefined;
     throw error;

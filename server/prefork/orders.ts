@@ -1,7 +1,8 @@
 /** What master and workers say to each other: one message, one line, over a socket pair of each. */
 import { isSyscallError } from "../../ffi/errno.ts";
 import { retryOnEintr } from "../../ffi/interruption.ts";
-import { MSG_DONTWAIT, type Socket } from "../../ffi/socket.ts";
+import type { Socket } from "../../ffi/socket.ts";
+import { MSG_DONTWAIT } from "../../ffi/socket_calls.ts";
 
 /**
  * The master's words. `stop`: the server ends. `leave`: another worker has taken the place.

@@ -7,7 +7,8 @@ import { F_SETFD, fcntl, FD_CLOEXEC } from "../../../ffi/descriptor.ts";
 import { getenv, unsetenv } from "../../../ffi/environment.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { getpid } from "../../../ffi/process.ts";
-import { SO_ACCEPTCONN, SO_TYPE, SOCK_STREAM, Socket, SOL_SOCKET } from "../../../ffi/socket.ts";
+import { SOCK_STREAM, Socket } from "../../../ffi/socket.ts";
+import { SO_ACCEPTCONN, SO_TYPE, SOL_SOCKET } from "../../../ffi/socket_calls.ts";
 
 /** The first descriptor that is handed over. */
 const FIRST = 3;

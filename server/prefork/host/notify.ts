@@ -7,7 +7,8 @@ import { getenv } from "../../../ffi/environment.ts";
 import { retryOnEintr } from "../../../ffi/interruption.ts";
 import { clock_gettime, CLOCK_MONOTONIC } from "../../../ffi/time.ts";
 import { getpid } from "../../../ffi/process.ts";
-import { MSG_DONTWAIT, SOCK_DGRAM, Socket } from "../../../ffi/socket.ts";
+import { SOCK_DGRAM, Socket } from "../../../ffi/socket.ts";
+import { MSG_DONTWAIT } from "../../../ffi/socket_calls.ts";
 import type { Log } from "../../log.ts";
 
 /** What a master does now; a tick tells that it does anything at all. */

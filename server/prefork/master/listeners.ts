@@ -3,7 +3,7 @@ import { AF_UNIX } from "../../../ffi/address.ts";
 import { retryOnEintr } from "../../../ffi/interruption.ts";
 import { poll, POLLIN } from "../../../ffi/poll.ts";
 import type { Socket } from "../../../ffi/socket.ts";
-import { dropConnectionRequests } from "../../../ffi/tcp.ts";
+import { dropConnectionRequests } from "../../../ffi/socket_options.ts";
 import { removeIfThere } from "../../remove_file.ts";
 import type { Inheritance } from "./context.ts";
 

@@ -9,21 +9,24 @@
  * gone. Connections of a UNIX socket are counted only. The kernel keeps no such
  * clocks for them, and who connects there is a proxy with timeouts of its own.
  */
-import { type Address, AF_INET, formatAddress } from "../../../ffi/address.ts";
+import { type Address, formatAddress } from "../../../ffi/address.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import type { Acceptor } from "../../../ffi/runtime/acceptor.ts";
 import { type Watched, watchedDescriptors } from "../../../ffi/runtime/event_loop.ts";
 import { after } from "../../../ffi/runtime/timers.ts";
 import { getrlimit, RLIMIT_NOFILE } from "../../../ffi/process.ts";
 import {
+  getpeername,
+  getsockname,
+  getsockopt,
   MSG_DONTWAIT,
+  send,
   SHUT_RDWR,
+  shutdown,
   SO_ACCEPTCONN,
-  SOCK_STREAM,
-  Socket,
   SOL_SOCKET,
-} from "../../../ffi/socket.ts";
-import { resetOnClose, socketCookie, type TcpInfo, tcpInfo } from "../../../ffi/tcp.ts";
+} from "../../../ffi/socket_calls.ts";
+import { resetOnClose, socketCookie, type TcpInfo, tcpInfo } from "../../../ffi/socket_options.ts";
 
 /** Which connections there are, and how long one may be open for nothing. Times are in seconds. */
 export interface ConnectionOptions {
@@ -345,17 +348,16 @@ export function clientOf(request: { readonly remoteAddr?: Deno.Addr }): string |
 
 /** The client of a connection that was made to one of the addresses. */
 function clientAt(fd: number, addresses: readonly Address[]): string | undefined {
-  const socket = at(fd);
   try {
-    if (socket.getsockopt(SOL_SOCKET, SO_ACCEPTCONN) !== 0) return undefined;
-    const own = socket.getsockname();
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN) !== 0) return undefined;
+    const own = getsockname(fd);
     if (!addresses.some((address) => includes(address, own))) return undefined;
   } catch (error) {
     if (isSyscallError(error)) return undefined;
     throw error;
   }
   try {
-    return formatAddress(socket.getpeername());
+    return formatAddress(getpeername(fd));
   } catch (error) {
     // ENOTCONN: it is gone, and Deno has not noticed yet.
     if (isSyscallError(error)) return "";
@@ -377,14 +379,14 @@ function isFresh(info: TcpInfo): boolean {
 
 function say({ fd, cookie }: Connection, bytes: Uint8Array<ArrayBuffer>): void {
   ifThere(() => {
-    if (socketCookie(fd) === cookie) at(fd).send(bytes, MSG_DONTWAIT);
+    if (socketCookie(fd) === cookie) send(fd, bytes, MSG_DONTWAIT);
   });
 }
 
 /** Both directions, for Deno to find: it closes the descriptor. */
 function end({ fd, cookie }: Connection): void {
   ifThere(() => {
-    if (socketCookie(fd) === cookie) at(fd).shutdown(SHUT_RDWR);
+    if (socketCookie(fd) === cookie) shutdown(fd, SHUT_RDWR);
   });
 }
 
@@ -395,11 +397,6 @@ function ifThere(call: () => void): void {
     // ENOTCONN, EPIPE, ECONNRESET: the client was faster.
     if (!isSyscallError(error)) throw error;
   }
-}
-
-/** A socket that stays Deno's to close. */
-function at(fd: number): Socket {
-  return new Socket(AF_INET, SOCK_STREAM, 0, fd);
 }
 
 /** How many connections there are descriptors for. Deno accepts no more, for good, after EMFILE. */

@@ -1,7 +1,10 @@
-/** What the kernel knows of a connection, tcp(7), and the hard way to end one. */
+/**
+ * Socket options whose value is more than a number: each function here is one getsockopt(2)
+ * or setsockopt(2), and says which option.
+ */
 import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
-import { IPPROTO_TCP, SOL_SOCKET } from "./socket.ts";
+import { IPPROTO_TCP, SOL_SOCKET } from "./socket_calls.ts";
 
 /** A TCP connection's counters and clocks. */
 export interface TcpInfo {
@@ -27,7 +30,7 @@ const info = new DataView(bytes.buffer);
 const length = new Uint32Array(1);
 
 /**
- * Asks for the state of a TCP connection.
+ * Asks for the state of a TCP connection: `TCP_INFO`, tcp(7).
  *
  * @param fd The socket's descriptor.
  * @returns The state; `undefined` when the descriptor is no TCP socket, or none at all.
@@ -47,8 +50,8 @@ export function tcpInfo(fd: number): TcpInfo | undefined {
 }
 
 /**
- * The number that the kernel has given a socket, and gives no other: a descriptor's
- * is soon another file's.
+ * The number that the kernel has given a socket, and gives no other: `SO_COOKIE`. A
+ * descriptor's is soon another file's.
  *
  * @param fd The socket's descriptor.
  * @returns The number; `undefined` when the descriptor is no socket.
@@ -60,8 +63,8 @@ export function socketCookie(fd: number): number | undefined {
 }
 
 /**
- * Has the next `close()` drop what is still to be sent and reset the connection.
- * Else the kernel keeps it, for minutes if the other end does not read.
+ * Has the next `close()` drop what is still to be sent and reset the connection: `SO_LINGER`
+ * with no time. Else the kernel keeps it, for minutes if the other end does not read.
  *
  * @param fd The socket's descriptor.
  * @throws {SyscallError} When the kernel refuses.
@@ -87,14 +90,15 @@ const SO_ATTACH_FILTER = 26;
 const NO_SYN = Uint16Array.of(0x30, 0, 13, 0, 0x45, 1 << 8, 2, 0, 6, 0, 0, 0, 6, 0, 0xffff, 0xffff);
 
 /**
- * Has the kernel drop requests to connect to a listening TCP socket. Handshakes that
+ * Has the kernel drop requests to connect to a listening TCP socket: `SO_ATTACH_FILTER` with
+ * a program that drops every SYN. Handshakes that
  * are under way come to their end, and what waits to be accepted can be: so a server
  * that closes afterwards resets nobody. A client that is dropped asks again after a second.
  *
  * @param fd The socket's descriptor; duplicates in other processes are meant too, for good.
  * @throws {SyscallError} When the kernel refuses.
  *
- * @see {@link https://man7.org/linux/man-pages/man7/socket.7.html socket(7)}, `SO_ATTACH_FILTER`
+ * @see {@link https://man7.org/linux/man-pages/man7/socket.7.html socket(7)}
  */
 export function dropConnectionRequests(fd: number): void {
   const address = Deno.UnsafePointer.value(Deno.UnsafePointer.of(NO_SYN));
