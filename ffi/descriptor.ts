@@ -1,5 +1,17 @@
 import { cString } from "./c_string.ts";
-import { check } from "./errno.ts";
+import {
+  checkDescriptor,
+  close,
+  dup2,
+  fcntl,
+  flock,
+  ftruncate,
+  isatty,
+  lseek,
+  read,
+  write,
+} from "./descriptor_calls.ts";
+import { check, EBADF, SyscallError } from "./errno.ts";
 import { libc } from "./libc.ts";
 import { architecture } from "./platform.ts";
 
@@ -22,36 +34,200 @@ export const O_NONBLOCK = 0o4000;
 /** Close at execve(2). */
 export const O_CLOEXEC = 0o2000000;
 
-/** `fcntl()`: duplicate to a number at least as high as the argument. */
-export const F_DUPFD = 0;
-/** `fcntl()`: read `FD_CLOEXEC`. */
-export const F_GETFD = 1;
-/** `fcntl()`: set `FD_CLOEXEC`. */
-export const F_SETFD = 2;
-/** `fcntl()`: read the file's flags. */
-export const F_GETFL = 3;
-/** `fcntl()`: set the file's flags. */
-export const F_SETFL = 4;
-/** `fcntl()`: as `F_DUPFD`, and close at execve(2). */
-export const F_DUPFD_CLOEXEC = 1030;
-/** The descriptor is closed at execve(2). */
-export const FD_CLOEXEC = 1;
+/**
+ * An open file that is this object's to close: `close()` twice is harmless, and a closed
+ * one fails with `EBADF` before the kernel sees a number that another file may have
+ * taken since. One that is forgotten stays open until the process ends.
+ *
+ * A forked child has a copy, with a descriptor of its own: each process closes its own.
+ *
+ * @example Both ends of a pipe
+ * ```ts
+ * import { O_CLOEXEC, pipe } from "@tine/tine";
+ *
+ * const [readEnd, writeEnd] = pipe(O_CLOEXEC);
+ * {
+ *   using _ = writeEnd; // closed where the block ends
+ *   writeEnd.write(new TextEncoder().encode("hello"));
+ * }
+ * console.log(new TextDecoder().decode(readEnd.read(100))); // hello
+ * console.log(readEnd.read(100).length); // 0: no write end is left
+ * readEnd.close();
+ * ```
+ */
+export class Descriptor implements Disposable {
+  #fd: number;
 
-/** `flock()`: a lock that many may hold. */
-export const LOCK_SH = 1;
-/** `flock()`: a lock that one may hold. */
-export const LOCK_EX = 2;
-/** `flock()`: fail with `EAGAIN` instead of waiting. */
-export const LOCK_NB = 4;
-/** `flock()`: give the lock back. */
-export const LOCK_UN = 8;
+  /**
+   * Takes over a descriptor that is open: an inherited one, or the duplicate that
+   * `fcntl()` has made. Nothing asks the kernel.
+   *
+   * @param fd Its number; from now on this object's to close, and nobody else's.
+   * @throws {RangeError} When it is no descriptor's number.
+   *
+   * @example A duplicate of standard output
+   * ```ts
+   * import { Descriptor, F_DUPFD_CLOEXEC, fcntl } from "@tine/tine";
+   *
+   * using copy = new Descriptor(fcntl(1, F_DUPFD_CLOEXEC));
+   * copy.write(new TextEncoder().encode("hello\n"));
+   * ```
+   */
+  constructor(fd: number) {
+    checkDescriptor("own", fd);
+    this.#fd = fd;
+  }
 
-/** `lseek()`: from the start. */
-export const SEEK_SET = 0;
-/** `lseek()`: from here. */
-export const SEEK_CUR = 1;
-/** `lseek()`: from the end. */
-export const SEEK_END = 2;
+  /** What errors call it. */
+  protected get kind(): string {
+    return "descriptor";
+  }
+
+  /**
+   * The number, for a call.
+   *
+   * @param syscall The call.
+   * @throws {SyscallError} `EBADF` when this object is closed.
+   */
+  protected numberFor(syscall: string): number {
+    if (this.#fd === -1) throw new SyscallError(syscall, EBADF, `on a closed ${this.kind}`);
+    return this.#fd;
+  }
+
+  /** The descriptor's number, or -1 when it is closed. */
+  fileno(): number {
+    return this.#fd;
+  }
+
+  /**
+   * Reads some bytes, waiting for the first. Not an interruption point.
+   *
+   * @param size The most bytes to take.
+   * @returns The bytes; none at the end.
+   * @throws {RangeError} When the size is not a whole number from 1.
+   * @throws {SyscallError} `EBADF`, `EAGAIN` with `O_NONBLOCK`, ...
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/read.2.html read(2)}
+   */
+  read(size: number): Uint8Array<ArrayBuffer> {
+    return read(this.numberFor("read"), size);
+  }
+
+  /**
+   * Writes some of the bytes: as many as the kernel takes.
+   *
+   * @param data The bytes.
+   * @returns How many bytes were taken.
+   * @throws {SyscallError} `EBADF`, `EPIPE`, `ENOSPC`, ...
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/write.2.html write(2)}
+   */
+  write(data: Uint8Array<ArrayBuffer>): number {
+    return write(this.numberFor("write"), data);
+  }
+
+  /**
+   * Makes a descriptor of another number a duplicate of this one, closing what it was.
+   *
+   * @param newFd The number of the duplicate, which stays its owner's to close; 0, 1 and 2
+   *   are the standard streams.
+   * @returns `newFd`.
+   * @throws {SyscallError} `EBADF`, ...
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/dup2.2.html dup2(2)}
+   */
+  dup2(newFd: number): number {
+    return dup2(this.numberFor("dup2"), newFd);
+  }
+
+  /**
+   * Asks or changes something about the descriptor.
+   *
+   * @param command `F_GETFL`, ...
+   * @param argument The command's argument, a number.
+   * @returns What the command returns; a duplicate's number for `F_DUPFD`, which
+   *   `new Descriptor()` takes over.
+   * @throws {SyscallError} `EBADF`, `EINVAL`, ...
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/fcntl.2.html fcntl(2)}
+   */
+  fcntl(command: number, argument = 0): number {
+    return fcntl(this.numberFor("fcntl"), command, argument);
+  }
+
+  /**
+   * Locks or unlocks the open file, waiting for the lock. Not an interruption point.
+   *
+   * The lock belongs to the open file, not to the process: a forked child shares
+   * its parent's lock, and the last descriptor that is closed gives it back.
+   *
+   * @param operation `LOCK_SH`, `LOCK_EX` or `LOCK_UN`, with `LOCK_NB` not to wait.
+   * @throws {SyscallError} `EAGAIN` with `LOCK_NB` when another holds it, ...
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/flock.2.html flock(2)}
+   */
+  flock(operation: number): void {
+    flock(this.numberFor("flock"), operation);
+  }
+
+  /**
+   * Moves the place where the next read or write happens.
+   *
+   * @param offset Bytes; may be negative.
+   * @param whence `SEEK_SET`, `SEEK_CUR` or `SEEK_END`.
+   * @returns The new place, in bytes from the start.
+   * @throws {SyscallError} `ESPIPE` on a pipe or socket, `EINVAL` before the start.
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/lseek.2.html lseek(2)}
+   */
+  lseek(offset: number, whence: number): number {
+    return lseek(this.numberFor("lseek"), offset, whence);
+  }
+
+  /**
+   * Cuts or extends the file to a length.
+   *
+   * @param length Bytes.
+   * @throws {SyscallError} `EINVAL` when it is no file open for writing.
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/ftruncate.2.html ftruncate(2)}
+   */
+  ftruncate(length: number): void {
+    ftruncate(this.numberFor("ftruncate"), length);
+  }
+
+  /**
+   * Whether it is a terminal.
+   *
+   * @throws {SyscallError} `EBADF` when this object is closed.
+   *
+   * @see {@link https://man7.org/linux/man-pages/man3/isatty.3.html isatty(3)}
+   */
+  isatty(): boolean {
+    return isatty(this.numberFor("isatty"));
+  }
+
+  /**
+   * Closes this process's descriptor. What it stands for ends with the last
+   * descriptor of it, in whatever process. Closing twice is harmless.
+   *
+   * @throws {SyscallError} When the kernel reports an error; the descriptor is closed all the
+   *   same.
+   *
+   * @see {@link https://man7.org/linux/man-pages/man2/close.2.html close(2)}
+   */
+  close(): void {
+    const fd = this.#fd;
+    if (fd === -1) return;
+    this.#fd = -1;
+    close(fd);
+  }
+
+  /** {@linkcode Descriptor.close}, for `using`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
 
 /** Flags of open(2) that only some programs need and whose numbers differ. */
 const ARCHITECTURE_FLAGS = {
@@ -76,65 +252,8 @@ export function directoryFlag(): number {
  *
  * @see {@link https://man7.org/linux/man-pages/man2/open.2.html open(2)}
  */
-export function open(path: string, flags: number, mode = 0o666): number {
-  return check(libc().open(cString(path), flags, mode), "open", path);
-}
-
-/**
- * Reads some bytes, waiting for the first. Not an interruption point.
- *
- * @param fd The descriptor.
- * @param size The most bytes to take.
- * @returns The bytes; none at the end.
- * @throws {RangeError} When the size is not a whole number from 1.
- * @throws {SyscallError} `EBADF`, `EAGAIN` with `O_NONBLOCK`, ...
- *
- * @see {@link https://man7.org/linux/man-pages/man2/read.2.html read(2)}
- */
-export function read(fd: number, size: number): Uint8Array<ArrayBuffer> {
-  checkDescriptor("read", fd);
-  if (!Number.isInteger(size) || size < 1 || size > 0x7fff_f000) {
-    throw new RangeError(`Cannot read ${size} bytes: it takes a whole number from 1`);
-  }
-  const buffer = new Uint8Array(size);
-  const count = check(Number(libc().read(fd, buffer, BigInt(size))), "read", `descriptor ${fd}`);
-  return buffer.subarray(0, count);
-}
-
-/**
- * Writes some of the bytes: as many as the kernel takes.
- *
- * @param fd The descriptor; 1 is standard output.
- * @param data The bytes.
- * @returns How many bytes were taken.
- * @throws {SyscallError} `EBADF`, `EPIPE`, `ENOSPC`, ...
- *
- * @example Write to descriptor 1, as the article does
- * ```ts
- * import { write } from "@tine/tine";
- *
- * write(1, new TextEncoder().encode("hello\n"));
- * ```
- *
- * @see {@link https://man7.org/linux/man-pages/man2/write.2.html write(2)}
- */
-export function write(fd: number, data: Uint8Array<ArrayBuffer>): number {
-  checkDescriptor("write", fd);
-  const count = libc().write(fd, data, BigInt(data.byteLength));
-  return check(Number(count), "write", `descriptor ${fd}`);
-}
-
-/**
- * Closes a descriptor.
- *
- * @param fd The descriptor.
- * @throws {SyscallError} `EBADF` when it is not open.
- *
- * @see {@link https://man7.org/linux/man-pages/man2/close.2.html close(2)}
- */
-export function close(fd: number): void {
-  checkDescriptor("close", fd);
-  check(libc().close(fd), "close", `descriptor ${fd}`);
+export function open(path: string, flags: number, mode = 0o666): Descriptor {
+  return new Descriptor(check(libc().open(cString(path), flags, mode), "open", path));
 }
 
 /**
@@ -146,108 +265,8 @@ export function close(fd: number): void {
  *
  * @see {@link https://man7.org/linux/man-pages/man2/pipe.2.html pipe(2)}
  */
-export function pipe(flags = 0): [readEnd: number, writeEnd: number] {
+export function pipe(flags = 0): [readEnd: Descriptor, writeEnd: Descriptor] {
   const ends = new Int32Array(2);
   check(libc().pipe2(ends, flags), "pipe");
-  return [ends[0]!, ends[1]!];
-}
-
-/**
- * Makes one descriptor a duplicate of another, closing what it was.
- *
- * @param fd The descriptor to duplicate.
- * @param newFd The number of the duplicate.
- * @returns `newFd`.
- * @throws {SyscallError} `EBADF`, ...
- *
- * @see {@link https://man7.org/linux/man-pages/man2/dup2.2.html dup2(2)}
- */
-export function dup2(fd: number, newFd: number): number {
-  checkDescriptor("dup2", fd);
-  checkDescriptor("dup2", newFd);
-  return check(libc().dup2(fd, newFd), "dup2", `descriptor ${fd} to ${newFd}`);
-}
-
-/**
- * Asks or changes something about a descriptor.
- *
- * @param fd The descriptor.
- * @param command `F_GETFL`, ...
- * @param argument The command's argument, a number.
- * @returns What the command returns.
- * @throws {SyscallError} `EBADF`, `EINVAL`, ...
- *
- * @see {@link https://man7.org/linux/man-pages/man2/fcntl.2.html fcntl(2)}
- */
-export function fcntl(fd: number, command: number, argument = 0): number {
-  checkDescriptor("fcntl", fd);
-  return check(libc().fcntl(fd, command, BigInt(argument)), "fcntl", `descriptor ${fd}`);
-}
-
-/**
- * Locks or unlocks an open file, waiting for the lock. Not an interruption point.
- *
- * The lock belongs to the open file, not to the process: a forked child shares
- * its parent's lock, and the last descriptor that is closed gives it back.
- *
- * @param fd The descriptor.
- * @param operation `LOCK_SH`, `LOCK_EX` or `LOCK_UN`, with `LOCK_NB` not to wait.
- * @throws {SyscallError} `EAGAIN` with `LOCK_NB` when another holds it, ...
- *
- * @see {@link https://man7.org/linux/man-pages/man2/flock.2.html flock(2)}
- */
-export function flock(fd: number, operation: number): void {
-  checkDescriptor("flock", fd);
-  check(libc().flock(fd, operation), "flock", `descriptor ${fd}`);
-}
-
-/**
- * Moves the place where the next read or write happens.
- *
- * @param fd The descriptor.
- * @param offset Bytes; may be negative.
- * @param whence `SEEK_SET`, `SEEK_CUR` or `SEEK_END`.
- * @returns The new place, in bytes from the start.
- * @throws {SyscallError} `ESPIPE` on a pipe or socket, `EINVAL` before the start.
- *
- * @see {@link https://man7.org/linux/man-pages/man2/lseek.2.html lseek(2)}
- */
-export function lseek(fd: number, offset: number, whence: number): number {
-  checkDescriptor("lseek", fd);
-  const place = Number(libc().lseek(fd, BigInt(offset), whence));
-  return check(place, "lseek", `descriptor ${fd}`);
-}
-
-/**
- * Cuts or extends a file to a length.
- *
- * @param fd The descriptor, open for writing.
- * @param length Bytes.
- * @throws {SyscallError} `EINVAL` when it is no file open for writing.
- *
- * @see {@link https://man7.org/linux/man-pages/man2/ftruncate.2.html ftruncate(2)}
- */
-export function ftruncate(fd: number, length: number): void {
-  checkDescriptor("ftruncate", fd);
-  check(libc().ftruncate(fd, BigInt(length)), "ftruncate", `descriptor ${fd}`);
-}
-
-/**
- * Whether a descriptor is a terminal.
- *
- * @param fd The descriptor.
- * @returns `false` too when it is not open.
- *
- * @see {@link https://man7.org/linux/man-pages/man3/isatty.3.html isatty(3)}
- */
-export function isatty(fd: number): boolean {
-  checkDescriptor("isatty", fd);
-  return libc().isatty(fd) === 1;
-}
-
-/** @throws {RangeError} When a number is no descriptor's. */
-export function checkDescriptor(syscall: string, fd: number): void {
-  if (!Number.isInteger(fd) || fd < 0 || fd > 0x7fff_ffff) {
-    throw new RangeError(`Cannot ${syscall} descriptor ${fd}: it takes a whole number from 0`);
-  }
+  return [new Descriptor(ends[0]!), new Descriptor(ends[1]!)];
 }

@@ -105,11 +105,11 @@ export function fail(syscall: string, object?: string): never {
  *
  * @example Take a lock, or go without
  * ```ts
- * import { flock, isSyscallError, LOCK_EX, LOCK_NB, O_RDONLY, open } from "@tine/tine";
+ * import { isSyscallError, LOCK_EX, LOCK_NB, O_RDONLY, open } from "@tine/tine";
  *
- * const file = open("/", O_RDONLY);
+ * using file = open("/", O_RDONLY);
  * try {
- *   flock(file, LOCK_EX | LOCK_NB);
+ *   file.flock(LOCK_EX | LOCK_NB);
  * } catch (error) {
  *   if (!isSyscallError(error, "EAGAIN")) throw error;
  *   console.log("another process holds the lock");

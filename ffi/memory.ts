@@ -1,4 +1,5 @@
 import { cString } from "./c_string.ts";
+import { Descriptor } from "./descriptor.ts";
 import { check, fail } from "./errno.ts";
 import { libc } from "./libc.ts";
 
@@ -59,6 +60,7 @@ export function mmap(byteLength: number, flags: number, fd = -1): ArrayBuffer {
  *
  * @see {@link https://man7.org/linux/man-pages/man2/memfd_create.2.html memfd_create(2)}
  */
-export function memfd_create(name: string): number {
-  return check(libc().memfd_create(cString(name), MFD_CLOEXEC), "memfd_create", name);
+export function memfd_create(name: string): Descriptor {
+  const fd = check(libc().memfd_create(cString(name), MFD_CLOEXEC), "memfd_create", name);
+  return new Descriptor(fd);
 }

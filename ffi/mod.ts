@@ -3,7 +3,8 @@
  * on running JavaScript.
  *
  * A call does one thing, returns its value or throws a
- * {@linkcode SyscallError}; it retries nothing. Needs `--allow-ffi` only.
+ * {@linkcode SyscallError}; it retries nothing. What is opened is a
+ * {@linkcode Descriptor}, to be closed by who opened it. Needs `--allow-ffi` only.
  *
  * @example
  * ```ts
@@ -24,6 +25,20 @@ export {
   type UnixAddress,
 } from "./address.ts";
 export {
+  Descriptor,
+  O_APPEND,
+  O_CLOEXEC,
+  O_CREAT,
+  O_EXCL,
+  O_NONBLOCK,
+  O_RDONLY,
+  O_RDWR,
+  O_TRUNC,
+  O_WRONLY,
+  open,
+  pipe,
+} from "./descriptor.ts";
+export {
   close,
   dup2,
   F_DUPFD,
@@ -42,23 +57,12 @@ export {
   LOCK_SH,
   LOCK_UN,
   lseek,
-  O_APPEND,
-  O_CLOEXEC,
-  O_CREAT,
-  O_EXCL,
-  O_NONBLOCK,
-  O_RDONLY,
-  O_RDWR,
-  O_TRUNC,
-  O_WRONLY,
-  open,
-  pipe,
   read,
   SEEK_CUR,
   SEEK_END,
   SEEK_SET,
   write,
-} from "./descriptor.ts";
+} from "./descriptor_calls.ts";
 export { isSyscallError, SyscallError } from "./errno.ts";
 export { execve } from "./execve.ts";
 export { becomeForkable, type ForkableOptions, isForkable } from "./forking/become_forkable.ts";

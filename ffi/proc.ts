@@ -3,7 +3,7 @@
  * `--allow-ffi`. What is not named as a system call makes several.
  */
 import { cString } from "./c_string.ts";
-import { close, directoryFlag, O_CLOEXEC, O_RDONLY, open, read } from "./descriptor.ts";
+import { directoryFlag, O_CLOEXEC, O_RDONLY, open } from "./descriptor.ts";
 import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
 import { architecture, SYSTEM_CALLS } from "./platform.ts";
@@ -13,43 +13,36 @@ const CHUNK = 4096;
 
 /** The text of a small file: open(2), read(2) to its end, close(2). */
 export function readText(path: string): string {
-  const fd = open(path, O_RDONLY | O_CLOEXEC);
-  try {
-    const decoder = new TextDecoder();
-    let text = "";
-    for (;;) {
-      const bytes = read(fd, CHUNK);
-      if (bytes.length === 0) return text + decoder.decode();
-      text += decoder.decode(bytes, { stream: true });
-    }
-  } finally {
-    close(fd);
+  using file = open(path, O_RDONLY | O_CLOEXEC);
+  const decoder = new TextDecoder();
+  let text = "";
+  for (;;) {
+    const bytes = file.read(CHUNK);
+    if (bytes.length === 0) return text + decoder.decode();
+    text += decoder.decode(bytes, { stream: true });
   }
 }
 
 /** The names in a folder whose names are numbers: threads, descriptors; by getdents64(2). */
 export function readNumbers(path: string): number[] {
-  const fd = open(path, O_RDONLY | O_CLOEXEC | directoryFlag());
+  using folder = open(path, O_RDONLY | O_CLOEXEC | directoryFlag());
+  const fd = folder.fileno();
   const isOwn = path.startsWith("/proc/self/"); // then the folder itself is among the descriptors
-  try {
-    const { getdents64 } = libc();
-    const decoder = new TextDecoder();
-    const number = SYSTEM_CALLS[architecture()].getdents64;
-    const numbers: number[] = [];
-    const buffer = new Uint8Array(CHUNK);
-    const view = new DataView(buffer.buffer);
-    for (;;) {
-      const filled = Number(getdents64(number, fd, buffer, BigInt(buffer.length)));
-      if (check(filled, "getdents64", path) === 0) return numbers;
-      // struct linux_dirent64: d_ino (8), d_off (8), d_reclen (2), d_type (1), d_name.
-      for (let at = 0; at < filled; at += view.getUint16(at + 16, true)) {
-        const name = buffer.subarray(at + 19, buffer.indexOf(0, at + 19));
-        const number = Number(decoder.decode(name));
-        if (Number.isInteger(number) && !(number === fd && isOwn)) numbers.push(number);
-      }
+  const { getdents64 } = libc();
+  const decoder = new TextDecoder();
+  const number = SYSTEM_CALLS[architecture()].getdents64;
+  const numbers: number[] = [];
+  const buffer = new Uint8Array(CHUNK);
+  const view = new DataView(buffer.buffer);
+  for (;;) {
+    const filled = Number(getdents64(number, fd, buffer, BigInt(buffer.length)));
+    if (check(filled, "getdents64", path) === 0) return numbers;
+    // struct linux_dirent64: d_ino (8), d_off (8), d_reclen (2), d_type (1), d_name.
+    for (let at = 0; at < filled; at += view.getUint16(at + 16, true)) {
+      const name = buffer.subarray(at + 19, buffer.indexOf(0, at + 19));
+      const number = Number(decoder.decode(name));
+      if (Number.isInteger(number) && !(number === fd && isOwn)) numbers.push(number);
     }
-  } finally {
-    close(fd);
   }
 }
 

@@ -8,8 +8,9 @@ import {
   formatAddress,
   SOCKADDR_BYTES,
 } from "./address.ts";
-import { F_GETFL, F_SETFL, fcntl, O_NONBLOCK } from "./descriptor.ts";
-import { check, EAGAIN, EBADF, EINPROGRESS, fail, SyscallError } from "./errno.ts";
+import { Descriptor, O_NONBLOCK } from "./descriptor.ts";
+import { F_GETFL, F_SETFL, fcntl } from "./descriptor_calls.ts";
+import { check, EAGAIN, EINPROGRESS, fail, SyscallError } from "./errno.ts";
 import { interruptible, letSignalsIn, waitInterruptibly } from "./interruption.ts";
 import { errno, libc } from "./libc.ts";
 import { POLLIN, POLLOUT } from "./poll.ts";
@@ -43,11 +44,11 @@ const SOCK_CLOEXEC = 0o2000000;
 const LARGEST_COUNT = 0x7fff_f000; // what one read or write transfers at most, read(2)
 
 /**
- * A socket, with the methods of the article. It owns its descriptor: `close()`
- * twice is harmless, and a closed socket fails with `EBADF` before the kernel
- * sees a number that another file may have taken since.
+ * A socket, with the methods of the article, and those of every {@linkcode Descriptor}:
+ * `close()` twice is harmless, and a closed socket fails with `EBADF` before the
+ * kernel sees a number that another file may have taken since.
  *
- * Descriptors are close-on-exec. Nothing is retried: `EINTR` after a signal
+ * Its descriptor is close-on-exec. Nothing is retried: `EINTR` after a signal
  * handler ran, and a partial `send()`, are the caller's to see.
  *
  * @example A listening socket and a client of it
@@ -68,10 +69,9 @@ const LARGEST_COUNT = 0x7fff_f000; // what one read or write transfers at most, 
  *
  * @see {@link https://man7.org/linux/man-pages/man7/socket.7.html socket(7)}
  */
-export class Socket implements Disposable {
+export class Socket extends Descriptor {
   /** The address family: `AF_INET`, `AF_INET6` or `AF_UNIX`. */
   readonly family: number;
-  #fd: number;
 
   /**
    * Makes a socket.
@@ -79,20 +79,19 @@ export class Socket implements Disposable {
    * @param family `AF_INET`, `AF_INET6` or `AF_UNIX`.
    * @param type `SOCK_STREAM`, ...
    * @param protocol 0 for the usual one.
-   * @param fileno An open socket's descriptor to take over instead of making a new one; see
-   *   {@linkcode Socket.fromDescriptor}.
    * @throws {RangeError} When the family is none of the three.
    * @throws {SyscallError} `EMFILE` when no descriptor is left, ...
    */
-  constructor(family: number, type: number, protocol = 0, fileno?: number) {
+  constructor(family: number, type: number, protocol?: number);
+  // What the signature above does not show is OpenSocket's, below.
+  constructor(family: number, type: number, protocol = 0, fd?: number) {
     if (family !== AF_INET && family !== AF_INET6 && family !== AF_UNIX) {
       throw new RangeError(
         `Cannot make a socket of family ${family}: it is AF_INET, AF_INET6 or AF_UNIX`,
       );
     }
+    super(fd ?? check(libc().socket(family, type | SOCK_CLOEXEC, protocol), "socket"));
     this.family = family;
-    this.#fd = fileno ??
-      check(libc().socket(family, type | SOCK_CLOEXEC, protocol), "socket");
   }
 
   /**
@@ -105,14 +104,14 @@ export class Socket implements Disposable {
   static fromDescriptor(fd: number): Socket {
     const family = getsockopt(fd, SOL_SOCKET, SO_DOMAIN);
     const type = getsockopt(fd, SOL_SOCKET, SO_TYPE);
-    const socket = new Socket(family, type, 0, fd);
+    const socket = new OpenSocket(family, type, 0, fd);
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN) !== 0) setNonblocking(fd, true);
     return socket;
   }
 
-  /** The descriptor's number, or -1 when the socket is closed. */
-  fileno(): number {
-    return this.#fd;
+  /** What errors call it. */
+  protected override get kind(): string {
+    return "socket";
   }
 
   /**
@@ -127,7 +126,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/setsockopt.2.html setsockopt(2)}
    */
   setsockopt(level: number, option: number, value: number): void {
-    setsockopt(this.#open("setsockopt"), level, option, value);
+    setsockopt(this.numberFor("setsockopt"), level, option, value);
   }
 
   /**
@@ -141,7 +140,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/getsockopt.2.html getsockopt(2)}
    */
   getsockopt(level: number, option: number): number {
-    return getsockopt(this.#open("getsockopt"), level, option);
+    return getsockopt(this.numberFor("getsockopt"), level, option);
   }
 
   /**
@@ -156,7 +155,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/bind.2.html bind(2)}
    */
   bind(address: Address): void {
-    const fd = this.#open("bind");
+    const fd = this.numberFor("bind");
     const sockaddr = encodeAddress("bind", this.family, address);
     check(libc().bind(fd, sockaddr, sockaddr.byteLength), "bind", formatAddress(address));
   }
@@ -171,7 +170,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/listen.2.html listen(2)}
    */
   listen(backlog: number): void {
-    const fd = this.#open("listen");
+    const fd = this.numberFor("listen");
     if (!Number.isInteger(backlog) || backlog < 0 || backlog > 0x7fff_ffff) {
       throw new RangeError(`Cannot listen with backlog ${backlog}: it takes a whole number from 0`);
     }
@@ -191,7 +190,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/accept.2.html accept(2)}
    */
   accept(): [connection: Socket, address: Address] {
-    const fd = this.#open("accept");
+    const fd = this.numberFor("accept");
     const sockaddr = new Uint8Array(SOCKADDR_BYTES);
     const length = new Uint32Array([SOCKADDR_BYTES]);
     letSignalsIn("accept");
@@ -199,7 +198,7 @@ export class Socket implements Disposable {
       const connection = libc().accept4(fd, sockaddr, length, SOCK_CLOEXEC);
       if (connection !== -1) {
         return [
-          new Socket(this.family, SOCK_STREAM, 0, connection),
+          new OpenSocket(this.family, SOCK_STREAM, 0, connection),
           decodeAddress(sockaddr, length[0]!),
         ];
       }
@@ -218,7 +217,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/connect.2.html connect(2)}
    */
   connect(address: Address): void {
-    const fd = this.#open("connect");
+    const fd = this.numberFor("connect");
     const object = formatAddress(address);
     const sockaddr = encodeAddress("connect", this.family, address);
     letSignalsIn("connect", object);
@@ -251,7 +250,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/recv.2.html recv(2)}
    */
   recv(size: number, flags = 0): Uint8Array<ArrayBuffer> {
-    const fd = this.#open("recv");
+    const fd = this.numberFor("recv");
     if (!Number.isInteger(size) || size < 1 || size > LARGEST_COUNT) {
       throw new RangeError(`Cannot recv ${size} bytes: it takes a whole number from 1`);
     }
@@ -284,7 +283,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/send.2.html send(2)}
    */
   send(data: Uint8Array<ArrayBuffer>, flags = 0): number {
-    return send(this.#open("send"), data, flags);
+    return send(this.numberFor("send"), data, flags);
   }
 
   /**
@@ -308,27 +307,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/shutdown.2.html shutdown(2)}
    */
   shutdown(how: number): void {
-    shutdown(this.#open("shutdown"), how);
-  }
-
-  /**
-   * Closes this process's descriptor. The connection ends with the last
-   * descriptor of it, in whatever process. Closing twice is harmless.
-   *
-   * @throws {SyscallError} When the kernel reports an error; the socket is closed all the same.
-   *
-   * @see {@link https://man7.org/linux/man-pages/man2/close.2.html close(2)}
-   */
-  close(): void {
-    const fd = this.#fd;
-    if (fd === -1) return;
-    this.#fd = -1;
-    check(libc().close(fd), "close");
-  }
-
-  /** {@linkcode Socket.close}, for `using`. */
-  [Symbol.dispose](): void {
-    this.close();
+    shutdown(this.numberFor("shutdown"), how);
   }
 
   /**
@@ -339,7 +318,7 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/getsockname.2.html getsockname(2)}
    */
   getsockname(): Address {
-    return getsockname(this.#open("getsockname"));
+    return getsockname(this.numberFor("getsockname"));
   }
 
   /**
@@ -350,15 +329,13 @@ export class Socket implements Disposable {
    * @see {@link https://man7.org/linux/man-pages/man2/getpeername.2.html getpeername(2)}
    */
   getpeername(): Address {
-    return getpeername(this.#open("getpeername"));
-  }
-
-  /** The descriptor, for a call. */
-  #open(syscall: string): number {
-    if (this.#fd === -1) throw new SyscallError(syscall, EBADF, "on a closed socket");
-    return this.#fd;
+    return getpeername(this.numberFor("getpeername"));
   }
 }
+
+/** A socket that the kernel has just made: who asked for it knows its family. */
+const OpenSocket: new (family: number, type: number, protocol: number, fd: number) => Socket =
+  Socket;
 
 /**
  * Makes two UNIX sockets that are connected to each other.
@@ -382,7 +359,7 @@ export class Socket implements Disposable {
 export function socketpair(type: number): [Socket, Socket] {
   const ends = new Int32Array(2);
   check(libc().socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends), "socketpair");
-  return [new Socket(AF_UNIX, type, 0, ends[0]), new Socket(AF_UNIX, type, 0, ends[1])];
+  return [new OpenSocket(AF_UNIX, type, 0, ends[0]!), new OpenSocket(AF_UNIX, type, 0, ends[1]!)];
 }
 
 /** Waits until the socket is ready, as long as its timeout option says. */

@@ -3,7 +3,7 @@
  * of Deno's. {@linkcode Socket} makes them on its own.
  */
 import { type Address, decodeAddress, SOCKADDR_BYTES } from "./address.ts";
-import { checkDescriptor } from "./descriptor.ts";
+import { checkDescriptor } from "./descriptor_calls.ts";
 import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
 import { secondsOfTimeval, timeval } from "./structs.ts";

@@ -440,7 +440,7 @@ Deno.test("`openLogFile()` ends a half line that it cannot take back", async () 
       tine.signal(tine.SIGXFSZ, tine.SIG_IGN);
       // Standard output that is a file is shared: nothing is cut off at its end.
       const fd = tine.open(Deno.args[1]!, tine.O_WRONLY | tine.O_CREAT | tine.O_APPEND);
-      tine.dup2(fd, 1);
+      fd.dup2(1);
       const file = openLogFile(1);
       const line = new TextEncoder().encode("0123456789\n");
       const limit = tine.getrlimit(tine.RLIMIT_FSIZE);
@@ -458,7 +458,7 @@ Deno.test("`openLogFile()` ends a half line that it cannot take back", async () 
 
 Deno.test("`openLogFile()` waits for a reader a moment, once, and drops", () => {
   const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC);
-  const file = openLogFile(`/proc/self/fd/${writeEnd}`);
+  const file = openLogFile(`/proc/self/fd/${writeEnd.fileno()}`);
   const [bytes, length] = line("x".repeat(999));
   let written = 0;
   while (file.write(bytes, length) === 0) written++;
@@ -470,18 +470,18 @@ Deno.test("`openLogFile()` waits for a reader a moment, once, and drops", () => 
   // It reads again: nothing is broken.
   let text = "";
   for (let i = 0; i < written; i++) {
-    text += new TextDecoder().decode(tine.read(readEnd, length));
+    text += new TextDecoder().decode(readEnd.read(length));
   }
   assertEquals(text, `${"x".repeat(999)}\n`.repeat(written));
   assertEquals(file.write(bytes, length), 0);
   // It has gone away.
-  tine.close(readEnd);
+  readEnd.close();
   assertEquals(file.write(bytes, length), EPIPE);
   assertEquals(file.write(bytes, length), EPIPE);
   file.close();
   file.close();
   assertEquals(file.write(bytes, length), EBADF);
-  tine.close(writeEnd);
+  writeEnd.close();
 });
 
 Deno.test("`openLogFile()` refuses a FIFO that nobody reads, and does not wait for one", async () => {
@@ -533,14 +533,14 @@ Deno.test("`openLogFile()` does not wait on a pipe that belongs to another user"
     async () => {
       const { openLogFile } = await import(Deno.args[0]!);
       const [readEnd, writeEnd] = tine.pipe();
-      tine.dup2(writeEnd, 1);
+      writeEnd.dup2(1);
       tine.setuid(65534);
       const file = openLogFile(1);
       const line = new TextEncoder().encode("x".repeat(3999) + "\n");
       let written = 0;
       while (file.write(line, line.length) === 0) written++;
       const error = file.write(line, line.length);
-      tine.read(readEnd, 65536);
+      readEnd.read(65536);
       const again = file.write(line, line.length);
       tine.dup2(2, 1);
       console.log(JSON.stringify({ some: written > 1, error, again }));

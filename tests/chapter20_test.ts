@@ -404,21 +404,21 @@ Deno.test("lockingserver waits when another has locked its file", async () => {
   const path = `${folder.path}/lastaccess.txt`;
   const fd = tine.open(path, tine.O_RDWR | tine.O_CLOEXEC);
   try {
-    tine.flock(fd, tine.LOCK_EX);
+    fd.flock(tine.LOCK_EX);
     using connection = await Deno.connect({ port });
     const child = await livingChild(server);
     await until(() => isWaitingForLock(child), "the child to wait");
     assertEquals(await readOnce(connection), "Welcome, 127.0.0.1.\n");
 
-    tine.flock(fd, tine.LOCK_SH); // now it may read, but not write
+    fd.flock(tine.LOCK_SH); // now it may read, but not write
     assertEquals(await readOnce(connection), "I've never seen you before.\n");
     await until(() => isWaitingForLock(child), "the child to wait again");
     assertEquals(Deno.readTextFileSync(path), "");
 
-    tine.flock(fd, tine.LOCK_UN);
+    fd.flock(tine.LOCK_UN);
     assertMatch(await readOnce(connection), /^I have noted your connection at .*\.\n$/);
   } finally {
-    tine.close(fd);
+    fd.close();
   }
 });
 
@@ -445,12 +445,12 @@ Deno.test("lockingserver loses no record when 200 clients come from 50 addresses
       const [readEnd, writeEnd] = tine.pipe();
       for (let i = 0; i < 200; i++) {
         if (tine.fork() !== 0) continue;
-        tine.close(writeEnd);
+        writeEnd.close();
         try {
           const ip = `127.0.0.${1 + i % 50}`;
           const socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
           socket.bind([ip, 0]);
-          tine.read(readEnd, 1); // returns when the parent closes the pipe
+          readEnd.read(1); // returns when the parent closes the pipe
           socket.connect(["127.0.0.1", port]);
           let answer = "";
           for (;;) {
@@ -466,7 +466,7 @@ Deno.test("lockingserver loses no record when 200 clients come from 50 addresses
           tine._exit(0);
         }
       }
-      tine.close(writeEnd);
+      writeEnd.close();
       for (let i = 0; i < 200; i++) tine.wait();
     },
     [String(port)],

@@ -1,5 +1,6 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import * as tine from "../mod.ts";
+import { descriptorsOf, run } from "./support.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -12,15 +13,16 @@ Deno.test("open(), write(), lseek(), read() and ftruncate() work on a file", () 
   const path = Deno.makeTempFileSync();
   try {
     const fd = tine.open(path, tine.O_RDWR | tine.O_CLOEXEC);
-    assertEquals(tine.write(fd, encoder.encode("hello, world")), 12);
-    assertEquals(tine.lseek(fd, -5, tine.SEEK_END), 7);
-    assertEquals(decoder.decode(tine.read(fd, 100)), "world");
-    assertEquals(tine.read(fd, 100).length, 0);
-    tine.ftruncate(fd, 5);
-    assertEquals(tine.lseek(fd, 0, tine.SEEK_SET), 0);
-    assertEquals(decoder.decode(tine.read(fd, 100)), "hello");
-    tine.close(fd);
-    assertEquals(failure(() => tine.close(fd)).code, "EBADF");
+    assertEquals(fd.write(encoder.encode("hello, world")), 12);
+    assertEquals(fd.lseek(-5, tine.SEEK_END), 7);
+    assertEquals(decoder.decode(fd.read(100)), "world");
+    assertEquals(fd.read(100).length, 0);
+    fd.ftruncate(5);
+    assertEquals(fd.lseek(0, tine.SEEK_SET), 0);
+    assertEquals(decoder.decode(fd.read(100)), "hello");
+    const number = fd.fileno();
+    fd.close();
+    assertEquals(failure(() => tine.close(number)).code, "EBADF");
     assertEquals(Deno.readTextFileSync(path), "hello");
   } finally {
     Deno.removeSync(path);
@@ -32,7 +34,7 @@ Deno.test("open() makes a file with its mode, and refuses a second one with O_EX
   const path = `${folder}/new`;
   try {
     const flags = tine.O_WRONLY | tine.O_CREAT | tine.O_EXCL | tine.O_CLOEXEC;
-    tine.close(tine.open(path, flags, 0o600));
+    tine.open(path, flags, 0o600).close();
     assertEquals(Deno.statSync(path).mode! & 0o777, 0o600);
     const error = failure(() => tine.open(path, flags));
     assertEquals(error.message, `Cannot open ${path}: EEXIST (File exists)`);
@@ -43,34 +45,34 @@ Deno.test("open() makes a file with its mode, and refuses a second one with O_EX
 
 Deno.test("pipe() carries bytes and ends when its write end is closed", () => {
   const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC | tine.O_NONBLOCK);
-  assertEquals(failure(() => tine.read(readEnd, 1)).code, "EAGAIN");
-  tine.write(writeEnd, encoder.encode("x"));
-  assertEquals(decoder.decode(tine.read(readEnd, 10)), "x");
-  tine.close(writeEnd);
-  assertEquals(tine.read(readEnd, 10).length, 0);
-  tine.close(readEnd);
+  assertEquals(failure(() => readEnd.read(1)).code, "EAGAIN");
+  writeEnd.write(encoder.encode("x"));
+  assertEquals(decoder.decode(readEnd.read(10)), "x");
+  writeEnd.close();
+  assertEquals(readEnd.read(10).length, 0);
+  readEnd.close();
 });
 
 Deno.test("dup2() makes a duplicate under the number asked for", () => {
   const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC);
-  const spare = tine.fcntl(writeEnd, tine.F_DUPFD_CLOEXEC, 200);
-  assertEquals(tine.dup2(writeEnd, spare), spare);
-  tine.close(writeEnd);
+  const spare = writeEnd.fcntl(tine.F_DUPFD_CLOEXEC, 200);
+  assertEquals(writeEnd.dup2(spare), spare);
+  writeEnd.close();
   tine.write(spare, encoder.encode("y"));
-  assertEquals(decoder.decode(tine.read(readEnd, 10)), "y");
+  assertEquals(decoder.decode(readEnd.read(10)), "y");
   tine.close(spare);
-  tine.close(readEnd);
+  readEnd.close();
 });
 
 Deno.test("fcntl() reads and sets flags", () => {
   const [readEnd, writeEnd] = tine.pipe();
-  assertEquals(tine.fcntl(readEnd, tine.F_GETFD), 0);
-  tine.fcntl(readEnd, tine.F_SETFD, tine.FD_CLOEXEC);
-  assertEquals(tine.fcntl(readEnd, tine.F_GETFD), tine.FD_CLOEXEC);
-  tine.fcntl(readEnd, tine.F_SETFL, tine.O_NONBLOCK);
-  assertEquals(tine.fcntl(readEnd, tine.F_GETFL) & tine.O_NONBLOCK, tine.O_NONBLOCK);
-  tine.close(readEnd);
-  tine.close(writeEnd);
+  assertEquals(readEnd.fcntl(tine.F_GETFD), 0);
+  readEnd.fcntl(tine.F_SETFD, tine.FD_CLOEXEC);
+  assertEquals(readEnd.fcntl(tine.F_GETFD), tine.FD_CLOEXEC);
+  readEnd.fcntl(tine.F_SETFL, tine.O_NONBLOCK);
+  assertEquals(readEnd.fcntl(tine.F_GETFL) & tine.O_NONBLOCK, tine.O_NONBLOCK);
+  readEnd.close();
+  writeEnd.close();
 });
 
 Deno.test("flock() lets one in exclusively, many when shared", () => {
@@ -78,68 +80,153 @@ Deno.test("flock() lets one in exclusively, many when shared", () => {
   const open = () => tine.open(path, tine.O_RDWR | tine.O_CLOEXEC);
   const [first, second] = [open(), open()];
   try {
-    tine.flock(first, tine.LOCK_EX);
+    first.flock(tine.LOCK_EX);
     for (const kind of [tine.LOCK_EX, tine.LOCK_SH]) {
-      assertEquals(failure(() => tine.flock(second, kind | tine.LOCK_NB)).code, "EAGAIN");
+      assertEquals(failure(() => second.flock(kind | tine.LOCK_NB)).code, "EAGAIN");
     }
-    tine.flock(first, tine.LOCK_SH);
-    tine.flock(second, tine.LOCK_SH | tine.LOCK_NB);
-    tine.flock(first, tine.LOCK_UN);
-    tine.flock(second, tine.LOCK_EX | tine.LOCK_NB);
+    first.flock(tine.LOCK_SH);
+    second.flock(tine.LOCK_SH | tine.LOCK_NB);
+    first.flock(tine.LOCK_UN);
+    second.flock(tine.LOCK_EX | tine.LOCK_NB);
   } finally {
-    tine.close(first);
-    tine.close(second);
+    first.close();
+    second.close();
     Deno.removeSync(path);
   }
 });
 
 Deno.test("isatty() tells a pipe from a terminal", () => {
   const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC);
-  assertEquals(tine.isatty(readEnd), false);
-  tine.close(readEnd);
-  tine.close(writeEnd);
+  assertEquals(readEnd.isatty(), false);
+  readEnd.close();
+  writeEnd.close();
   const master = tine.open("/dev/ptmx", tine.O_RDWR | tine.O_CLOEXEC);
-  assertEquals(tine.isatty(master), true);
-  tine.close(master);
+  assertEquals(master.isatty(), true);
+  master.close();
 });
 
 Deno.test("poll() and ppoll() tell which descriptors are ready", () => {
   const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC);
-  const requests = [
-    { fd: readEnd, events: tine.POLLIN },
-    { fd: writeEnd, events: tine.POLLOUT },
-  ];
+  const [read, write] = [readEnd.fileno(), writeEnd.fileno()];
+  const requests = [{ fd: read, events: tine.POLLIN }, { fd: write, events: tine.POLLOUT }];
   assertEquals(tine.poll(requests.slice(0, 1), 0), []);
-  assertEquals(tine.poll(requests, 1000), [{ fd: writeEnd, revents: tine.POLLOUT }]);
-  tine.write(writeEnd, encoder.encode("x"));
-  assertEquals(tine.ppoll(requests.slice(0, 1), 1), [{ fd: readEnd, revents: tine.POLLIN }]);
-  tine.read(readEnd, 1);
-  tine.close(writeEnd);
-  assertEquals(tine.poll(requests.slice(0, 1)), [{ fd: readEnd, revents: tine.POLLHUP }]);
-  tine.close(readEnd);
-  assertEquals(tine.poll(requests.slice(0, 1)), [{ fd: readEnd, revents: tine.POLLNVAL }]);
+  assertEquals(tine.poll(requests, 1000), [{ fd: write, revents: tine.POLLOUT }]);
+  writeEnd.write(encoder.encode("x"));
+  assertEquals(tine.ppoll(requests.slice(0, 1), 1), [{ fd: read, revents: tine.POLLIN }]);
+  readEnd.read(1);
+  writeEnd.close();
+  assertEquals(tine.poll(requests.slice(0, 1)), [{ fd: read, revents: tine.POLLHUP }]);
+  readEnd.close();
+  assertEquals(tine.poll(requests.slice(0, 1)), [{ fd: read, revents: tine.POLLNVAL }]);
   assertThrows(() => tine.poll([], -1), RangeError);
 });
 
 Deno.test("memfd_create() makes a file in memory that mmap() maps and others can open", () => {
   const fd = tine.memfd_create("tine test");
   try {
-    assertEquals(Deno.readLinkSync(`/proc/self/fd/${fd}`), "/memfd:tine test (deleted)");
-    assertEquals(tine.fcntl(fd, tine.F_GETFD), tine.FD_CLOEXEC);
-    tine.ftruncate(fd, 4096);
-    const memory = new Uint8Array(tine.mmap(4096, tine.MAP_SHARED, fd));
+    assertEquals(Deno.readLinkSync(`/proc/self/fd/${fd.fileno()}`), "/memfd:tine test (deleted)");
+    assertEquals(fd.fcntl(tine.F_GETFD), tine.FD_CLOEXEC);
+    fd.ftruncate(4096);
+    const memory = new Uint8Array(tine.mmap(4096, tine.MAP_SHARED, fd.fileno()));
     memory.set(encoder.encode("from memory"), 10);
-    tine.lseek(fd, 10, tine.SEEK_SET);
-    assertEquals(decoder.decode(tine.read(fd, 11)), "from memory");
-    const other = tine.open(`/proc/self/fd/${fd}`, tine.O_RDWR | tine.O_CLOEXEC);
-    tine.write(other, encoder.encode("from file"));
-    tine.close(other);
+    fd.lseek(10, tine.SEEK_SET);
+    assertEquals(decoder.decode(fd.read(11)), "from memory");
+    const other = tine.open(`/proc/self/fd/${fd.fileno()}`, tine.O_RDWR | tine.O_CLOEXEC);
+    other.write(encoder.encode("from file"));
+    other.close();
     assertEquals(decoder.decode(memory.slice(0, 9)), "from file");
   } finally {
-    tine.close(fd);
+    fd.close();
   }
   assertEquals(failure(() => tine.memfd_create("x".repeat(250))).code, "EINVAL");
-  assertEquals(failure(() => tine.mmap(4096, tine.MAP_SHARED, fd)).code, "EBADF");
+  assertEquals(failure(() => tine.mmap(4096, tine.MAP_SHARED, fd.fileno())).code, "EBADF");
+});
+
+Deno.test("a closed Descriptor fails with EBADF and leaves its old number alone", () => {
+  const path = Deno.makeTempFileSync();
+  Deno.writeTextFileSync(path, "theirs");
+  const closed = tine.open("/dev/null", tine.O_RDWR | tine.O_CLOEXEC);
+  const number = closed.fileno();
+  closed.close();
+  // The lowest free number goes to the next file.
+  using taken = tine.open(path, tine.O_RDWR | tine.O_CLOEXEC);
+  try {
+    assertEquals(taken.fileno(), number);
+    closed.close();
+    closed[Symbol.dispose]();
+    assertEquals(closed.fileno(), -1);
+    const calls: (() => unknown)[] = [
+      () => closed.read(1),
+      () => closed.write(encoder.encode("ours")),
+      () => closed.ftruncate(0),
+      () => closed.lseek(1, tine.SEEK_SET),
+      () => closed.fcntl(tine.F_SETFD, 0),
+      () => closed.flock(tine.LOCK_EX),
+      () => closed.isatty(),
+      () => closed.dup2(number),
+    ];
+    for (const call of calls) {
+      const error = failure(call);
+      assertEquals(error.code, "EBADF");
+      assertMatch(error.message, /^Cannot \w+ on a closed descriptor: EBADF/);
+    }
+    assertEquals(taken.fcntl(tine.F_GETFD), tine.FD_CLOEXEC);
+    assertEquals(decoder.decode(taken.read(100)), "theirs");
+  } finally {
+    Deno.removeSync(path);
+  }
+});
+
+Deno.test("new Descriptor() takes over a number, and closes it where its block ends", () => {
+  const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC);
+  const number = writeEnd.fcntl(tine.F_DUPFD_CLOEXEC);
+  const pipe = descriptorsOf(Deno.pid).get(writeEnd.fileno());
+  writeEnd.close();
+  {
+    using copy = new tine.Descriptor(number);
+    assertEquals(copy.fileno(), number);
+    assertEquals(descriptorsOf(Deno.pid).get(number), pipe);
+    copy.write(encoder.encode("copy"));
+  }
+  assertEquals(descriptorsOf(Deno.pid).get(number), undefined);
+  assertEquals(decoder.decode(readEnd.read(100)), "copy");
+  assertEquals(readEnd.read(100).length, 0);
+  readEnd.close();
+  for (const fd of [-1, 1.5, NaN, 2 ** 31]) {
+    assertThrows(() => new tine.Descriptor(fd), RangeError, `Cannot own descriptor ${fd}`);
+  }
+});
+
+Deno.test("a forked child closes its own copy of a Descriptor, and the parent's stays open", async () => {
+  const output = await run(() => {
+    tine.becomeForkable();
+    const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC);
+    const child = tine.forkChild(() => {
+      readEnd.close();
+      writeEnd.write(new TextEncoder().encode("from the child"));
+      writeEnd.close();
+    });
+    tine.waitpid(child);
+    writeEnd.write(new TextEncoder().encode(" and the parent"));
+    console.log(new TextDecoder().decode(readEnd.read(100)));
+  });
+  assertEquals(output, "from the child and the parent\n");
+});
+
+Deno.test("a Socket is a Descriptor: what it writes the other end reads", () => {
+  const [left, right] = tine.socketpair(tine.SOCK_STREAM);
+  using ours = left;
+  {
+    using theirs = right;
+    assert(theirs instanceof tine.Descriptor);
+    theirs.write(encoder.encode("written"));
+    assertEquals(decoder.decode(ours.read(100)), "written");
+    theirs.fcntl(tine.F_SETFL, tine.O_NONBLOCK);
+    assertEquals(failure(() => theirs.read(1)).code, "EAGAIN");
+    assertEquals(failure(() => theirs.lseek(0, tine.SEEK_CUR)).code, "ESPIPE");
+  }
+  assertEquals(ours.read(1).length, 0);
+  assertMatch(failure(() => right.write(encoder.encode("x"))).message, /on a closed socket: EBADF/);
 });
 
 Deno.test("descriptor calls refuse what is no descriptor", () => {

@@ -3,6 +3,7 @@
  * cannot fork. Those are marked "ignore" there, and run here as programs.
  */
 import { assert, assertEquals } from "@std/assert";
+import * as ffi from "../ffi/mod.ts";
 import { descriptorsOf, Program, ROOT, until } from "./support.ts";
 
 interface Example {
@@ -46,6 +47,15 @@ function listens(pid: number): boolean {
 }
 
 const examples = ignoredExamples();
+
+Deno.test("the README's API in one screen names all functions and classes of ffi/mod.ts", () => {
+  const screen = Deno.readTextFileSync(new URL("README.md", ROOT))
+    .match(/^## The API in one screen\n\n```\n([\s\S]*?)^```$/m)![1]!;
+  const names = new Set(screen.match(/\w+/g));
+  const callable = Object.entries(ffi).filter(([, value]) => typeof value === "function")
+    .map(([name]) => name);
+  assertEquals(callable.filter((name) => !names.has(name)), []);
+});
 
 Deno.test("the documentation has examples that fork", () => assert(examples.length >= 8));
 

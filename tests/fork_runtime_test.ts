@@ -408,8 +408,9 @@ Deno.test("a child that cannot have its runtime ends with an error, and never th
       const { hard } = tine.getrlimit(tine.RLIMIT_NOFILE);
       // Room to look at the threads and the descriptors, one file at a time, and for the
       // pipes of the pool; the child needs a socket pair.
-      const lowest = tine.open("/dev/null", tine.O_RDONLY);
-      tine.close(lowest);
+      const file = tine.open("/dev/null", tine.O_RDONLY);
+      const lowest = file.fileno();
+      file.close();
       tine.setrlimit(tine.RLIMIT_NOFILE, { soft: lowest + 5, hard });
       const parent = tine.getpid();
       try {

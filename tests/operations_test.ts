@@ -331,8 +331,8 @@ Deno.test("`writePidFile()` lets one of many that start at once have the file", 
       const [readEnd, writeEnd] = tine.pipe();
       const children = Array.from({ length: 20 }, () =>
         tine.forkChild(() => {
-          tine.close(writeEnd);
-          tine.read(readEnd, 1); // until the parent closes its end
+          writeEnd.close();
+          readEnd.read(1); // until the parent closes its end
           try {
             writePidFile(Deno.args[1]);
           } catch {
@@ -340,7 +340,7 @@ Deno.test("`writePidFile()` lets one of many that start at once have the file", 
           }
           tine.kill(tine.getpid(), tine.SIGSTOP);
         }));
-      tine.close(writeEnd);
+      writeEnd.close();
       const winners = children.filter((pid) =>
         tine.waitpid(pid, tine.WUNTRACED).status?.kind === "stopped"
       );

@@ -203,13 +203,13 @@ Deno.test("serveForking() logs a failing accept, backs off, and goes on when the
     listenSocket.listen(16);
     const spare = tine.open("/dev/null", tine.O_RDONLY);
     const { hard } = tine.getrlimit(tine.RLIMIT_NOFILE);
-    tine.setrlimit(tine.RLIMIT_NOFILE, { soft: spare + 1, hard });
+    tine.setrlimit(tine.RLIMIT_NOFILE, { soft: spare.fileno() + 1, hard });
     let failures = 0;
     console.log(`port ${listenSocket.getsockname()[1]}`);
     tine.serveForking(listenSocket, (connection) => connection.sendall(new Uint8Array([33])), {
       log: (line) => {
         console.log(line);
-        if (/EMFILE/.test(line) && ++failures === 3) tine.close(spare);
+        if (/EMFILE/.test(line) && ++failures === 3) spare.close();
       },
     });
   });

@@ -78,8 +78,8 @@ Deno.test("a handler does not run outside interruption points", async () => {
     for (let i = 0; i < 1e6; i++) Math.sqrt(i);
     const during = handled;
     const buffer = tine.open("/dev/null", tine.O_RDWR);
-    tine.write(buffer, new Uint8Array(1));
-    tine.close(buffer);
+    buffer.write(new Uint8Array(1));
+    buffer.close();
     const afterCalls = handled;
     tine.sleep(0);
     console.log(during, afterCalls, handled);
@@ -93,14 +93,14 @@ Deno.test("a pending signal is handled although the descriptor is ready", async 
     let handled = 0;
     tine.signal(tine.SIGUSR1, () => handled++);
     const [readEnd, writeEnd] = tine.pipe();
-    tine.write(writeEnd, new Uint8Array(1));
+    writeEnd.write(new Uint8Array(1));
     tine.kill(tine.getpid(), tine.SIGUSR1);
     try {
-      tine.poll([{ fd: readEnd, events: tine.POLLIN }]);
+      tine.poll([{ fd: readEnd.fileno(), events: tine.POLLIN }]);
     } catch (error) {
       console.log(String(error), handled);
     }
-    console.log(tine.poll([{ fd: readEnd, events: tine.POLLIN }]).length);
+    console.log(tine.poll([{ fd: readEnd.fileno(), events: tine.POLLIN }]).length);
   });
   assertEquals(output, "SyscallError: Cannot poll: EINTR (Interrupted system call) 1\n1\n");
 });

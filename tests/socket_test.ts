@@ -277,10 +277,10 @@ Deno.test("a closed Socket fails with EBADF and leaves its old number alone", ()
   // The lowest free number goes to the next file.
   const taken = tine.open("/dev/null", tine.O_RDWR | tine.O_CLOEXEC);
   try {
-    assertEquals(taken, number);
+    assertEquals(taken.fileno(), number);
     socket.close();
     socket[Symbol.dispose]();
-    tine.fcntl(taken, tine.F_GETFD);
+    taken.fcntl(tine.F_GETFD);
     assertEquals(socket.fileno(), -1);
     const calls: (() => unknown)[] = [
       () => socket.bind(["127.0.0.1", 0]),
@@ -302,7 +302,7 @@ Deno.test("a closed Socket fails with EBADF and leaves its old number alone", ()
       assertMatch(error.message, /^Cannot \w+ on a closed socket: EBADF/);
     }
   } finally {
-    tine.close(taken);
+    taken.close();
   }
 });
 
@@ -318,8 +318,8 @@ Deno.test("fromDescriptor() takes over an open socket", () => {
   assertEquals(decoder.decode(receiving.recv(1)), "x");
   assertEquals(failure(() => tine.Socket.fromDescriptor(0x7000)).code, "EBADF");
   const file = tine.open("/dev/null", tine.O_RDONLY | tine.O_CLOEXEC);
-  assertEquals(failure(() => tine.Socket.fromDescriptor(file)).code, "ENOTSOCK");
-  tine.close(file);
+  assertEquals(failure(() => tine.Socket.fromDescriptor(file.fileno())).code, "ENOTSOCK");
+  file.close();
 });
 
 Deno.test("the calls by number do the same on a socket that another owns, and leave it to its owner", () => {
@@ -355,12 +355,12 @@ Deno.test("the calls by number say which descriptor is no socket", () => {
     "shutdown descriptor": (fd) => tine.shutdown(fd, tine.SHUT_RDWR),
   };
   for (const [start, call] of Object.entries(calls)) {
-    const error = failure(() => call(file));
+    const error = failure(() => call(file.fileno()));
     assertEquals(error.code, "ENOTSOCK");
-    assert(error.message.startsWith(`Cannot ${start} ${file}`), error.message);
+    assert(error.message.startsWith(`Cannot ${start} ${file.fileno()}`), error.message);
     for (const fd of [-1, 1.5, NaN]) assertThrows(() => call(fd), RangeError);
   }
-  tine.close(file);
+  file.close();
 });
 
 Deno.test("accept() gives descriptors that programs started later do not inherit", () => {

@@ -50,10 +50,10 @@ async function startBoard(
       tine.becomeForkable();
       const { createScoreboard } = await import(Deno.args[0]!);
       const board = JSON.parse(Deno.args[1]!) as Board;
-      const { scoreboard, fd } = createScoreboard();
+      const { scoreboard, file } = createScoreboard();
       if (board.fd !== undefined) {
-        tine.dup2(fd, board.fd);
-        tine.close(fd);
+        file.dup2(board.fd);
+        file.close();
       }
       scoreboard.master = tine.getpid();
       Object.assign(scoreboard, board.header);
@@ -289,7 +289,7 @@ Deno.test("readStatus() needs --allow-ffi only, and finds a descriptor of any nu
     async () => {
       const { readStatus } = await import(Deno.args[0]!);
       // So that the descriptor that /proc is read through has the number of the scoreboard's.
-      while (tine.open("/dev/null", tine.O_RDONLY) < 199);
+      while (tine.open("/dev/null", tine.O_RDONLY).fileno() < 199);
       console.log(JSON.stringify(readStatus(Number(Deno.args[1])).master.url));
     },
     [new URL("server/prefork/status/status.ts", ROOT).href, String(board.program.pid)],
@@ -470,7 +470,7 @@ Deno.test("formatPrometheus() keeps the rules of the text format, whatever a lab
 });
 
 Deno.test("adminHandler() answers its pages, and nothing else", async () => {
-  const { fd, scoreboard } = createScoreboard();
+  const { file, scoreboard } = createScoreboard();
   try {
     scoreboard.master = Deno.pid;
     scoreboard.url = HEADER.url;
@@ -500,7 +500,7 @@ Deno.test("adminHandler() answers its pages, and nothing else", async () => {
     const wrong = ask("/metrics", "POST");
     assertEquals([wrong.status, wrong.headers.get("allow")], [405, "GET, HEAD"]);
   } finally {
-    tine.close(fd);
+    file.close();
   }
 });
 

@@ -12,21 +12,17 @@ import {
   _exit,
   AF_INET,
   becomeForkable,
-  close,
-  flock,
+  type Descriptor,
   fork,
-  ftruncate,
   getpid,
   type InetAddress,
   LOCK_EX,
   LOCK_SH,
   LOCK_UN,
-  lseek,
   O_CREAT,
   O_RDWR,
   O_TRUNC,
   open,
-  read,
   SEEK_SET,
   SO_REUSEADDR,
   SOCK_STREAM,
@@ -34,7 +30,6 @@ import {
   SOL_SOCKET,
   waitpid,
   WNOHANG,
-  write,
 } from "../../mod.ts";
 
 becomeForkable();
@@ -46,11 +41,11 @@ function asctime(): string {
 }
 
 /** All lines of the file, each an address and a time. */
-function readRecords(fd: number): string[][] {
-  lseek(fd, 0, SEEK_SET);
+function readRecords(fd: Descriptor): string[][] {
+  fd.lseek(0, SEEK_SET);
   let text = "";
   for (;;) {
-    const data = read(fd, 4096);
+    const data = fd.read(4096);
     if (data.length === 0) break;
     text += new TextDecoder().decode(data);
   }
@@ -58,29 +53,29 @@ function readRecords(fd: number): string[][] {
 }
 
 /** The time of the last access from an address, if there was one. */
-function getLastAccess(fd: number, ip: string): string | undefined {
-  flock(fd, LOCK_SH); // others may read now, but not write
+function getLastAccess(fd: Descriptor, ip: string): string | undefined {
+  fd.flock(LOCK_SH); // others may read now, but not write
   try {
     return readRecords(fd).find(([fileip]) => fileip === ip)?.[1];
   } finally {
-    flock(fd, LOCK_UN); // whatever happened
+    fd.flock(LOCK_UN); // whatever happened
   }
 }
 
 /** Notes that there is an access from an address now. */
-function writeLastAccess(fd: number, ip: string): void {
+function writeLastAccess(fd: Descriptor, ip: string): void {
   // One lock for reading and writing: between a shared and an exclusive one another child could
   // write, and what it wrote would be lost.
-  flock(fd, LOCK_EX);
+  fd.flock(LOCK_EX);
   try {
     const records = readRecords(fd).filter(([fileip]) => fileip !== ip);
     records.push([ip, asctime()]);
     let data = new TextEncoder().encode(records.map((record) => `${record.join("|")}\n`).join(""));
-    lseek(fd, 0, SEEK_SET);
-    ftruncate(fd, data.length);
-    while (data.length > 0) data = data.subarray(write(fd, data));
+    fd.lseek(0, SEEK_SET);
+    fd.ftruncate(data.length);
+    while (data.length > 0) data = data.subarray(fd.write(data));
   } finally {
-    flock(fd, LOCK_UN); // whatever happened
+    fd.flock(LOCK_UN); // whatever happened
   }
 }
 
@@ -107,7 +102,7 @@ s.bind([host, port]);
 // hold, and a client that waits to be spoken to never notices.
 s.listen(1024);
 
-close(open("lastaccess.txt", O_RDWR | O_CREAT | O_TRUNC)); // starts empty
+open("lastaccess.txt", O_RDWR | O_CREAT | O_TRUNC).close(); // starts empty
 
 if (port === 0) console.log(`on port ${s.getsockname()[1]}`);
 

@@ -3,7 +3,8 @@
  * has inherited. It is made with a throw-away address; then the inherited socket
  * takes its listener's place, in the table of descriptors and in the epoll instance.
  */
-import { close, F_DUPFD_CLOEXEC, fcntl } from "../descriptor.ts";
+import { Descriptor } from "../descriptor.ts";
+import { F_DUPFD_CLOEXEC, fcntl } from "../descriptor_calls.ts";
 import { libc } from "../libc.ts";
 import { POLLIN } from "../poll.ts";
 import { pollfd, timespec } from "../structs.ts";
@@ -65,13 +66,13 @@ export function acceptFrom<T>(
   const { epoll, ...registration } = found;
   // Deno goes on accepting until nothing is left, whether it is told of more or not; any other
   // error than that ends its server. At the throw-away listener there is nothing.
-  const quiet = fcntl(registration.fd, F_DUPFD_CLOEXEC, 0);
-  const shared = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  const quiet = new Descriptor(fcntl(registration.fd, F_DUPFD_CLOEXEC));
+  const shared = new Descriptor(fcntl(fd, F_DUPFD_CLOEXEC));
   unregister(epoll, registration.fd);
   const events = (EPOLLIN | EPOLLET | EPOLLEXCLUSIVE) >>> 0;
   let isWatched = false;
   let closed = false;
-  const own = [socketCookie(quiet), socketCookie(shared)];
+  const own = [socketCookie(quiet.fileno()), socketCookie(shared.fileno())];
   // A server that could not accept (EMFILE) has ended, and its number may be another file's.
   const isThere = () => !closed && own.includes(socketCookie(registration.fd));
   const acceptor: Acceptor = {
@@ -79,12 +80,12 @@ export function acceptFrom<T>(
       if (!isWatched || !isThere()) return;
       isWatched = false;
       unregister(epoll, registration.fd);
-      duplicateOnto(quiet, registration.fd);
+      duplicateOnto(quiet.fileno(), registration.fd);
     },
     resume(): void {
       if (isWatched || !isThere()) return;
       isWatched = true;
-      duplicateOnto(shared, registration.fd);
+      duplicateOnto(shared.fileno(), registration.fd);
       register(epoll, { ...registration, events });
     },
     requeue(): void {
@@ -93,14 +94,14 @@ export function acceptFrom<T>(
       register(epoll, { ...registration, events });
     },
     isAnyWaiting(): boolean {
-      return isThere() && libc().ppoll(pollfd(shared, POLLIN), 1n, NO_TIME, null) === 1;
+      return isThere() && libc().ppoll(pollfd(shared.fileno(), POLLIN), 1n, NO_TIME, null) === 1;
     },
     close(): void {
       if (closed) return;
       acceptor.pause();
       closed = true;
-      close(shared);
-      close(quiet);
+      shared.close();
+      quiet.close();
     },
   };
   acceptor.resume();

@@ -5,7 +5,8 @@
  * table of descriptors and in the epoll instance.
  */
 import { type Address, AF_UNIX } from "../address.ts";
-import { close, F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, fcntl, O_NONBLOCK } from "../descriptor.ts";
+import { O_NONBLOCK } from "../descriptor.ts";
+import { close, F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, fcntl } from "../descriptor_calls.ts";
 import { isSyscallError } from "../errno.ts";
 import { libc } from "../libc.ts";
 import { Socket } from "../socket.ts";
@@ -123,8 +124,7 @@ async function findAccepted(address: Deno.Addr, standIn: Deno.Addr): Promise<Wat
 }
 
 function adopt(connection: Socket, { fd, epoll, ...registration }: Watched): void {
-  const flags = fcntl(connection.fileno(), F_GETFL);
-  fcntl(connection.fileno(), F_SETFL, flags | O_NONBLOCK);
+  connection.fcntl(F_SETFL, connection.fcntl(F_GETFL) | O_NONBLOCK);
   if (connection.family !== AF_UNIX) connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1);
   duplicateOnto(connection.fileno(), fd);
   register(epoll, { fd, ...registration });

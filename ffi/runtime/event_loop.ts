@@ -8,7 +8,8 @@
  * not free the numbers either, which objects in its memory still name. So each is
  * replaced with a socket whose other end is gone.
  */
-import { close, O_CLOEXEC, O_NONBLOCK } from "../descriptor.ts";
+import { O_CLOEXEC, O_NONBLOCK } from "../descriptor.ts";
+import { close } from "../descriptor_calls.ts";
 import { check, isSyscallError } from "../errno.ts";
 import { libc } from "../libc.ts";
 import { architecture } from "../platform.ts";

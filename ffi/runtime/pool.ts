@@ -7,7 +7,8 @@
  * They stay there until the parent's code returns to the event loop: a parent
  * that forks in a loop parks its pool once.
  */
-import { O_CLOEXEC, pipe, write } from "../descriptor.ts";
+import { O_CLOEXEC, pipe } from "../descriptor.ts";
+import { write } from "../descriptor_calls.ts";
 import { isSyscallError } from "../errno.ts";
 import { pauseBriefly } from "../interruption.ts";
 import { libc } from "../libc.ts";
@@ -29,6 +30,7 @@ interface Parking {
   reads: number;
 }
 
+// Numbers, which nothing ever closes: in a child they are not its to use, but must stay taken.
 interface Pipe {
   readonly readEnd: number;
   readonly writeEnd: number;
@@ -119,7 +121,7 @@ function makeParking(): Parking {
 
 function makePipe(): Pipe {
   const [readEnd, writeEnd] = pipe(O_CLOEXEC);
-  return { readEnd, writeEnd };
+  return { readEnd: readEnd.fileno(), writeEnd: writeEnd.fileno() };
 }
 
 function park(count: number): void {

@@ -6,7 +6,7 @@
  * It is a file in memory: the master keeps it when it executes itself anew, and the
  * status command opens it as `/proc/PID/fd/N`.
  */
-import { ftruncate } from "../../ffi/descriptor.ts";
+import type { Descriptor } from "../../ffi/descriptor.ts";
 import { MAP_SHARED, memfd_create, mmap } from "../../ffi/memory.ts";
 
 /** What `/proc/PID/fd` of a master shows the scoreboard as. */
@@ -324,17 +324,17 @@ export class Scoreboard {
 }
 
 /** Makes an empty scoreboard. */
-export function createScoreboard(): { fd: number; scoreboard: Scoreboard } {
-  const fd = memfd_create(SCOREBOARD_NAME);
-  ftruncate(fd, SCOREBOARD_BYTES);
-  const memory = mmap(SCOREBOARD_BYTES, MAP_SHARED, fd);
+export function createScoreboard(): { file: Descriptor; scoreboard: Scoreboard } {
+  const file = memfd_create(SCOREBOARD_NAME);
+  file.ftruncate(SCOREBOARD_BYTES);
+  const memory = mmap(SCOREBOARD_BYTES, MAP_SHARED, file.fileno());
   new Int32Array(memory, 0, 8).set([MAGIC, VERSION]);
-  return { fd, scoreboard: new Scoreboard(memory) };
+  return { file, scoreboard: new Scoreboard(memory) };
 }
 
 /** Finds the scoreboard that was created before this process executed itself anew. */
-export function inheritScoreboard(fd: number): Scoreboard {
-  return new Scoreboard(mmap(SCOREBOARD_BYTES, MAP_SHARED, fd));
+export function inheritScoreboard(file: Descriptor): Scoreboard {
+  return new Scoreboard(mmap(SCOREBOARD_BYTES, MAP_SHARED, file.fileno()));
 }
 
 /** A text in shared memory, behind its length. A reader may see one half old, half new. */

@@ -136,9 +136,9 @@ function openPlace(config: Config): Place {
   const address = config.path ?? [config.hostname, config.port] as const;
   const listeners = activated.length > 0 ? activated : [openListener(address, config.backlog)];
   try {
-    const { fd, scoreboard } = createScoreboard();
+    const { file, scoreboard } = createScoreboard();
     const isActivated = activated.length > 0;
-    return { listeners, admin: openAdmin(config), isActivated, scoreboard, scoreboardFd: fd };
+    return { listeners, admin: openAdmin(config), isActivated, scoreboard, scoreboardFile: file };
   } catch (error) {
     leavePlace(config, { listeners, admin: undefined });
     throw error;

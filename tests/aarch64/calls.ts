@@ -118,14 +118,17 @@ await check("`bind()` resolves names", () => {
 
 await check("`poll()` sees what comes", () => {
   const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC);
-  const both = [{ fd: readEnd, events: tine.POLLIN }, { fd: writeEnd, events: tine.POLLOUT }];
-  assertEquals(tine.poll(both, 0), [{ fd: writeEnd, revents: tine.POLLOUT }]);
-  tine.write(writeEnd, bytes("x"));
-  assertEquals(tine.poll(both.slice(0, 1)), [{ fd: readEnd, revents: tine.POLLIN }]);
-  tine.close(writeEnd);
+  const both = [
+    { fd: readEnd.fileno(), events: tine.POLLIN },
+    { fd: writeEnd.fileno(), events: tine.POLLOUT },
+  ];
+  assertEquals(tine.poll(both, 0), [{ fd: writeEnd.fileno(), revents: tine.POLLOUT }]);
+  writeEnd.write(bytes("x"));
+  assertEquals(tine.poll(both.slice(0, 1)), [{ fd: readEnd.fileno(), revents: tine.POLLIN }]);
+  writeEnd.close();
   assertEquals(tine.poll(both.slice(0, 1))[0]?.revents, tine.POLLIN | tine.POLLHUP);
   assertEquals(tine.poll(both.slice(1), 0)[0]?.revents, tine.POLLNVAL);
-  tine.close(readEnd);
+  readEnd.close();
   const start = performance.now();
   assertEquals(tine.poll([], 100), []);
   assertEquals(tine.ppoll([], 0.1), []);
@@ -143,25 +146,25 @@ await check("`poll()` sees what comes", () => {
 await check("`open()` obeys its flags", () => {
   const file = `${folder}/file`;
   const { O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_WRONLY } = tine;
-  tine.close(tine.open(file, O_CREAT | O_EXCL | O_WRONLY, 0o600));
+  tine.open(file, O_CREAT | O_EXCL | O_WRONLY, 0o600).close();
   assertEquals(codeOf(() => tine.open(file, O_CREAT | O_EXCL | O_WRONLY)), "EEXIST");
   for (const word of ["one ", "two"]) {
     const fd = tine.open(file, O_WRONLY | tine.O_APPEND);
-    tine.write(fd, bytes(word));
-    assertEquals(tine.fcntl(fd, tine.F_GETFL) & tine.O_APPEND, tine.O_APPEND);
-    tine.close(fd);
+    fd.write(bytes(word));
+    assertEquals(fd.fcntl(tine.F_GETFL) & tine.O_APPEND, tine.O_APPEND);
+    fd.close();
   }
   assertEquals(readText(file), "one two");
-  tine.close(tine.open(file, O_RDWR | tine.O_TRUNC));
+  tine.open(file, O_RDWR | tine.O_TRUNC).close();
   assertEquals(readText(file), "");
   // The flag whose number differs: the other architecture's means O_DIRECT.
   assertEquals(codeOf(() => tine.open(file, O_RDONLY | directoryFlag())), "ENOTDIR");
-  tine.close(tine.open(folder, O_RDONLY | directoryFlag()));
+  tine.open(folder, O_RDONLY | directoryFlag()).close();
 });
 
 await check("`open()` gives the permissions that it was told", () => {
   const file = `${folder}/secret`;
-  tine.close(tine.open(file, tine.O_CREAT | tine.O_WRONLY, 0o400));
+  tine.open(file, tine.O_CREAT | tine.O_WRONLY, 0o400).close();
   if (tine.getuid() !== 0) {
     assertEquals(codeOf(() => tine.open(file, tine.O_RDWR)), "EACCES");
   }
@@ -170,64 +173,66 @@ await check("`open()` gives the permissions that it was told", () => {
 
 await check("`fcntl()` and `dup2()` duplicate and change descriptors", () => {
   const [readEnd, writeEnd] = tine.pipe();
-  assertEquals(tine.fcntl(readEnd, tine.F_GETFD), 0);
-  tine.fcntl(readEnd, tine.F_SETFD, tine.FD_CLOEXEC);
-  assertEquals(tine.fcntl(readEnd, tine.F_GETFD), tine.FD_CLOEXEC);
-  tine.fcntl(readEnd, tine.F_SETFL, tine.O_NONBLOCK);
-  assertEquals(tine.fcntl(readEnd, tine.F_GETFL) & tine.O_NONBLOCK, tine.O_NONBLOCK);
-  assertEquals(codeOf(() => tine.read(readEnd, 1)), "EAGAIN");
-  const high = tine.fcntl(writeEnd, tine.F_DUPFD, 700);
+  assertEquals(readEnd.fcntl(tine.F_GETFD), 0);
+  readEnd.fcntl(tine.F_SETFD, tine.FD_CLOEXEC);
+  assertEquals(readEnd.fcntl(tine.F_GETFD), tine.FD_CLOEXEC);
+  readEnd.fcntl(tine.F_SETFL, tine.O_NONBLOCK);
+  assertEquals(readEnd.fcntl(tine.F_GETFL) & tine.O_NONBLOCK, tine.O_NONBLOCK);
+  assertEquals(codeOf(() => readEnd.read(1)), "EAGAIN");
+  const high = writeEnd.fcntl(tine.F_DUPFD, 700);
   assert(high >= 700);
   assertEquals(tine.fcntl(high, tine.F_GETFD), 0);
-  const higher = tine.fcntl(writeEnd, tine.F_DUPFD_CLOEXEC, 800);
+  const higher = writeEnd.fcntl(tine.F_DUPFD_CLOEXEC, 800);
   assertEquals(tine.fcntl(higher, tine.F_GETFD), tine.FD_CLOEXEC);
-  assertEquals(tine.dup2(writeEnd, higher), higher);
+  assertEquals(writeEnd.dup2(higher), higher);
   tine.write(high, bytes("a"));
   tine.write(higher, bytes("b"));
-  assertEquals(text(tine.read(readEnd, 9)), "ab");
-  assertEquals(tine.isatty(readEnd), false);
-  for (const fd of [readEnd, writeEnd, high, higher]) tine.close(fd);
+  assertEquals(text(readEnd.read(9)), "ab");
+  assertEquals(readEnd.isatty(), false);
+  for (const fd of [high, higher]) tine.close(fd);
+  for (const end of [readEnd, writeEnd]) end.close();
   const [other, end] = tine.pipe(tine.O_CLOEXEC | tine.O_NONBLOCK);
-  assertEquals(tine.fcntl(other, tine.F_GETFD), tine.FD_CLOEXEC);
-  assertEquals(codeOf(() => tine.read(other, 1)), "EAGAIN");
-  tine.close(other);
-  tine.close(end);
+  assertEquals(other.fcntl(tine.F_GETFD), tine.FD_CLOEXEC);
+  assertEquals(codeOf(() => other.read(1)), "EAGAIN");
+  other.close();
+  end.close();
 });
 
 await check("`flock()` locks out another open file", () => {
   const file = `${folder}/lock`;
   const first = tine.open(file, tine.O_CREAT | tine.O_RDWR);
   const second = tine.open(file, tine.O_RDWR);
-  tine.flock(first, tine.LOCK_SH);
-  tine.flock(second, tine.LOCK_SH | tine.LOCK_NB);
-  assertEquals(codeOf(() => tine.flock(first, tine.LOCK_EX | tine.LOCK_NB)), "EAGAIN");
-  tine.flock(second, tine.LOCK_UN);
-  tine.flock(first, tine.LOCK_EX | tine.LOCK_NB);
-  tine.close(first);
-  tine.flock(second, tine.LOCK_EX | tine.LOCK_NB);
-  tine.close(second);
+  first.flock(tine.LOCK_SH);
+  second.flock(tine.LOCK_SH | tine.LOCK_NB);
+  assertEquals(codeOf(() => first.flock(tine.LOCK_EX | tine.LOCK_NB)), "EAGAIN");
+  second.flock(tine.LOCK_UN);
+  first.flock(tine.LOCK_EX | tine.LOCK_NB);
+  first.close();
+  second.flock(tine.LOCK_EX | tine.LOCK_NB);
+  second.close();
 });
 
 await check("`lseek()` and `ftruncate()` go beyond 4 GiB", () => {
   const far = 5 * 2 ** 30;
   const fd = tine.open(`${folder}/sparse`, tine.O_CREAT | tine.O_RDWR);
-  tine.ftruncate(fd, far);
-  assertEquals(tine.lseek(fd, 0, tine.SEEK_END), far);
-  assertEquals(tine.lseek(fd, -10, tine.SEEK_CUR), far - 10);
-  assertEquals(tine.lseek(fd, 3, tine.SEEK_SET), 3);
-  assertEquals(codeOf(() => tine.lseek(fd, -1, tine.SEEK_SET)), "EINVAL");
-  tine.ftruncate(fd, 7);
-  assertEquals(tine.lseek(fd, 0, tine.SEEK_END), 7);
-  tine.close(fd);
+  fd.ftruncate(far);
+  assertEquals(fd.lseek(0, tine.SEEK_END), far);
+  assertEquals(fd.lseek(-10, tine.SEEK_CUR), far - 10);
+  assertEquals(fd.lseek(3, tine.SEEK_SET), 3);
+  assertEquals(codeOf(() => fd.lseek(-1, tine.SEEK_SET)), "EINVAL");
+  fd.ftruncate(7);
+  assertEquals(fd.lseek(0, tine.SEEK_END), 7);
+  fd.close();
 });
 
 await check("a folder of `/proc` is read through libc", () => {
   const [readEnd, writeEnd] = tine.pipe();
+  const numbers = [readEnd.fileno(), writeEnd.fileno()];
   const open = readNumbers("/proc/self/fd");
-  assert([0, 1, 2, readEnd, writeEnd].every((fd) => open.includes(fd)), String(open));
-  tine.close(readEnd);
-  tine.close(writeEnd);
-  assert(!readNumbers("/proc/self/fd").includes(writeEnd));
+  assert([0, 1, 2, ...numbers].every((fd) => open.includes(fd)), String(open));
+  readEnd.close();
+  writeEnd.close();
+  assert(!readNumbers("/proc/self/fd").includes(numbers[1]!));
   assert(readNumbers("/proc/self/task").includes(tine.getpid()));
 });
 
@@ -291,18 +296,19 @@ await check("calls that fail tell the kernel's reason", () => {
   const nobody = freed.getsockname();
   freed.close();
   const [readEnd, writeEnd] = tine.pipe();
-  tine.close(readEnd);
+  const closed = readEnd.fileno();
+  readEnd.close();
   const file = `${folder}/plain`;
-  tine.close(tine.open(file, tine.O_CREAT | tine.O_WRONLY));
+  tine.open(file, tine.O_CREAT | tine.O_WRONLY).close();
   const codes = {
     ENOENT: () => tine.open(`${folder}/missing`, tine.O_RDONLY),
     ENOTDIR: () => tine.open(`${file}/below`, tine.O_RDONLY),
     EISDIR: () => tine.open(folder, tine.O_WRONLY),
     ENAMETOOLONG: () => tine.open("x".repeat(300), tine.O_RDONLY),
-    EBADF: () => tine.close(readEnd),
-    ESPIPE: () => tine.lseek(writeEnd, 0, tine.SEEK_CUR),
-    EPIPE: () => tine.write(writeEnd, bytes("x")),
-    ENOTSOCK: () => tine.Socket.fromDescriptor(writeEnd),
+    EBADF: () => tine.close(closed),
+    ESPIPE: () => writeEnd.lseek(0, tine.SEEK_CUR),
+    EPIPE: () => writeEnd.write(bytes("x")),
+    ENOTSOCK: () => tine.Socket.fromDescriptor(writeEnd.fileno()),
     EADDRINUSE: () => socket.bind(listener.getsockname()),
     EADDRNOTAVAIL: () => socket.bind(["192.0.2.1", 0]),
     ECONNREFUSED: () => socket.connect(nobody),
@@ -319,7 +325,7 @@ await check("calls that fail tell the kernel's reason", () => {
   const error = assertThrows(() => tine.execve("/dev/null/x", ["x"]), tine.SyscallError);
   assertEquals([error.syscall, error.errno], ["execve", 20]);
   assert(/ENOTDIR \(Not a directory\)$/.test(error.message), error.message);
-  tine.close(writeEnd);
+  writeEnd.close();
   client.close();
 });
 

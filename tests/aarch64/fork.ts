@@ -76,14 +76,14 @@ await check("`waitpid()` tells that a child stopped and went on", () => {
 await check("`waitpid()` with WNOHANG returns while the child lives", () => {
   const [readEnd, writeEnd] = tine.pipe();
   const pid = tine.forkChild(() => {
-    tine.close(writeEnd);
-    tine.read(readEnd, 1);
+    writeEnd.close();
+    readEnd.read(1);
   });
   assertEquals(tine.waitpid(pid, tine.WNOHANG), { pid: 0, status: undefined });
   assertEquals(tine.waitpid(-1, tine.WNOHANG).pid, 0);
-  tine.close(writeEnd);
+  writeEnd.close();
   waitUntil(() => tine.waitpid(pid, tine.WNOHANG).pid === pid, "the child");
-  tine.close(readEnd);
+  readEnd.close();
   assertEquals(codeOf(() => tine.waitpid(pid, tine.WNOHANG)), "ECHILD");
 });
 
@@ -139,17 +139,17 @@ await check("`prctl()` with PR_SET_PDEATHSIG has a child end with its parent", (
   const pid = tine.forkChild(() => {
     tine.forkChild(() => {
       tine.prctl(tine.PR_SET_PDEATHSIG, tine.SIGKILL);
-      tine.write(readyWriteEnd, bytes("ready"));
+      readyWriteEnd.write(bytes("ready"));
       tine.sleep(60);
-      tine.write(writeEnd, bytes("survived"));
+      writeEnd.write(bytes("survived"));
     });
     tine.sleep(60);
   });
-  for (const fd of [writeEnd, readyWriteEnd]) tine.close(fd);
-  tine.read(readyEnd, 5);
+  for (const fd of [writeEnd, readyWriteEnd]) fd.close();
+  readyEnd.read(5);
   tine.kill(pid, tine.SIGKILL);
   tine.waitpid(pid);
-  tine.close(readyEnd);
+  readyEnd.close();
   assertEquals(readAll(readEnd), "");
 });
 
@@ -223,14 +223,14 @@ await check("`alarm()` ends a child that is busy", () => {
 await check("`execve()` makes a child another program", () => {
   const [readEnd, writeEnd] = tine.pipe();
   const pid = tine.forkChild(() => {
-    tine.dup2(writeEnd, 1);
+    writeEnd.dup2(1);
     tine.execve("/bin/sh", ["sh", "-c", 'echo "$0 $1 $WORD"; exit 9', "a", "b c"], { WORD: "d" });
   });
-  tine.close(writeEnd);
+  writeEnd.close();
   assertEquals(readAll(readEnd), "a b c d\n");
   assertEquals(tine.waitpid(pid).status, { kind: "exited", code: 9, raw: 0x900 });
   const codes = inChild(() => {
-    tine.close(tine.open(`${folder}/text`, tine.O_CREAT | tine.O_WRONLY, 0o777));
+    tine.open(`${folder}/text`, tine.O_CREAT | tine.O_WRONLY, 0o777).close();
     return [`${folder}/text`, `${folder}/none`].map((path) =>
       codeOf(() => tine.execve(path, ["x"]))
     );

@@ -32,24 +32,24 @@ export function end(): void {
 export function inChild<T>(body: () => T): T {
   const [readEnd, writeEnd] = tine.pipe();
   const pid = tine.forkChild(() => {
-    tine.close(readEnd);
-    tine.write(writeEnd, bytes(JSON.stringify(body())));
+    readEnd.close();
+    writeEnd.write(bytes(JSON.stringify(body())));
   });
-  tine.close(writeEnd);
+  writeEnd.close();
   const answer = readAll(readEnd);
   assertEquals(tine.waitpid(pid).status, { kind: "exited", code: 0, raw: 0 });
   return JSON.parse(answer);
 }
 
 /** Reads a descriptor to its end, and closes it. */
-export function readAll(fd: number): string {
+export function readAll(fd: tine.Descriptor): string {
   let all = "";
   for (;;) {
-    const part = text(tine.read(fd, 4096));
+    const part = text(fd.read(4096));
     if (part === "") break;
     all += part;
   }
-  tine.close(fd);
+  fd.close();
   return all;
 }
 

@@ -108,15 +108,15 @@ end();
 async function inRuntimeChild<T>(body: () => Promise<T>): Promise<[pid: number, value: T]> {
   const [readEnd, writeEnd] = tine.pipe();
   const pid = await tine.forkRuntimeChild(async () => {
-    tine.write(writeEnd, bytes(JSON.stringify(await body())));
+    writeEnd.write(bytes(JSON.stringify(await body())));
   });
-  tine.close(writeEnd);
+  writeEnd.close();
   // The parent must not stand still: its server has to answer the child.
-  while (tine.poll([{ fd: readEnd, events: tine.POLLIN }], 0).length === 0) {
+  while (tine.poll([{ fd: readEnd.fileno(), events: tine.POLLIN }], 0).length === 0) {
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
-  const answer = text(tine.read(readEnd, 4096));
-  tine.close(readEnd);
+  const answer = text(readEnd.read(4096));
+  readEnd.close();
   if (answer === "") {
     throw new Error(`The child said nothing: ${JSON.stringify(tine.waitpid(pid).status)}`);
   }

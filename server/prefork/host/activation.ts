@@ -3,7 +3,7 @@
  * server when the first client comes; so a restart of the server refuses nobody. The
  * sockets are descriptors 3 and up, and the environment says how many.
  */
-import { F_SETFD, fcntl, FD_CLOEXEC } from "../../../ffi/descriptor.ts";
+import { F_SETFD, fcntl, FD_CLOEXEC } from "../../../ffi/descriptor_calls.ts";
 import { getenv, unsetenv } from "../../../ffi/environment.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { getpid } from "../../../ffi/process.ts";

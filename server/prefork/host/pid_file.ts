@@ -2,15 +2,7 @@
  * The pid file: who stops or reloads the server reads in it whom to signal. Written
  * by the master; needs `--allow-read` and `--allow-write`.
  */
-import {
-  close,
-  O_CLOEXEC,
-  O_CREAT,
-  O_EXCL,
-  O_WRONLY,
-  open,
-  write,
-} from "../../../ffi/descriptor.ts";
+import { O_CLOEXEC, O_CREAT, O_EXCL, O_WRONLY, open } from "../../../ffi/descriptor.ts";
 import { isSyscallError, SyscallError } from "../../../ffi/errno.ts";
 import { readText } from "../../../ffi/proc.ts";
 import { getpid, kill } from "../../../ffi/process.ts";
@@ -66,12 +58,8 @@ export function removePidFile(path: string): void {
 function fill(fresh: string, path: string, text: string): void {
   removeIfThere(fresh); // left by a process of the same number
   try {
-    const fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644);
-    try {
-      write(fd, new TextEncoder().encode(text));
-    } finally {
-      close(fd);
-    }
+    using file = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644);
+    file.write(new TextEncoder().encode(text));
   } catch (error) {
     if (!isSyscallError(error)) throw error;
     throw new SyscallError("write", error.errno, `pid file ${path}`);

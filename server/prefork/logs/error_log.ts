@@ -4,8 +4,6 @@
  * included, is in it too.
  */
 import {
-  close,
-  dup2,
   O_APPEND,
   O_CLOEXEC,
   O_CREAT,
@@ -28,12 +26,8 @@ const STDERR = 2;
  */
 export function redirectStderr(path: string): void {
   // Not blocking: a FIFO without a reader is an error at once.
-  const fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0o644);
-  try {
-    dup2(fd, STDERR);
-  } finally {
-    close(fd);
-  }
+  using file = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0o644);
+  file.dup2(STDERR);
 }
 
 /**

@@ -5,18 +5,15 @@
  * line behind. A reader that does not read costs lines, and not the server.
  */
 import {
-  close,
-  ftruncate,
-  lseek,
+  type Descriptor,
   O_APPEND,
   O_CLOEXEC,
   O_CREAT,
   O_NONBLOCK,
   O_WRONLY,
   open,
-  SEEK_CUR,
-  SEEK_END,
 } from "../../../ffi/descriptor.ts";
+import { lseek, SEEK_CUR, SEEK_END } from "../../../ffi/descriptor_calls.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { readlink } from "../../../ffi/proc.ts";
 import { isWritable, trySend, tryWrite } from "../../../ffi/nonblocking_write.ts";
@@ -56,12 +53,12 @@ export interface LogFile {
 /** An open file, and how to write to it without waiting. */
 interface Output {
   readonly fd: number;
-  /** Whether it was opened here, and not inherited. */
-  readonly own: boolean;
+  /** What was opened here; nothing where it is inherited. */
+  readonly file?: Descriptor;
   readonly put: (data: Uint8Array<ArrayBuffer>, byteLength: number) => number;
 }
 
-const CLOSED: Output = { fd: -1, own: false, put: () => -EBADF };
+const CLOSED: Output = { fd: -1, put: () => -EBADF };
 
 /**
  * Opens what a log's lines are written to. Each process opens it for itself, after
@@ -91,11 +88,12 @@ export function openLogFile(target: string | 1 | 2): LogFile {
 
   /** Removes the half line at the end, if nobody has written behind it. */
   function takeBack(byteLength: number): boolean {
-    if (!output.own) return false;
+    const { file } = output;
+    if (file === undefined) return false;
     try {
-      const end = lseek(output.fd, 0, SEEK_CUR);
-      if (lseek(output.fd, 0, SEEK_END) !== end) return false;
-      ftruncate(output.fd, end - byteLength);
+      const end = file.lseek(0, SEEK_CUR);
+      if (file.lseek(0, SEEK_END) !== end) return false;
+      file.ftruncate(end - byteLength);
       return true;
     } catch (error) {
       if (isSyscallError(error)) return false; // not that kind of file
@@ -123,10 +121,10 @@ export function openLogFile(target: string | 1 | 2): LogFile {
       const old = output;
       output = openOutput(target);
       torn = false;
-      if (old.own) close(old.fd);
+      old.file?.close();
     },
     close(): void {
-      if (output.own) close(output.fd);
+      output.file?.close();
       // The number may be another file's by the time that a late line comes.
       output = CLOSED;
     },
@@ -141,7 +139,7 @@ function openOutput(target: string | 1 | 2): Output {
   if (typeof target === "number") return openStream(target);
   // Not blocking: a FIFO without a reader is an error at once.
   const flags = O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-  return plain(open(target, flags, 0o644), true);
+  return opened(open(target, flags, 0o644));
 }
 
 /**
@@ -149,22 +147,26 @@ function openOutput(target: string | 1 | 2): Output {
  * of them. A pipe or a terminal can be opened a second time, a socket asked each time.
  */
 function openStream(fd: number): Output {
-  if (isSeekable(fd)) return plain(fd, false);
+  if (isSeekable(fd)) return plain(fd);
   const path = `/proc/self/fd/${fd}`;
   try {
     if (readlink(path).startsWith("socket:")) {
-      return { fd, own: false, put: (data, byteLength) => trySend(fd, data, byteLength) };
+      return { fd, put: (data, byteLength) => trySend(fd, data, byteLength) };
     }
-    return plain(open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC), true);
+    return opened(open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
   } catch (error) {
     if (!isSyscallError(error)) throw error;
     // EACCES: it belongs to another user, as the pipes of containers do. ENXIO: nobody reads.
-    return { fd, own: false, put: (data, byteLength) => writeIfReady(fd, data, byteLength) };
+    return { fd, put: (data, byteLength) => writeIfReady(fd, data, byteLength) };
   }
 }
 
-function plain(fd: number, own: boolean): Output {
-  return { fd, own, put: (data, byteLength) => tryWrite(fd, data, byteLength) };
+function plain(fd: number): Output {
+  return { fd, put: (data, byteLength) => tryWrite(fd, data, byteLength) };
+}
+
+function opened(file: Descriptor): Output {
+  return { ...plain(file.fileno()), file };
 }
 
 // Another process may fill the pipe in between; this one waits for its reader then.

@@ -1,4 +1,5 @@
 /** What a master works with: what it was started with, and what it hands on to itself. */
+import type { Descriptor } from "../../../ffi/descriptor.ts";
 import type { Socket } from "../../../ffi/socket.ts";
 import type { Log } from "../../log.ts";
 import type { Notify } from "../host/notify.ts";
@@ -34,7 +35,7 @@ export interface Place {
   /** Whether the service manager has opened the listening sockets. */
   readonly isActivated: boolean;
   readonly scoreboard: Scoreboard;
-  readonly scoreboardFd: number;
+  readonly scoreboardFile: Descriptor;
 }
 
 /** What a master knows that the program is to know that is executed in its place. */

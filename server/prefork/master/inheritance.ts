@@ -3,7 +3,8 @@
  * its children, its listening sockets and the scoreboard. What the new program must
  * know of them it finds in the environment.
  */
-import { close, F_SETFD, fcntl, FD_CLOEXEC } from "../../../ffi/descriptor.ts";
+import { Descriptor } from "../../../ffi/descriptor.ts";
+import { F_SETFD, fcntl, FD_CLOEXEC } from "../../../ffi/descriptor_calls.ts";
 import { getenv, setenv, unsetenv } from "../../../ffi/environment.ts";
 import { runAgain } from "../../../ffi/forking/become_forkable.ts";
 import { getpid } from "../../../ffi/process.ts";
@@ -44,7 +45,7 @@ export function executeAnew(context: Context, { workers, ...knowledge }: Knowled
     listeners: context.listeners.map((socket) => socket.fileno()),
     admin: context.admin?.fileno(),
     isActivated: context.isActivated,
-    scoreboard: context.scoreboardFd,
+    scoreboard: context.scoreboardFile.fileno(),
     workers: workers.map(({ pid, number, slot, channel, ready, stopping, timeLeft }) => ({
       pid,
       number,
@@ -78,13 +79,13 @@ export function inherit(): Inheritance | undefined {
   const { pid, resized, failedRestarts } = record;
   if (pid !== getpid()) return undefined;
   setCloseOnExec(record, true);
-  const { scoreboard, fd } = findScoreboard(record);
+  const { scoreboard, file } = findScoreboard(record);
   return {
     listeners: record.listeners.map((fd) => Socket.fromDescriptor(fd)),
     admin: record.admin === undefined ? undefined : Socket.fromDescriptor(record.admin),
     isActivated: record.isActivated,
     scoreboard,
-    scoreboardFd: fd,
+    scoreboardFile: file,
     resized,
     failedRestarts,
     workers: record.workers.map(({ slot, channel, ...worker }) => ({
@@ -97,13 +98,14 @@ export function inherit(): Inheritance | undefined {
 
 function findScoreboard({ scoreboard: fd, workers }: Record): {
   scoreboard: Scoreboard;
-  fd: number;
+  file: Descriptor;
 } {
+  const file = new Descriptor(fd);
   try {
-    return { scoreboard: inheritScoreboard(fd), fd };
+    return { scoreboard: inheritScoreboard(file), file };
   } catch {
     // The new code is of another version of tine. The workers that it inherits write to the old one.
-    close(fd);
+    file.close();
     const fresh = createScoreboard();
     for (const { pid, number, slot } of workers) {
       Object.assign(fresh.scoreboard.slots[slot]!, { pid, number, state: "ready" });

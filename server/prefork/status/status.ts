@@ -2,7 +2,7 @@
  * What a preforking server is doing, read from outside: its scoreboard through the
  * master's `/proc/PID/fd`, its memory from `/proc`. The server notices nothing of it.
  */
-import { close, O_CLOEXEC, O_RDONLY, open, read } from "../../../ffi/descriptor.ts";
+import { O_CLOEXEC, O_RDONLY, open } from "../../../ffi/descriptor.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { readlink, readNumbers, readText } from "../../../ffi/proc.ts";
 import { ADMIN, Scoreboard, SCOREBOARD_BYTES, SCOREBOARD_NAME, type Slot } from "../scoreboard.ts";
@@ -211,18 +211,14 @@ function scoreboardOf(pid: number): string | undefined {
 
 /** A copy of the scoreboard. It is not mapped: that would take the right to write to it. */
 function readScoreboard(path: string, pid: number): Scoreboard {
-  const fd = explained(pid, () => open(path, O_RDONLY | O_CLOEXEC));
+  using file = explained(pid, () => open(path, O_RDONLY | O_CLOEXEC));
   const bytes = new Uint8Array(SCOREBOARD_BYTES);
   let filled = 0;
-  try {
-    while (filled < bytes.length) {
-      const part = read(fd, bytes.length - filled);
-      if (part.length === 0) break;
-      bytes.set(part, filled);
-      filled += part.length;
-    }
-  } finally {
-    close(fd);
+  while (filled < bytes.length) {
+    const part = file.read(bytes.length - filled);
+    if (part.length === 0) break;
+    bytes.set(part, filled);
+    filled += part.length;
   }
   try {
     return new Scoreboard(bytes.buffer.slice(0, filled));

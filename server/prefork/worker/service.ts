@@ -4,7 +4,8 @@
  * answers; here is counted, limited, logged, and brought to an orderly end.
  */
 import { AF_UNIX } from "../../../ffi/address.ts";
-import { close, F_DUPFD_CLOEXEC, fcntl } from "../../../ffi/descriptor.ts";
+import { Descriptor } from "../../../ffi/descriptor.ts";
+import { F_DUPFD_CLOEXEC, fcntl } from "../../../ffi/descriptor_calls.ts";
 import { acceptFrom, type Acceptor } from "../../../ffi/runtime/acceptor.ts";
 import { after, delay, every, nextTurn } from "../../../ffi/runtime/timers.ts";
 import type { Socket } from "../../../ffi/socket.ts";
@@ -126,12 +127,7 @@ export function openService(app: App, options: ServiceOptions): Service {
     after(ACCEPT_RETRY, () => {
       if (draining) return;
       try {
-        const spare: number[] = [];
-        try {
-          while (spare.length < SPARE) spare.push(fcntl(2, F_DUPFD_CLOEXEC, 0));
-        } finally {
-          for (const fd of spare) close(fd);
-        }
+        checkSpareDescriptors();
         accept(index);
       } catch {
         acceptLater(index);
@@ -278,6 +274,16 @@ export function openService(app: App, options: ServiceOptions): Service {
 
 async function until(condition: () => boolean, interval: () => number): Promise<void> {
   while (!condition()) await delay(interval());
+}
+
+/**
+ * Whether there are descriptors again.
+ *
+ * @throws {SyscallError} `EMFILE` while there are not.
+ */
+function checkSpareDescriptors(): void {
+  using spare = new DisposableStack();
+  for (let i = 0; i < SPARE; i++) spare.use(new Descriptor(fcntl(2, F_DUPFD_CLOEXEC)));
 }
 
 /** Deno's server on an address of no use, which the shared socket takes the place of. */
