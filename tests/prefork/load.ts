@@ -30,6 +30,9 @@ export interface Failure {
   worker: number | undefined;
 }
 
+/** How long the last requests may take when the load is told to stop, in milliseconds. */
+const PATIENCE = 30_000;
+
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
@@ -42,6 +45,7 @@ export class Load implements AsyncDisposable {
   /** The longest that a request that went well has taken, in milliseconds. */
   slowest = 0;
   #going = true;
+  readonly #connections = new Set<Deno.Conn>();
   readonly #clients: Promise<void>[];
 
   constructor(readonly target: Target, readonly options: LoadOptions = {}) {
@@ -61,7 +65,10 @@ export class Load implements AsyncDisposable {
   /** Lets each client finish its request, and gives what came of all. */
   async stop(): Promise<this> {
     this.#going = false;
+    // A server that answers nothing is to fail the test, and not to hang it.
+    const timer = setTimeout(() => this.#connections.forEach(close), PATIENCE);
     await Promise.all(this.#clients);
+    clearTimeout(timer);
     return this;
   }
 
@@ -91,24 +98,33 @@ export class Load implements AsyncDisposable {
       const sent = performance.now();
       const progress = { bytes: 0 };
       try {
-        connection ??= await connect(this.target);
+        if (connection === undefined) {
+          connection = await connect(this.target);
+          this.#connections.add(connection);
+        }
         await writeAll(connection, request);
         const { text, last } = await readReply(connection, progress);
         this.ok++;
         this.answers.set(text, (this.answers.get(text) ?? 0) + 1);
         this.slowest = Math.max(this.slowest, performance.now() - sent);
         worker = Number(text);
-        if (last || !keepAlive) [connection, worker] = [close(connection), undefined];
+        if (last || !keepAlive) [connection, worker] = [this.#close(connection), undefined];
       } catch (error) {
         const why = error instanceof Error ? error.message : String(error);
         const at = performance.now();
         this.failures.push({ why, sent, at, worker, ...progress });
-        [connection, worker] = [close(connection), undefined];
+        [connection, worker] = [this.#close(connection), undefined];
         // A server that is gone refuses fast.
         await new Promise((resolve) => setTimeout(resolve, 5));
       }
       if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
     }
+    this.#close(connection);
+  }
+
+  #close(connection: Deno.Conn | undefined): undefined {
+    if (connection === undefined) return;
+    this.#connections.delete(connection);
     close(connection);
   }
 }
@@ -121,9 +137,9 @@ async function connect(target: Target): Promise<Deno.Conn> {
   }
 }
 
-function close(connection: Deno.Conn | undefined): undefined {
+function close(connection: Deno.Conn): void {
   try {
-    connection?.close();
+    connection.close();
   } catch {
     // closed already
   }
