@@ -5,6 +5,7 @@ import {
   childrenOf,
   descriptorsOf,
   isPortFree,
+  lowerLimit,
   processState,
   scratch,
   type Server,
@@ -225,20 +226,6 @@ Deno.test("servePrefork() leaves no spinning worker behind when its master is ki
   await until(() => processState(workers[0]!) === undefined, "the worker's end", 6000);
   assert(isPortFree(server.port));
 });
-
-/** Lowers a soft limit of a process that runs. Returns what raises it again. */
-async function lowerLimit(pid: number, resource: string, soft: number): Promise<() => unknown> {
-  const prlimit = async (...args: string[]) => {
-    const { success, stdout, stderr } = await new Deno.Command("prlimit", {
-      args: ["--pid", `${pid}`, ...args],
-    }).output();
-    assert(success, new TextDecoder().decode(stderr));
-    return new TextDecoder().decode(stdout).trim();
-  };
-  const before = await prlimit(`--${resource}`, "--output=SOFT", "--noheadings");
-  await prlimit(`--${resource}=${soft}:`);
-  return () => prlimit(`--${resource}=${before}:`);
-}
 
 Deno.test("servePrefork() supervises on when the master has no descriptor left", async () => {
   await using server = await startServer();

@@ -223,6 +223,24 @@ export function descriptorsOf(pid: number): Map<number, string> {
   return descriptors;
 }
 
+/** Lowers a soft limit of a process that runs. Returns what raises it again. */
+export async function lowerLimit(
+  pid: number,
+  resource: string,
+  soft: number,
+): Promise<() => unknown> {
+  const prlimit = async (...args: string[]) => {
+    const { success, stdout, stderr } = await new Deno.Command("prlimit", {
+      args: ["--pid", `${pid}`, ...args],
+    }).output();
+    if (!success) throw new Error(new TextDecoder().decode(stderr));
+    return new TextDecoder().decode(stdout).trim();
+  };
+  const before = await prlimit(`--${resource}`, "--output=SOFT", "--noheadings");
+  await prlimit(`--${resource}=${soft}:`);
+  return () => prlimit(`--${resource}=${before}:`);
+}
+
 /** The port in a server's first line. */
 export async function portOf(server: Program): Promise<number> {
   return Number((await server.printed(/port (\d+)/))[1]);
