@@ -1,0 +1,178 @@
+import { assert, assertEquals } from "@std/assert";
+import {
+  childrenOf,
+  processState,
+  scratch,
+  type Server,
+  startServer,
+  until,
+  writeApp,
+} from "./support.ts";
+
+/** What a subprocess of the app finds: signals, descriptors, directory and environment. */
+function traces(server: Server): Promise<string> {
+  const run = "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd; pwd; env | sort";
+  return server.get(`/command?run=${encodeURIComponent(run)}`);
+}
+
+/** An app that answers with a text. */
+function answering(text: string): string {
+  return `export default { fetch: () => new Response("${text}") };`;
+}
+
+Deno.test("servePrefork() leaves no trace in the app's subprocesses after a restart, and after one that failed", async () => {
+  await using folder = scratch();
+  // A Deno of its own, which no longer can be executed once the canary has loaded the code.
+  const deno = `${folder.path}/deno`;
+  Deno.copyFileSync(Deno.execPath(), deno);
+  const app = writeApp(
+    folder.path,
+    `export { default } from "${new URL("prefork/app.ts", import.meta.url)}";
+     Deno.chdir("/");
+     if (Deno.readTextFileSync("${folder.path}/obstacle") === "yes") Deno.chmodSync("${deno}", 0o600);`,
+  );
+  const obstacle = (is: "yes" | "no") => Deno.writeTextFileSync(`${folder.path}/obstacle`, is);
+  obstacle("no");
+  const shell = `exec bash -c 'shift 2; exec "$0" "$@"' ${deno}`;
+  await using server = await startServer(["--admin", `${folder.path}/admin`], { app, shell });
+  const fresh = await traces(server);
+
+  const old = server.workers;
+  server.kill("SIGHUP");
+  const restarted = await server.replaced(old);
+  assertEquals(await traces(server), fresh);
+
+  obstacle("yes");
+  server.kill("SIGHUP");
+  await server.logged(/Cannot execute anew, the old code serves on: .*EACCES/);
+  assertEquals(server.workers, restarted);
+  server.kill("SIGUSR2"); // workers of the master that could not be replaced
+  const later = await server.replaced(restarted);
+  assertEquals(await traces(server), fresh);
+
+  obstacle("no");
+  Deno.chmodSync(deno, 0o755);
+  server.kill("SIGHUP");
+  await server.replaced(later);
+  assertEquals(await traces(server), fresh);
+});
+
+Deno.test("servePrefork() restarts an app that changes the working directory", async () => {
+  await using folder = scratch();
+  const source = (text: string) => `Deno.chdir("/"); ${answering(text)}`;
+  writeApp(folder.path, source("old"));
+  await using server = await startServer([], { app: "app.ts", cwd: folder.path });
+  for (const text of ["new", "newest"]) {
+    const old = server.workers;
+    writeApp(folder.path, source(text));
+    server.kill("SIGHUP");
+    await server.replaced(old);
+    assertEquals(await server.get("/"), text);
+  }
+});
+
+Deno.test("servePrefork() restarts with the release to which the directory's link points then", async () => {
+  await using folder = scratch();
+  const link = `${folder.path}/current`;
+  for (const release of ["1", "2", "3"]) {
+    Deno.mkdirSync(`${folder.path}/${release}`);
+    writeApp(`${folder.path}/${release}`, answering(release));
+  }
+  Deno.symlinkSync("1", link);
+  await using server = await startServer([], { app: "app.ts", cwd: link, env: { PWD: link } });
+  assertEquals(await server.get("/"), "1");
+  for (const release of ["2", "3"]) {
+    const old = server.workers;
+    Deno.symlinkSync(release, `${link}.new`);
+    Deno.renameSync(`${link}.new`, link);
+    server.kill("SIGHUP");
+    await server.replaced(old);
+    assertEquals(await server.get("/"), release);
+  }
+});
+
+Deno.test("servePrefork() believes no $PWD that names another directory", async () => {
+  await using folder = scratch();
+  Deno.mkdirSync(`${folder.path}/other`);
+  writeApp(folder.path, answering("old"));
+  writeApp(`${folder.path}/other`, answering("other"));
+  for (const PWD of [`${folder.path}/other`, `${folder.path}/missing`, ".", ""]) {
+    writeApp(folder.path, answering("old"));
+    await using server = await startServer([], { app: "app.ts", cwd: folder.path, env: { PWD } });
+    const old = server.workers;
+    writeApp(folder.path, answering("new"));
+    server.kill("SIGHUP");
+    await server.replaced(old);
+    assertEquals(await server.get("/"), "new", PWD);
+  }
+});
+
+Deno.test("servePrefork() serves on with the old workers when only the canary could load the new code", async () => {
+  await using folder = scratch();
+  // The third one to load it is the master, after the start and the canary.
+  const app = writeApp(
+    folder.path,
+    `Deno.writeTextFileSync("${folder.path}/loads", ".", { append: true });
+     const loads = Deno.readTextFileSync("${folder.path}/loads").length;
+     if (loads === 3) throw new Error("the third time");
+     ${answering("served")}`,
+  );
+  await using server = await startServer(["--admin", `${folder.path}/admin`], { app });
+  const [first, second] = server.workers;
+  server.kill("SIGHUP");
+  await server.logged(/The new code cannot be loaded, the old workers serve on: .*the third time/);
+  assertEquals(server.workers, [first, second]);
+  Deno.kill(first!, "SIGKILL");
+  await server.logged(new RegExp(`\\(pid ${first}\\) ended: killed by SIGKILL`));
+  server.kill("SIGTTIN");
+  await server.logged(/3 workers from now on/);
+  assertEquals(await server.get("/"), "served");
+  assertEquals(server.workers, [second]);
+  assertEquals(childrenOf(server.pid).length, 2, "a worker was forked that has no app");
+  server.kill("SIGHUP");
+  await server.replaced([second!]);
+  assertEquals(await server.get("/"), "served");
+});
+
+Deno.test("servePrefork() tries new code for --boot-timeout at most, once at a time, and not while it stops", async () => {
+  await using folder = scratch();
+  const app = writeApp(folder.path, answering("old"));
+  await using server = await startServer(["--boot-timeout", "2"], { app });
+  const { workers } = server;
+  writeApp(folder.path, `await new Promise(() => setInterval(() => {}, 1000));`);
+  const attempts = () => server.stderr.match(/SIGHUP: trying the new code/g)?.length ?? 0;
+  const canary = async (count: number) => {
+    await until(() => attempts() === count, "the attempt");
+    return await until(
+      () => childrenOf(server.pid).find((pid) => !workers.includes(pid)),
+      "the canary",
+    );
+  };
+
+  server.kill("SIGHUP");
+  const late = await canary(1);
+  server.kill("SIGHUP");
+  server.kill("SIGUSR1");
+  await server.logged(/SIGUSR1/);
+  await server.logged(/The new code cannot be loaded \(killed by SIGKILL\), the old one serves on/);
+  assertEquals(attempts(), 1);
+  assertEquals(processState(late), undefined);
+  assertEquals(await server.get("/"), "old");
+  assertEquals(server.workers, workers);
+
+  server.kill("SIGHUP");
+  const aborted = await canary(2);
+  const client = await Deno.connect({ port: server.port });
+  try {
+    await client.write(new TextEncoder().encode("GET / HTTP/1.1\r\n"));
+    const before = server.stderr.length;
+    server.kill("SIGTERM");
+    await until(() => processState(aborted) === undefined, "the canary's end");
+    server.kill("SIGHUP");
+    assertEquals(await server.ended(), { code: 0, signal: null });
+    assert(!/new code/.test(server.stderr.slice(before)), server.stderr);
+  } finally {
+    client.close();
+  }
+  assertEquals(attempts(), 2);
+});
