@@ -7,12 +7,14 @@ export const FORKABLE = "--v8-flags=--single-threaded,--no-lazy,--max-semi-space
 /**
  * Writes the file.
  *
+ * @param file Where it goes.
+ * @param root The checkout whose command line it is.
  * @throws {Error} When the task failed; the message is what it said.
  */
-export function bundle(file: string): void {
+export function bundle(file: string, root: string | URL = ROOT): void {
   const { success, stderr } = new Deno.Command(Deno.execPath(), {
     args: ["task", "--quiet", "bundle", file],
-    cwd: ROOT,
+    cwd: root,
     env: { NO_COLOR: "1" },
     stdin: "null",
     stdout: "null",

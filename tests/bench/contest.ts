@@ -96,6 +96,15 @@ export function printRows(rows: readonly (readonly string[])[]): void {
   }
 }
 
+/** The same, with columns as wide as what stands in them. */
+export function printColumns(rows: readonly (readonly string[])[]): void {
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((cells) => cells[i]!.length)));
+  for (const [label, ...cells] of rows) {
+    const padded = cells.map((cell, i) => cell.padStart(widths[i + 1]! + 3));
+    console.log(label!.padEnd(widths[0]!) + padded.join(""));
+  }
+}
+
 /** A contest as part of a chart. */
 export function panelOf({ title, unit, better, contestants }: Contest): Panel {
   const first = contestants[0]!;
@@ -107,7 +116,7 @@ export function panelOf({ title, unit, better, contestants }: Contest): Panel {
 }
 
 /** A contestant's figures over another's, round by round. */
-function ratiosOf({ label, figures }: Contestant, other: Contestant): Bar {
+export function ratiosOf({ label, figures }: Contestant, other: Contestant): Bar {
   return spread(label, figures.map((figure, round) => figure / other.figures[round]!));
 }
 

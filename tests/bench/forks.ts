@@ -46,15 +46,9 @@ export function forks(python: string, folder: string): Contest[] {
 /** Connections to a server with a child for each. */
 export function forkingServers(python: string, folder: string): Contest[] {
   const cc = compiler();
-  const [client, ...args]: CommandLine = cc
-    ? [compile(cc, "client.c", folder)]
-    : [python, here("client.py")];
-  const load = (
-    port: number,
-    count: number,
-  ): CommandLine => [client, ...args, `${port}`, `${count}`, `${CONCURRENCY}`];
+  const client = clientFor(python, folder);
   const one = (label: string, server: CommandLine) =>
-    contestant(label, () => figureOfServer(server, load, CONNECTIONS));
+    contestant(label, () => figureOfServer(server, client, CONNECTIONS));
   const inC: CommandLine[] = cc ? [[compile(cc, "webserver3g.c", folder)]] : [];
   return [{
     title: "webserver3g",
@@ -66,4 +60,16 @@ export function forkingServers(python: string, folder: string): Contest[] {
       ...inC.map((program) => one("C", program)),
     ],
   }];
+}
+
+/** What makes the connections, in C if there is a compiler. */
+export function clientFor(
+  python: string,
+  folder: string,
+): (port: number, count: number) => CommandLine {
+  const cc = ["gcc", "cc"].find(isThere);
+  const [client, ...args]: CommandLine = cc
+    ? [compile(cc, "client.c", folder)]
+    : [python, here("client.py")];
+  return (port, count) => [client, ...args, `${port}`, `${count}`, `${CONCURRENCY}`];
 }

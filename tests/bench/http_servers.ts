@@ -41,8 +41,8 @@ export function preforkInstalled(cli: string, app: string, workers: number): Htt
 
 const SOURCE = here("../../server/cli.ts");
 
-/** The command line's program, with the flags of Deno's that stand before it. */
-function preforkOf(
+/** The same from any file, with the flags of Deno's that stand before it. */
+export function preforkOf(
   label: string,
   program: readonly string[],
   app: string,

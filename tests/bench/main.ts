@@ -4,6 +4,8 @@
  * slows all of them down alike.
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { cleaningUp } from "../clean_up.ts";
+import { against, findObstacle, PART_NAMES } from "./against.ts";
 import { barChart } from "./chart.ts";
 import { type Contest, measure, panelOf, printTable } from "./contest.ts";
 import { forkingServers, forks } from "./forks.ts";
@@ -17,6 +19,7 @@ import { throughput } from "./throughput.ts";
 const HELP = `Measures tine beside others.
 
 Usage: deno task bench [measurement ...] [options]
+       deno task bench --against FOLDER [--only PART,...] [options]
 
   fork           fork() beside Python's and C's
   3g             the article's last server beside Python's and C's
@@ -29,8 +32,16 @@ Usage: deno task bench [measurement ...] [options]
 
 All of them if none is named: about ten minutes.
 
+With --against another checkout of tine and this one are measured in turns, and
+nothing else: about eight minutes. The exit code is 1 when the median of a ratio
+says that this one is worse by more than 3 in 100. The parts: throughput, memory,
+start, fork, runtime (fork with an event loop) and 3g.
+
+  --against DIR  the folder of the other checkout
+  --only PART,.. what is measured of them; all parts if left out
   --rounds N     how often each program is measured, 1 to 100 (fork, 3g: 9,
-                 prefork: 7, start: 15, memory: 3)
+                 prefork: 7, start: 15, memory: 3; with --against start: 41,
+                 memory: 3, others: 31)
   --seconds N    of each measurement no round is begun that would end later (240)
   --python FILE  the Python to compare with (python3)
   --output FILE  where the chart goes (tests/bench/results.svg)
@@ -53,37 +64,56 @@ interface Report {
   readonly print: () => Promise<void>;
 }
 
-async function main(): Promise<void> {
-  const { names, rounds, seconds, python, output } = readArguments();
+async function main(): Promise<number> {
+  const options = readArguments();
+  const { other, parts, names, python } = options;
   const measurements = listMeasurements(python);
   const unknown = names.find((name) => !(name in measurements));
   if (unknown !== undefined) fail(`There is no ${unknown}; --help shows what there is`);
+  const obstacle = other === undefined ? undefined : findObstacle(other, parts);
+  if (obstacle !== undefined) fail(obstacle);
   const folder = Deno.makeTempDirSync({ prefix: "tine_bench_" });
+  using _ = cleaningUp(() => Deno.removeSync(folder, { recursive: true }));
   try {
-    const contests: Contest[] = [];
-    for (const name of names.length > 0 ? names : Object.keys(measurements)) {
-      const measurement = measurements[name]!;
-      const missing = measurement.needs.filter((program) => !isThere(program));
-      if (missing.length > 0) {
-        log(`Skipped: ${name}, for there is no ${missing.join(", ")}`);
-      } else if ("print" in measurement) {
-        log(`\n${name}`);
-        await measurement.print();
-      } else {
-        log(`\n${name}`);
-        const prepared = measurement.prepare(folder);
-        const budget = { rounds: rounds ?? measurement.rounds, milliseconds: seconds * 1000 };
-        await measure(prepared, budget);
-        prepared.forEach(printTable);
-        contests.push(...prepared);
-      }
+    if (other === undefined) {
+      await measurePeers(measurements, options, folder);
+      return 0;
     }
-    if (contests.length === 0) return;
-    Deno.writeTextFileSync(output, barChart(contests.map(panelOf), await footnote(python)));
-    log(`\nThe chart is in ${output}`);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
+    const { rounds, seconds } = options;
+    const budget = { ...rounds === undefined ? {} : { rounds }, milliseconds: seconds * 1000 };
+    return await against(other, parts, folder, budget) ? 0 : 1;
+  } catch (error) {
+    log(`error: ${(error as Error).message}`);
+    return 2;
   }
+}
+
+async function measurePeers(
+  measurements: Record<string, Contests | Report>,
+  { names, rounds, seconds, python, output }: Arguments,
+  folder: string,
+): Promise<void> {
+  const contests: Contest[] = [];
+  for (const name of names.length > 0 ? names : Object.keys(measurements)) {
+    const measurement = measurements[name]!;
+    const missing = measurement.needs.filter((program) => !isThere(program));
+    if (missing.length > 0) {
+      log(`Skipped: ${name}, for there is no ${missing.join(", ")}`);
+    } else if ("print" in measurement) {
+      log(`\n${name}`);
+      await measurement.print();
+    } else {
+      log(`\n${name}`);
+      const prepared = measurement.prepare(folder);
+      const budget = { rounds: rounds ?? measurement.rounds, milliseconds: seconds * 1000 };
+      await measure(prepared, budget);
+      prepared.forEach(printTable);
+      contests.push(...prepared);
+    }
+  }
+  if (contests.length === 0) return;
+  Deno.writeTextFileSync(output, barChart(contests.map(panelOf), await footnote(python)));
+  log(`\nThe chart is in ${output}`);
 }
 
 function listMeasurements(python: string): Record<string, Contests | Report> {
@@ -100,6 +130,9 @@ function listMeasurements(python: string): Record<string, Contests | Report> {
 
 interface Arguments {
   readonly names: readonly string[];
+  /** The other checkout, and what is measured of it. */
+  readonly other: string | undefined;
+  readonly parts: readonly string[];
   readonly rounds: number | undefined;
   readonly seconds: number;
   readonly python: string;
@@ -108,26 +141,34 @@ interface Arguments {
 
 function readArguments(): Arguments {
   const options = parseArgs(Deno.args, {
-    string: ["_", "rounds", "seconds", "python", "output"],
+    string: ["_", "against", "only", "rounds", "seconds", "python", "output"],
     boolean: ["help"],
-    default: { seconds: "240", python: "python3", output: here("results.svg") },
     unknown(argument: string) {
       if (argument.startsWith("-")) fail(`There is no ${argument}; --help shows what there is`);
     },
-  }) as { [name in "rounds" | "seconds" | "python" | "output"]: string } & {
-    _: string[];
-    help: boolean;
-  };
+  }) as
+    & { [name in "against" | "only" | "rounds" | "seconds" | "python" | "output"]?: string }
+    & { _: string[]; help: boolean };
   if (options.help) {
     console.log(HELP);
     Deno.exit();
   }
+  const { _: names, against: other, only, rounds, seconds = "240" } = options;
+  if (other === undefined && only !== undefined) fail("--only takes --against");
+  if (other === "") fail("--against takes the folder of another checkout");
+  if (other !== undefined) {
+    if (names.length > 0) fail(`--against measures no ${names[0]}: choose with --only`);
+    const alien = (["python", "output"] as const).find((name) => options[name] !== undefined);
+    if (alien !== undefined) fail(`--${alien} is of no use with --against`);
+  }
   return {
-    names: options._,
-    rounds: options.rounds === undefined ? undefined : wholeNumber("--rounds", options.rounds, 100),
-    seconds: wholeNumber("--seconds", options.seconds, 3600),
-    python: options.python,
-    output: options.output,
+    names,
+    other,
+    parts: only === undefined ? PART_NAMES : only.split(","),
+    rounds: rounds === undefined ? undefined : wholeNumber("--rounds", rounds, 100),
+    seconds: wholeNumber("--seconds", seconds, 3600),
+    python: options.python ?? "python3",
+    output: options.output ?? here("results.svg"),
   };
 }
 
@@ -162,4 +203,4 @@ function fail(message: string): never {
   Deno.exit(2);
 }
 
-await main();
+Deno.exit(await main());

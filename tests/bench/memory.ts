@@ -31,7 +31,8 @@ export function memory(): Contest[] {
   }];
 }
 
-async function memoryOf(server: HttpServer): Promise<number> {
+/** Megabytes of all of a server's processes together, after many requests. */
+export async function memoryOf(server: HttpServer): Promise<number> {
   await using running = await start(server);
   const load = await requests(running.port, REQUESTS, RECORDS);
   if (load.requests < REQUESTS) throw new Error(`${server.label} answered ${load.requests} only`);

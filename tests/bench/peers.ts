@@ -11,9 +11,15 @@ export function here(file: string): string {
   return new URL(file, import.meta.url).pathname;
 }
 
-/** A program of ours as its user starts it. */
-export function tine(file: string): CommandLine {
-  return [Deno.execPath(), "run", "--no-lock", "--allow-ffi", here(file)];
+/**
+ * A program of ours as its user starts it.
+ *
+ * @param file Its path, seen from this folder.
+ * @param config The deno.json that says which tine it gets, if not the one above it.
+ */
+export function tine(file: string, config?: string): CommandLine {
+  const options = config === undefined ? [] : ["--config", config];
+  return [Deno.execPath(), "run", "--no-lock", ...options, "--allow-ffi", here(file)];
 }
 
 /** Whether a command can be run. Not each one knows the option, and that does not matter. */

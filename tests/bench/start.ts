@@ -1,5 +1,5 @@
 /** From the command line to the first response, beside `deno serve`. */
-import { type Contest, contestant } from "./contest.ts";
+import { type Contest, type Contestant, contestant } from "./contest.ts";
 import { bundle } from "../bundle.ts";
 import {
   denoServe,
@@ -23,7 +23,8 @@ export function starts(folder: string): Contest[] {
         preforkInstalled(cli, app, 2),
         preforkAtOnce(app, 2),
         prefork(app, 2),
-      ].map((server, index) => withCache(server, `${folder}/deno${index}`)),
+      ],
+      folder,
     );
   return [
     contest("start, the smallest app", here("hello.ts")),
@@ -31,29 +32,31 @@ export function starts(folder: string): Contest[] {
   ];
 }
 
-function contestOf(title: string, servers: readonly HttpServer[]): Contest {
+function contestOf(title: string, servers: readonly HttpServer[], folder: string): Contest {
   return {
     title,
     unit: "milliseconds to the first response",
     better: "less",
-    contestants: servers.map((server) => {
-      let isFirst = true;
-      return contestant(server.label, async () => {
-        if (isFirst) await startTime(server); // it may have to load packages, and compiles
-        isFirst = false;
-        return await startTime(server);
-      });
-    }),
+    contestants: servers.map((server, index) => startOf(server, `${folder}/deno${index}`)),
     goals: [{ of: "tine, installed", to: "deno serve", atMost: 2 }],
   };
 }
 
 /**
- * Deno keeps compiled code by its source, and V8 takes it only with the flags that it was compiled
- * with: in turns, each would undo the other's.
+ * A server's time to the first response, in milliseconds.
+ *
+ * @param server The server.
+ * @param cache A folder for Deno's compiled code, which it keeps by its source, and V8 takes only
+ *   with the flags that it was compiled with: in turns, each would undo the other's.
  */
-function withCache(server: HttpServer, folder: string): HttpServer {
-  return { ...server, env: { ...server.env, DENO_DIR: folder } };
+export function startOf(server: HttpServer, cache: string): Contestant {
+  const cached = { ...server, env: { ...server.env, DENO_DIR: cache } };
+  let isFirst = true;
+  return contestant(server.label, async () => {
+    if (isFirst) await startTime(cached); // it may have to load packages, and compiles
+    isFirst = false;
+    return await startTime(cached);
+  });
 }
 
 async function startTime(server: HttpServer): Promise<number> {
