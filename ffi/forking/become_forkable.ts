@@ -16,6 +16,7 @@ import { checkSignal, SIGCHLD, SIGKILL, signalName, SIGSTOP } from "../signals.t
 import { blockInEveryThread } from "./block_signals.ts";
 import { poolRoom } from "../runtime/pool.ts";
 import { hasV8Worker, isV8Worker, onMainThread, threadStatus } from "../runtime/threads.ts";
+import { watchTimers } from "../runtime/timers.ts";
 
 /** What a program will do once it is forkable. */
 export interface ForkableOptions {
@@ -80,15 +81,18 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   // Also where nothing else is to be done: no program may inherit it.
   const marker = takeMarker();
   ranAgain ||= marker !== undefined;
-  if (marker === undefined && wanted.isSubsetOf(heldSignals()) && isForkable()) return;
+  if (marker === undefined && wanted.isSubsetOf(heldSignals()) && isForkable()) {
+    return watchTimers();
+  }
   const mask = kernelMask();
   // Seen now: a first fork() may have no descriptor left to look with.
-  const isReady = isForkable() && !isCrowded() && blockInEveryThread(wanted);
+  const isReady = (ranAgain || isForkable() && !isCrowded()) && blockInEveryThread(wanted);
+  forkable ||= isReady;
   const obstacle = isReady ? undefined : findObstacle(wanted);
   if (obstacle === undefined) {
     const held = wanted.union(heldSignals());
     holdSignals(held, marker?.mask ?? programSignals().difference(held));
-    return;
+    return watchTimers();
   }
   setKernelMask(mask);
   if (ranAgain) {
@@ -102,7 +106,7 @@ export function becomeForkable(options: ForkableOptions = {}): void {
  * running it again costs less than to wait until they end.
  */
 function isCrowded(): boolean {
-  return !ranAgain && heldSignals().size === 0 && poolRoom() < ENOUGH_ROOM;
+  return heldSignals().size === 0 && poolRoom() < ENOUGH_ROOM;
 }
 
 /**

@@ -8,7 +8,7 @@ import { pauseBriefly } from "../interruption.ts";
 import { libc } from "../libc.ts";
 import { readNumbers } from "../proc.ts";
 import { kernelMask, setKernelMask, SIG_BLOCK, signalsIn, sigset } from "../signal_mask.ts";
-import { blockedSignals, isIdle, ofThread } from "../runtime/threads.ts";
+import { isIdle, isV8Worker, ofThread, threadStatus } from "../runtime/threads.ts";
 
 /** How long it may take all threads, in milliseconds. Some tenths of one are usual. */
 const PATIENCE = 100;
@@ -18,20 +18,21 @@ const PATIENCE = 100;
  * does.
  *
  * @param signals The signals' numbers.
- * @returns Whether all do: a thread that is not the pool's goes on as it was.
+ * @returns Whether all do, and none is V8's: a thread that is not the pool's goes on as it was.
  */
 export function blockInEveryThread(signals: ReadonlySet<number>): boolean {
   setKernelMask(sigset([...signalsIn(kernelMask()), ...signals]));
   const set = sigset(signals);
   const end = performance.now() + PATIENCE;
   for (;;) {
-    const missing = readNumbers("/proc/self/task")
-      .filter((tid) => !signals.isSubsetOf(blockedSignals(tid)));
+    const threads = readNumbers("/proc/self/task").flatMap((tid) => threadStatus(tid) ?? []);
+    if (threads.some(isV8Worker)) return false;
+    const missing = threads.filter(({ blocked }) => !signals.isSubsetOf(blocked));
     if (missing.length === 0) return true;
     if (performance.now() > end) return false;
     // Who does it is the pool's choice: mostly the thread that has had nothing to do for longest.
     // Were one of them still at it, the pool would make another thread.
-    if (missing.every((tid) => isIdle(ofThread(tid, "syscall") ?? ""))) {
+    if (missing.every(({ tid }) => isIdle(ofThread(tid, "syscall") ?? ""))) {
       for (const _ of missing) libc().pthread_sigmask_on_pool(SIG_BLOCK, set, null);
     }
     pauseBriefly();

@@ -15,7 +15,7 @@ import { forkWithHeap } from "../runtime/heap.ts";
 import { allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
 import { parkPool, poolRoom, setPoolRoom, tryToParkPool } from "../runtime/pool.ts";
 import { hasWork, rebuildEventLoop, surveyEventLoop } from "../runtime/event_loop.ts";
-import { abandonTimers } from "../runtime/timers.ts";
+import { abandonTimers, watchTimers } from "../runtime/timers.ts";
 
 /** What the child gets besides memory and descriptors. */
 export interface ForkOptions {
@@ -164,6 +164,7 @@ function prepare(): void {
   if (prepared) return;
   prepared = true;
   makeEntropyForkSafe();
+  watchTimers();
   // Between these two nothing may be allocated.
   compile(["madvise", "fork"]);
   // glibc lets small free blocks pile up and merges them all at some later call. Were

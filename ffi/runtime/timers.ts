@@ -1,17 +1,44 @@
 /**
  * Timers across a fork: the parent's would run the parent's code in a child that has a
- * runtime, so they are cleared there.
+ * runtime, so they are canceled there.
  *
  * Deno loads Node's timers, 6 ms of work, where a program first names `setTimeout`. A
  * program that forks as soon as it starts, and has its children load it, would wait for
- * that twice. Below are Deno's own timers, which count all that were ever made: so it
- * can be told whether there are any to clear, and tine itself needs no others. A Deno
- * that hides them is asked for the public ones.
+ * that twice. Below are Deno's own timers, and tine itself needs no others. A Deno that
+ * hides them is asked for the public ones.
+ *
+ * Deno keeps its timers in lists, one for each duration in use, that nothing outside can
+ * reach but through a timer in it. From one list the way leads to the prototype of all, and
+ * so tine hears of each that is made. What a child has to cancel is what it finds in them,
+ * however many timers there have been.
  */
 
-/** A timer of Deno's own. Its number tells how many were made before it. */
+/** A timer of Deno's own. */
 interface CoreTimer {
+  /** The number of timers that were made until then, itself included. */
   readonly _timerId: number;
+  /** How long it lasts, in milliseconds. */
+  readonly _idleTimeout: number;
+  readonly _onTimeout: { readonly name: string } | null;
+  /** Its neighbors in the list of those that last as long; none while it runs. */
+  readonly _idlePrev: CoreTimer | TimersList | null;
+  readonly _idleNext: CoreTimer | TimersList | null;
+}
+
+/** Timers that last as long as one another: a ring of them, closed by the list itself. */
+interface TimersList {
+  readonly msecs: number;
+  readonly _idleNext: CoreTimer | TimersList;
+}
+
+/** One of Node's timers, which are the public ones. */
+interface Timeout {
+  readonly _timer: CoreTimer;
+}
+
+/** A function that waits for the next turn of the event loop, in the list of all. */
+interface Immediate {
+  readonly _idleNext: Immediate | null;
 }
 
 interface Core {
@@ -23,21 +50,18 @@ interface Core {
     keepsAlive: boolean,
   ): CoreTimer;
   cancelTimer(timer: CoreTimer): void;
+  readonly immediateQueue: { readonly head: Immediate | null };
+  clearImmediate(immediate: Immediate): void;
 }
+
+/** Node's servers keep the date until a timer calls this function: a child needs that, too. */
+const RESET_CACHE = "resetCache";
 
 /** A timer that was set. */
 export interface Timer {
   /** Has it never run again. Harmless when it has. */
   cancel(): void;
 }
-
-/** How many of the newest, and of the oldest, timers are looked for. */
-const NEWEST = 1_000_000;
-const OLDEST = 100_000;
-
-const own = new Set<Timer>();
-let made = 0;
-let othersMade = false;
 
 /**
  * Calls a function once.
@@ -46,11 +70,7 @@ let othersMade = false;
  * @param callback The function.
  */
 export function after(milliseconds: number, callback: () => void): Timer {
-  const timer = set(milliseconds, false, () => {
-    own.delete(timer);
-    callback();
-  });
-  return timer;
+  return set(milliseconds, false, callback);
 }
 
 /**
@@ -74,50 +94,138 @@ export function nextTurn(): Promise<void> {
 }
 
 function set(milliseconds: number, isRepeated: boolean, callback: () => void): Timer {
-  const stop = setCore(milliseconds, isRepeated, callback) ??
-    setPublic(milliseconds, isRepeated, callback);
-  const timer = {
-    cancel(): void {
-      own.delete(timer);
-      stop();
-    },
-  };
-  own.add(timer);
-  return timer;
-}
-
-function setCore(
-  milliseconds: number,
-  isRepeated: boolean,
-  callback: () => void,
-): (() => void) | undefined {
-  const core = coreOf();
-  if (core === undefined) return undefined;
+  watchTimers();
+  if (core === undefined) {
+    const id = (isRepeated ? setInterval : setTimeout)(callback, milliseconds);
+    return { cancel: () => clearTimeout(id) };
+  }
   const timer = core.createTimer(callback, milliseconds, undefined, isRepeated, true);
-  // A number that was skipped is another's.
-  if (timer._timerId !== ++made) othersMade = true;
-  return () => core.cancelTimer(timer);
+  rememberListOf(timer);
+  return { cancel: () => core?.cancelTimer(timer) };
 }
 
-function setPublic(milliseconds: number, isRepeated: boolean, callback: () => void): () => void {
-  const id = (isRepeated ? setInterval : setTimeout)(callback, milliseconds);
-  return () => clearTimeout(id);
+/** The lists by duration. One that Deno has given up is collected as if nobody knew it. */
+const lists = new Map<number, WeakRef<TimersList>>();
+/** At how many it is time to see which of them are left. */
+let crowd = 64;
+let isWatching = false;
+/** Deno's own timers, once each list is known that one may stand in. */
+let core: Core | undefined;
+
+/** Hears of Deno's timers from here on, so that a child can be rid of them. */
+export function watchTimers(): void {
+  if (isWatching) return;
+  isWatching = true;
+  const found = findCore();
+  if (found === undefined) return;
+  const first = found.createTimer(() => {}, 0, undefined, false, false);
+  const list = listOf(first);
+  found.cancelTimer(first);
+  if (list === undefined) return;
+  remember(list);
+  Object.defineProperty(Object.getPrototypeOf(list), "msecs", {
+    // Each list gets it when it is made, and keeps it.
+    set(this: TimersList, msecs: number): void {
+      Object.defineProperty(this, "msecs", { value: msecs });
+      remember(this);
+    },
+  });
+  if (first._timerId === 1 || lookBack(found, first._timerId)) core = found;
 }
 
-function coreOf(): Core | undefined {
+function findCore(): Core | undefined {
   const { internal } = Deno as unknown as { internal?: symbol };
-  const inside = Deno as unknown as Record<symbol, { core?: Partial<Core> } | undefined>;
-  const core = internal === undefined ? undefined : inside[internal]?.core;
-  const isThere = typeof core?.createTimer === "function" && typeof core.cancelTimer === "function";
-  return isThere ? core as Core : undefined;
+  const inside = Deno as unknown as Record<symbol, { core?: Core } | undefined>;
+  return internal === undefined ? undefined : inside[internal]?.core;
 }
 
-/** Clears the parent's timers in a child: they would run the parent's code there. */
+/**
+ * Finds the lists that were made before tine looked, by the timers in them: Node's, which the
+ * public ones are, can be had by their numbers.
+ *
+ * @returns Whether that worked.
+ */
+function lookBack(core: Core, made: number): boolean {
+  const timeout = setTimeout(() => {}, 0) as unknown as Timeout;
+  const prototype = Object.getPrototypeOf(timeout);
+  clearTimeout(+timeout);
+  const [create, destroy] = ["createTimer", "destroy"].map((name) =>
+    Object.getOwnPropertySymbols(prototype).find(({ description }) => description === name)
+  );
+  if (create === undefined || destroy === undefined) return false;
+  const { [create]: createTimer, [destroy]: destroyTimer } = prototype;
+  // One that is made later may come to stand in a list that is empty now.
+  prototype[create] = function (this: Timeout): number {
+    const id = createTimer.call(this);
+    rememberListOf(this._timer);
+    return id;
+  };
+  const durations = new Set<number>();
+  prototype[destroy] = function (this: Timeout): void {
+    durations.add(this._timer._idleTimeout);
+  };
+  for (let id = 1; id < made; id++) clearTimeout(id);
+  prototype[destroy] = destroyTimer;
+  for (const duration of durations) {
+    const timer = core.createTimer(() => {}, duration, undefined, false, false);
+    rememberListOf(timer);
+    core.cancelTimer(timer);
+  }
+  return true;
+}
+
+function rememberListOf(timer: CoreTimer): void {
+  const list = listOf(timer);
+  if (list !== undefined && lists.get(list.msecs)?.deref() !== list) remember(list);
+}
+
+/** The list of a timer that was made just now: it stands at its end. */
+function listOf({ _idlePrev }: CoreTimer): TimersList | undefined {
+  return isList(_idlePrev) ? _idlePrev : undefined;
+}
+
+function isList(one: CoreTimer | TimersList | null | undefined): one is TimersList {
+  return typeof (one as TimersList | null | undefined)?.msecs === "number";
+}
+
+function remember(list: TimersList): void {
+  lists.set(list.msecs, new WeakRef(list));
+  if (lists.size < crowd) return;
+  for (const [msecs, list] of lists) if (list.deref() === undefined) lists.delete(msecs);
+  crowd = Math.max(64, 2 * lists.size);
+}
+
+/** Cancels the parent's timers in a child: they would run the parent's code there. */
 export function abandonTimers(): void {
-  for (const timer of own) timer.cancel();
-  setCore(0, false, () => {})?.();
-  if (made > 0 && !othersMade) return;
+  if (core === undefined) return clearPublicTimers();
+  // Node's setImmediate(), the shortest timer of all.
+  for (let one = core.immediateQueue.head; one !== null;) {
+    const next = one._idleNext;
+    core.clearImmediate(one);
+    one = next;
+  }
+  const newest = core.createTimer(() => {}, 0, undefined, false, false);
+  core.cancelTimer(newest);
+  // Not now: the code that forked may be an interval's, which only then is back in its list.
+  queueMicrotask(() => {
+    for (const ref of lists.values()) {
+      const list = ref.deref();
+      if (list !== undefined) cancelOlder(list, newest);
+    }
+  });
+}
+
+/** Cancels the timers of a list that were made before another one. */
+function cancelOlder(list: TimersList, { _timerId }: CoreTimer): void {
+  for (let one = list._idleNext; !isList(one);) {
+    const next = one._idleNext!;
+    if (one._timerId < _timerId && one._onTimeout?.name !== RESET_CACHE) core?.cancelTimer(one);
+    one = next;
+  }
+}
+
+/** The same, where Deno hides its timers: all numbers that a public one can have. */
+function clearPublicTimers(): void {
   const newest = Number(setTimeout(() => {}, 0));
-  for (let id = Math.max(1, newest - NEWEST); id <= newest; id++) clearTimeout(id);
-  for (let id = 1; id <= Math.min(OLDEST, newest - NEWEST); id++) clearTimeout(id);
+  for (let id = 1; id <= newest; id++) clearTimeout(id);
 }
