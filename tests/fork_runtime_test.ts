@@ -466,3 +466,105 @@ Deno.test("fork({ runtime: true }) throws while a child could have no pool of it
   assertMatch(output, /^Cannot fork with a runtime: too many threads of its pool are in use/);
   assertMatch(output, /\n\{ kind: "exited", code: 100, raw: 25600 \}\n$/);
 });
+
+Deno.test("a child counts the threads of its pool from where its parent stood", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      const { poolRoom } = await import(Deno.args[0]!);
+      const { readAsync } = await import(Deno.args[1]!);
+      /** Gives the pool so much to do at once, and waits until it has made the threads. */
+      const occupy = async (count: number, room: number) => {
+        const [readEnd, writeEnd] = tine.pipe();
+        const reads = Array.from({ length: count }, () => readAsync(readEnd.fileno(), 1));
+        const end = performance.now() + 10_000;
+        while (poolRoom() !== room && performance.now() < end) tine.sleep(0.001);
+        writeEnd.write(new Uint8Array(count));
+        await Promise.all(reads);
+        console.log(poolRoom());
+      };
+      await occupy(27, 5);
+      const pid = await tine.forkRuntimeChild(async () => {
+        await occupy(2, 3);
+        try {
+          if (tine.fork({ runtime: true }) === 0) tine._exit(0);
+        } catch (error) {
+          console.log((error as Error).message);
+        }
+      });
+      tine.waitpid(pid);
+      tine._exit(0);
+    },
+    ["pool.ts", "read_async.ts"].map((name) =>
+      new URL(`../ffi/runtime/${name}`, import.meta.url).href
+    ),
+    ALL,
+  );
+  assertMatch(output, /^5\n3\nCannot fork with a runtime: too many threads of its pool/);
+});
+
+Deno.test("a subprocess inherits none of the pipes that the pool's threads are parked with", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      const descriptors = () => {
+        const { stdout } = new Deno.Command("ls", { args: ["-l", "/proc/self/fd"] }).outputSync();
+        // Which pipes and files they are differs, and ls has its folder open.
+        return new TextDecoder().decode(stdout).match(/\d+ -> /g)!.join("");
+      };
+      await Deno.readTextFile("/etc/passwd"); // the pool has threads
+      const before = descriptors();
+      const pid = await tine.forkRuntimeChild(() => {
+        console.log("child", descriptors() === before);
+        return Promise.resolve();
+      });
+      console.log("parent, parked", descriptors() === before);
+      tine.waitpid(pid);
+      tine._exit(0);
+    },
+    [],
+    ALL,
+  );
+  assertEquals(output.trimEnd().split("\n").sort(), ["child true", "parent, parked true"]);
+});
+
+Deno.test("what a child's event loop does wakes no event loop but its own", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      const { readAsync } = await import(Deno.args[0]!);
+      await Deno.readTextFile("/etc/passwd"); // the pool has threads
+      const wakeUps = () =>
+        Number(
+          Deno.readTextFileSync("/proc/self/status").match(
+            /^voluntary_ctxt_switches:\s*(\d+)/m,
+          )![1],
+        );
+      const READS = 200;
+      const [readEnd, writeEnd] = tine.pipe();
+      const writer = tine.forkChild(() => {
+        for (let i = 0; i < READS; i++) {
+          tine.sleep(0.002);
+          writeEnd.write(new Uint8Array(1));
+        }
+      });
+      // Each byte wakes the child's loop, from a thread of its pool.
+      const pid = await tine.forkRuntimeChild(async () => {
+        for (let i = 0; i < READS; i++) await readAsync(readEnd.fileno(), 1);
+      });
+      const before = wakeUps();
+      // Its end comes as a signal, which is blocked: nothing wakes the parent but its own timer.
+      let turns = 0;
+      while (tine.waitpid(pid, tine.WNOHANG).status === undefined) {
+        turns++;
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+      console.log(wakeUps() - before < READS / 4 + 5 * turns);
+      tine.waitpid(writer);
+      tine._exit(0);
+    },
+    [new URL("../ffi/runtime/read_async.ts", import.meta.url).href],
+    ALL,
+  );
+  assertEquals(output, "true\n");
+});
