@@ -3,8 +3,8 @@ export type Architecture = "x86_64" | "aarch64";
 
 /** System calls that not every glibc has a function for: their numbers. */
 export const SYSTEM_CALLS = {
-  x86_64: { getdents64: 217n, gettid: 186n },
-  aarch64: { getdents64: 61n, gettid: 178n },
+  x86_64: { futex: 202n, getdents64: 217n, gettid: 186n },
+  aarch64: { futex: 98n, getdents64: 61n, gettid: 178n },
 } as const;
 
 /**

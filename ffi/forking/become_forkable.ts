@@ -15,8 +15,14 @@ import {
 import { checkSignal, SIGCHLD, SIGKILL, signalName, SIGSTOP } from "../signals.ts";
 import { blockInEveryThread } from "./block_signals.ts";
 import { poolRoom } from "../runtime/pool.ts";
-import { hasV8Worker, isV8Worker, onMainThread, threadStatus } from "../runtime/threads.ts";
+import { hasV8Worker, onMainThread, threadStatus } from "../runtime/threads.ts";
 import { watchTimers } from "../runtime/timers.ts";
+import {
+  isSingleThreaded,
+  SINGLE_THREADED,
+  V8_FLAGS,
+  withoutSingleThreaded,
+} from "../runtime/v8_flags.ts";
 
 /** What a program will do once it is forkable. */
 export interface ForkableOptions {
@@ -33,8 +39,6 @@ export interface ForkableOptions {
 const ENOUGH_ROOM = 16;
 /** Carries what the first run must tell the second: `pid:mask:DENO_V8_FLAGS`. */
 const MARKER = "TINE_REEXECUTED";
-const V8_FLAGS = "DENO_V8_FLAGS";
-const SINGLE_THREADED = "--single-threaded";
 // Functions are compiled once, where they are read, and not by every child that
 // calls them first.
 const NO_LAZY = "--no-lazy";
@@ -44,10 +48,11 @@ const YOUNG = "--max-semi-space-size=4";
 
 /**
  * Makes this process one that can fork. The first line of a program: it runs
- * the program again from its start, in the same process, with V8's worker
- * threads left out and the signals that the program will handle blocked in
- * every thread. V8 can only be had like that from a process's first moment on.
- * Where it is (`deno run --v8-flags=--single-threaded`), nothing runs again.
+ * the program again from its start, in the same process, with a V8 that waits
+ * for no other thread, and with the signals that the program will handle blocked
+ * in every thread. Both can only be had from a process's first moment on. Where
+ * they are, nothing runs again:
+ * `env --block-signal=CHLD deno run --v8-flags=--single_threaded program.ts`.
  *
  * The pid, the command line, the arguments, the environment, the working
  * directory, the standard streams and inherited descriptors stay. What stands
@@ -86,8 +91,7 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   }
   const mask = kernelMask();
   // Seen now: a first fork() may have no descriptor left to look with.
-  const isReady = (ranAgain || isForkable() && !isCrowded()) && blockInEveryThread(wanted);
-  forkable ||= isReady;
+  const isReady = isForkable() && !isCrowded() && blockInEveryThread(wanted);
   const obstacle = isReady ? undefined : findObstacle(wanted);
   if (obstacle === undefined) {
     const held = wanted.union(heldSignals());
@@ -106,15 +110,15 @@ export function becomeForkable(options: ForkableOptions = {}): void {
  * running it again costs less than to wait until they end.
  */
 function isCrowded(): boolean {
-  return heldSignals().size === 0 && poolRoom() < ENOUGH_ROOM;
+  return !ranAgain && heldSignals().size === 0 && poolRoom() < ENOUGH_ROOM;
 }
 
 /**
- * Whether {@linkcode fork} works here: on the main thread of a process that has
- * none of V8's worker threads.
+ * Whether {@linkcode fork} works here: on the main thread of a process whose V8
+ * waits for no other thread.
  */
 export function isForkable(): boolean {
-  return forkable ||= onMainThread() && !hasV8Worker();
+  return forkable ||= onMainThread() && (isSingleThreaded() || !hasV8Worker());
 }
 
 // Threads of that kind start with V8 or not at all: once true, always true.
@@ -132,14 +136,12 @@ function checkHandleable(signum: number): void {
 
 /** What keeps this process from being forkable, if anything does. */
 function findObstacle(wanted: ReadonlySet<number>): string | undefined {
-  // The main thread is the first, and in the first run there is no need to look further.
+  if (!isForkable()) {
+    return `V8 waits for threads of its own: ${SINGLE_THREADED} was overruled by --v8-flags`;
+  }
   for (const tid of readNumbers("/proc/self/task")) {
     const thread = threadStatus(tid);
     if (thread === undefined) continue; // it has ended meanwhile
-    if (isV8Worker(thread)) {
-      return `V8 still has worker threads ("${thread.name}"): ${SINGLE_THREADED} was overruled ` +
-        `by --v8-flags or ${V8_FLAGS}`;
-    }
     const missing = wanted.difference(thread.blocked);
     if (missing.size > 0) {
       return `thread "${thread.name}" does not block ${[...missing].map(signalName).join(", ")}: ` +
@@ -171,7 +173,8 @@ export function runAgain(
   const marker = [libc().getpid(), before.join(","), flags === undefined ? "" : `=${flags}`];
   setenv(MARKER, marker.join(":"));
   // The later flag counts: a program may be given --lazy, or more room for what is young.
-  setenv(V8_FLAGS, [NO_LAZY, YOUNG, flags, SINGLE_THREADED].filter(Boolean).join(","));
+  const own = flags && withoutSingleThreaded(flags);
+  setenv(V8_FLAGS, [NO_LAZY, YOUNG, own, SINGLE_THREADED].filter(Boolean).join(","));
   setKernelMask(sigset([...before, ...wanted]));
   const number = execveOrErrno(executable(), commandLine());
   setKernelMask(mask);

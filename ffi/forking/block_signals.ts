@@ -1,8 +1,8 @@
 /**
- * Fact 3, for a process that has none of V8's worker threads from its start: what is
- * left beside the main thread are those of tokio's blocking pool. They run what they
- * are given, so each can be had to block signals for good, and the program need not
- * run again.
+ * Fact 3, for a process whose threads are those of tokio's blocking pool, besides the
+ * main one. They run what they are given, so each can be had to block signals for
+ * good, and the program need not run again. V8's worker threads take no such orders:
+ * they must have blocked the signals from their start.
  */
 import { pauseBriefly } from "../interruption.ts";
 import { libc } from "../libc.ts";
@@ -18,18 +18,17 @@ const PATIENCE = 100;
  * does.
  *
  * @param signals The signals' numbers.
- * @returns Whether all do, and none is V8's: a thread that is not the pool's goes on as it was.
+ * @returns Whether all do: a thread that is not the pool's goes on as it was.
  */
 export function blockInEveryThread(signals: ReadonlySet<number>): boolean {
   setKernelMask(sigset([...signalsIn(kernelMask()), ...signals]));
   const set = sigset(signals);
   const end = performance.now() + PATIENCE;
   for (;;) {
-    const threads = readNumbers("/proc/self/task").flatMap((tid) => threadStatus(tid) ?? []);
-    if (threads.some(isV8Worker)) return false;
-    const missing = threads.filter(({ blocked }) => !signals.isSubsetOf(blocked));
+    const missing = readNumbers("/proc/self/task").flatMap((tid) => threadStatus(tid) ?? [])
+      .filter(({ blocked }) => !signals.isSubsetOf(blocked));
     if (missing.length === 0) return true;
-    if (performance.now() > end) return false;
+    if (performance.now() > end || missing.some(isV8Worker)) return false;
     // Who does it is the pool's choice: mostly the thread that has had nothing to do for longest.
     // Were one of them still at it, the pool would make another thread.
     if (missing.every(({ tid }) => isIdle(ofThread(tid, "syscall") ?? ""))) {

@@ -166,7 +166,7 @@ function prepare(): void {
   makeEntropyForkSafe();
   watchTimers();
   // Between these two nothing may be allocated.
-  compile(["madvise", "fork"]);
+  compile(["madvise", "fork", "open", "read_few", "close"]);
   // glibc lets small free blocks pile up and merges them all at some later call. Were
   // that a child's, it would have to copy every page that one of them lies in.
   libc().mallopt(M_MXFAST, 0);

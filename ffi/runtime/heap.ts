@@ -4,6 +4,7 @@
  */
 import { libc } from "../libc.ts";
 import { architecture } from "../platform.ts";
+import { awaitV8Workers } from "./v8_workers.ts";
 
 const MADV_DOFORK = 11;
 const AT_SYSINFO_EHDR = 33n;
@@ -33,6 +34,7 @@ export function forkWithHeap(): number {
     kernelCode = getauxval(AT_SYSINFO_EHDR);
     aboveKernelCode = end - kernelCode;
   }
+  awaitV8Workers();
   // From here to fork() nothing may allocate, not even a bigint: were it the
   // allocation that maps a new part of the heap, the child would lack that part.
   madvise(0n, end, MADV_DOFORK);

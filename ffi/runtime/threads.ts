@@ -61,7 +61,7 @@ export function ofThread(tid: number, file: string): string | undefined {
   }
 }
 
-/** V8's own worker threads do not come along, and a child that waits for one hangs. */
+/** Whether a thread is one of those that Deno has made for V8. */
 export function isV8Worker({ name }: Thread): boolean {
   return name.startsWith("V8 ");
 }

@@ -1,0 +1,54 @@
+/**
+ * Fact 2: V8's worker threads do not come along, and a child that waits for one
+ * hangs. Started with `--single_threaded`, V8 never waits for them: it has none
+ * of its own, and the few that Deno's platform starts for it stay idle.
+ *
+ * It is spelled with an underscore. Deno looks for the text `--single-threaded`,
+ * and takes another platform of V8's where it finds it, whose tasks it does not
+ * run: `FinalizationRegistry` and `Atomics.waitAsync` would be dead, in parents
+ * and children, and what Deno frees through them would leak.
+ */
+import { readText } from "../proc.ts";
+
+/** The flag that a process needs from its start. */
+export const SINGLE_THREADED = "--single_threaded";
+
+/** The variable of the environment with further flags; those of the command line count more. */
+export const V8_FLAGS = "DENO_V8_FLAGS";
+
+/**
+ * Whether V8 was started so that it never waits for a thread.
+ *
+ * Read off the command line and the environment of this process's start: once V8
+ * runs, its flags can be set without effect, and the environment changed.
+ */
+export function isSingleThreaded(): boolean {
+  const flags = [...environmentFlags(), ...commandLineFlags()].map(parseFlag);
+  const last = (name: string) => flags.findLast((flag) => flag.name === name)?.isOn;
+  return last("single-threaded") === true && last("single-threaded-gc") !== false;
+}
+
+/** The flags in a list of them, without what only Deno understands differently from V8. */
+export function withoutSingleThreaded(flags: string): string {
+  return flags.split(",").filter((flag) => parseFlag(flag).name !== "single-threaded").join(",");
+}
+
+function environmentFlags(): string[] {
+  const variable = readText("/proc/self/environ").split("\0")
+    .find((variable) => variable.startsWith(`${V8_FLAGS}=`));
+  return variable?.slice(V8_FLAGS.length + 1).split(",") ?? [];
+}
+
+function commandLineFlags(): string[] {
+  const line = readText("/proc/self/cmdline").split("\0").slice(0, -1);
+  return line.slice(0, line.length - Deno.args.length)
+    .filter((arg) => arg.startsWith("--v8-flags="))
+    .flatMap((arg) => arg.slice("--v8-flags=".length).split(","));
+}
+
+/** V8 takes `--no-name`, `--noname` and `--no_name`, and `_` for `-`. */
+function parseFlag(flag: string): { name: string; isOn: boolean } {
+  const name = flag.trim().replace(/^--?/, "").replaceAll("_", "-");
+  const negated = name.replace(/^no-?/, "");
+  return { name: negated, isOn: negated === name };
+}

@@ -1,0 +1,56 @@
+/**
+ * Fact 2, at the fork: V8 gives its worker threads nothing to do that it waits for,
+ * but each collection wakes one of them, which takes the lock of their queue to find
+ * that there is nothing; the first time it even sleeps in there. Were it on its way
+ * while the process forks, the child's copy of the lock would stay locked, and the
+ * child's next collection would hang.
+ *
+ * Only this process's main thread wakes them. So once they are seen waiting, they
+ * wait for as long as nothing is allocated.
+ */
+import { cString } from "../c_string.ts";
+import { O_CLOEXEC, O_RDONLY } from "../descriptor.ts";
+import { pauseBriefly } from "../interruption.ts";
+import { libc } from "../libc.ts";
+import { architecture, SYSTEM_CALLS } from "../platform.ts";
+import { isV8Worker, threads } from "./threads.ts";
+
+/** How often they are looked at. They mostly wait; when they do not, they need some 10 µs to 3 ms. */
+const ATTEMPTS = 1000;
+
+// Made before: once they wait, nothing may be allocated.
+const LENGTH = 3;
+const size = BigInt(LENGTH);
+const call = new Uint8Array(new ArrayBuffer(LENGTH));
+const waiting = new Uint8Array(new ArrayBuffer(LENGTH));
+let files: readonly Uint8Array<ArrayBuffer>[] | undefined;
+
+/** Returns when V8's worker threads wait to be woken. */
+export function awaitV8Workers(): void {
+  files ??= findWorkers();
+  for (let i = 0; i < ATTEMPTS && !areWaiting(files); i++) pauseBriefly();
+}
+
+/** Where it stands in which system call each of them is: the number comes first. */
+function findWorkers(): Uint8Array<ArrayBuffer>[] {
+  new TextEncoder().encodeInto(`${SYSTEM_CALLS[architecture()].futex} `, waiting);
+  return threads().filter(isV8Worker).map(({ tid }) => cString(`/proc/self/task/${tid}/syscall`));
+}
+
+function areWaiting(files: readonly Uint8Array<ArrayBuffer>[]): boolean {
+  const { close, open, read_few } = libc();
+  for (let i = 0; i < files.length; i++) {
+    const fd = open(files[i]!, O_RDONLY | O_CLOEXEC, 0);
+    if (fd === -1) continue; // a forked child, which has not got them
+    const count = read_few(fd, call, size);
+    close(fd);
+    // -1 after setuid(2), when a process may not look at its own threads.
+    if (count !== -1 && !isSame(call, waiting)) return false;
+  }
+  return true;
+}
+
+function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}

@@ -1,0 +1,58 @@
+/**
+ * Installs the command line as a command of its own: `deno task install DIRECTORY`
+ * writes `tine.js`, which holds all of it in one file, and `tine`, which starts it.
+ *
+ * A process that is to fork needs V8's flags and a signal mask from its start on,
+ * and executes itself anew where it has not. `tine` gives it both.
+ */
+import { signalName } from "../../ffi/signals.ts";
+import { HANDLED_SIGNALS } from "../prefork/signals.ts";
+
+const FLAGS = "--v8-flags=--single_threaded,--no-lazy,--max-semi-space-size=4";
+
+/** The words that start a program whose first `becomeForkable()` has nothing to do. */
+export function forkableFromStart(): string[] {
+  const signals = HANDLED_SIGNALS.map((signum) => signalName(signum).slice("SIG".length));
+  return ["env", `--block-signal=${signals.join()}`, "deno", "run", FLAGS];
+}
+
+if (import.meta.main) {
+  const [directory, ...surplus] = Deno.args;
+  if (directory === undefined || surplus.length > 0) {
+    console.error(
+      "error: it takes one directory, such as ~/.local/bin: deno task install DIRECTORY",
+    );
+    Deno.exit(2);
+  }
+  try {
+    Deno.mkdirSync(directory, { recursive: true });
+    const path = Deno.realPathSync(directory);
+    await bundle(`${path}/tine.js`);
+    Deno.writeTextFileSync(`${path}/tine`, launcher(`${path}/tine.js`));
+    Deno.chmodSync(`${path}/tine`, 0o755);
+    console.log(`Installed ${path}/tine`);
+  } catch (error) {
+    console.error(`error: Cannot install into ${directory}: ${(error as Error).message}`);
+    Deno.exit(1);
+  }
+}
+
+async function bundle(file: string): Promise<void> {
+  const source = new URL("../cli.ts", import.meta.url).href;
+  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["bundle", "--quiet", "--platform", "deno", source, "--output", file],
+    cwd: new URL("../..", import.meta.url),
+    stdin: "null",
+  }).output();
+  if (!success) throw new Error(new TextDecoder().decode(stderr).trim());
+}
+
+/** A shell script: the first `deno` in the path runs, or the one that has installed it. */
+function launcher(file: string): string {
+  const [env, mask, deno, ...run] = forkableFromStart();
+  const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
+  return `#!/bin/sh
+deno=$(command -v ${deno}) || deno=${quoted(Deno.execPath())}
+exec ${env} ${mask} "$deno" ${run.join(" ")} --allow-all --no-config ${quoted(file)} "$@"
+`;
+}
