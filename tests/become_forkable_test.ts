@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import * as tine from "../mod.ts";
-import { Program, ROOT, run, start, startFunction } from "./support.ts";
+import { DENO, Program, ROOT, run, start, startFunction } from "./support.ts";
 
 const MOD = new URL("mod.ts", ROOT).href;
 
@@ -17,7 +17,7 @@ async function runText(
       await Deno.writeTextFile(`${folder}/${name}`, content);
     }
     await Deno.writeTextFile(`${folder}/program.ts`, text);
-    const child = new Deno.Command(Deno.execPath(), {
+    const child = new Deno.Command(DENO, {
       args: args(`${folder}/program.ts`),
       stdin: input === undefined ? "null" : "piped",
       stdout: "piped",
@@ -291,7 +291,7 @@ Deno.test("becomeForkable() works when a launcher starts Deno, as npx does", asy
     await using program = new Program("node", [
       "-e",
       `process.exit(require("child_process").spawnSync(process.argv[1], process.argv.slice(2), { stdio: "inherit" }).status)`,
-      Deno.execPath(),
+      DENO,
       "run",
       "--allow-ffi",
       `${folder}/program.ts`,

@@ -4,7 +4,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { HALF_CLOSE, REQUESTS, type Step } from "./conformance/requests.ts";
-import { Program, ROOT, start, until } from "./support.ts";
+import { DENO, Program, ROOT, start, until } from "./support.ts";
 
 const APP = new URL("tests/conformance/app.ts", ROOT).pathname;
 
@@ -19,7 +19,7 @@ async function startRung(model: string): Promise<{ server: Program; port: number
 
 async function startDenoServe(): Promise<{ server: Program; port: number }> {
   const args = ["serve", "--no-lock", "--host", "127.0.0.1", "--port", "0", APP];
-  const server = new Program(Deno.execPath(), args);
+  const server = new Program(DENO, args);
   return { server, port: await portIn(server) };
 }
 

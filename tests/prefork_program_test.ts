@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { scratch, Server, serveRepository, startServer, writeApp } from "./support.ts";
+import { DENO, scratch, Server, serveRepository, startServer, writeApp } from "./support.ts";
 
 /** Runs a user's own script, which has no more of tine than its URL. */
 async function startScript(folder: string, script: string, ...flags: string[]): Promise<Server> {
   const server = new Server(
-    Deno.execPath(),
+    DENO,
     ["run", "--no-lock", "--no-config", "--allow-all", ...flags, script],
     { cwd: folder, env: { DENO_DIR: `${folder}/deno` } },
   );

@@ -4,6 +4,8 @@ import { readStatus } from "../server/prefork/status/status.ts";
 
 export const ROOT = new URL("../", import.meta.url);
 const MOD = new URL("mod.ts", ROOT).href;
+/** The Deno that runs the programs under test: another version for `deno task test:versions`. */
+export const DENO = Deno.env.get("TINE_TEST_DENO") ?? Deno.execPath();
 
 /** A program that runs. Its output is read as it comes; disposing ends it. */
 export class Program implements AsyncDisposable {
@@ -91,7 +93,7 @@ export interface ProgramOptions extends Deno.CommandOptions {
 export function start(file: string, args: string[] = [], options: ProgramOptions = {}): Program {
   const { flags = ["--allow-ffi"], shell, ...command } = options;
   const path = /^https?:/.test(file) ? file : new URL(file, ROOT).pathname;
-  const line = [Deno.execPath(), "run", "--no-lock", ...flags, path, ...args];
+  const line = [DENO, "run", "--no-lock", ...flags, path, ...args];
   if (shell === undefined) return new Program(line[0]!, line.slice(1), command);
   const quoted = line.map((word) => `'${word}'`).join(" ");
   return new Program("/bin/bash", ["-c", `${shell} exec ${quoted}`], command);
@@ -396,7 +398,7 @@ export function spawnServer(args: string[] = [], options: ServerOptions = {}): S
   } = options;
   const address = args.some((arg) => /^--(port|unix)$/.test(arg)) ? [] : ["--port", "0"];
   const count = args.includes("--workers") ? [] : ["--workers", "2"];
-  const line = [Deno.execPath(), "run", "--no-lock", "--allow-all", ...flags, cli, "serve"];
+  const line = [DENO, "run", "--no-lock", "--allow-all", ...flags, cli, "serve"];
   line.push(...address, ...count, ...args, ...app === "" ? [] : [app]);
   if (shell === undefined) return new Server(line[0]!, line.slice(1), command);
   const quoted = line.map((word) => `'${word}'`).join(" ");
