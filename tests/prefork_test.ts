@@ -87,16 +87,19 @@ Deno.test("servePrefork() streams bodies in and out", async () => {
   assertEquals(pieces.length, 3);
   assert(pieces[2]! - pieces[0]! > 150, `all at once: ${pieces}`);
   // In and out at the same time.
-  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
-  const writer = writable.getWriter();
-  writer.write(new TextEncoder().encode("first"));
-  const echo = await fetch(`${url}/echo`, { method: "POST", body: readable });
-  const reader = echo.body!.pipeThrough(new TextDecoderStream()).getReader();
-  assertEquals((await reader.read()).value, "first");
-  writer.write(new TextEncoder().encode("second"));
-  assertEquals((await reader.read()).value, "second");
-  writer.close();
-  assert((await reader.read()).done);
+  for (const path of ["/echo", "/transform"]) {
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+    const writer = writable.getWriter();
+    const answer = fetch(url + path, { method: "POST", body: readable });
+    const reader = (await within(answer, 15_000, `${path}'s header`)).body!
+      .pipeThrough(new TextDecoderStream()).getReader();
+    for (const piece of ["first", "second", "third"]) {
+      writer.write(new TextEncoder().encode(piece));
+      assertEquals((await within(reader.read(), 15_000, `${path}'s ${piece} piece`)).value, piece);
+    }
+    writer.close();
+    assert((await within(reader.read(), 15_000, `${path}'s end`)).done);
+  }
   assertEquals(
     await server.get("/upload", { method: "POST", body: new Uint8Array(5_000_000) }),
     "5000000",

@@ -18,6 +18,12 @@ interface InnerBody {
   readonly length?: number | null;
 }
 
+/**
+ * Whether a read of a request's body never ends on this Deno when it has begun before Deno writes
+ * a part of the response: https://github.com/denoland/deno/issues/36624.
+ */
+export const LOSES_READS: boolean = /^2\.(8\.3|9\.[0-5])$/.test(Deno.version.deno);
+
 let requestKey: symbol | undefined;
 let responseKey: symbol | undefined;
 let fastBodyKey: symbol | undefined;

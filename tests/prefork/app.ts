@@ -25,6 +25,9 @@ export default {
         return new Response(pieces(number("count"), number("ms")));
       case "/echo":
         return new Response(request.body);
+      case "/transform": // having asked a database, say
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        return new Response(request.body?.pipeThrough(new TransformStream()) ?? null);
       case "/upload": {
         let bytes = 0;
         for await (const chunk of request.body ?? []) bytes += chunk.length;

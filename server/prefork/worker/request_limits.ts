@@ -5,8 +5,8 @@
  * A refusal says `connection: close`, but Deno goes on reading what the client
  * sends: who is told of it ends the connection.
  */
-import { after } from "../../../ffi/runtime/timers.ts";
-import { innerRequest } from "../../../ffi/runtime/http_internals.ts";
+import { after, nextTurn } from "../../../ffi/runtime/timers.ts";
+import { innerRequest, LOSES_READS } from "../../../ffi/runtime/http_internals.ts";
 
 /** What a request may bring at most. Sizes in bytes, times in seconds. */
 export interface LimitOptions {
@@ -179,7 +179,7 @@ export function limitRequests(
         // A client that cannot be told any more is cut off, and Deno sees that itself.
         return wait.catch((error) => isOver(error) && !fails(error) ? read : Promise.reject(error));
       },
-      stream: (body) => limited(body, fails),
+      stream: (body) => limited(body, fails, () => begun),
     };
     const result = fetch(
       length === undefined
@@ -222,6 +222,7 @@ export function limitRequests(
   function limited(
     body: ReadableStream<Uint8Array<ArrayBuffer>> | null,
     onFailure: (error: BodyError) => boolean,
+    hasBegun: () => boolean,
   ): ReadableStream<Uint8Array<ArrayBuffer>> {
     let reader: Reader | undefined;
     let received = 0;
@@ -229,6 +230,8 @@ export function limitRequests(
     /** What comes next and is not empty; nothing at the end. */
     async function next(reader: Reader): Promise<Uint8Array<ArrayBuffer> | undefined> {
       for (;;) {
+        // Not before Deno has written what the app gave it.
+        if (LOSES_READS && (received === 0 || hasBegun())) await nextTurn();
         const { done, value } = await within(reader.read());
         if (done) return undefined;
         received += value.byteLength;
