@@ -11,38 +11,48 @@ import { architecture, SYSTEM_CALLS } from "./platform.ts";
 // Small, for a buffer is garbage for a while, and every fork() copies its pages.
 const CHUNK = 4096;
 
+// Without `using`, which V8 takes longer for: a fork with a runtime reads dozens of these.
+
 /** The text of a small file: open(2), read(2) to its end, close(2). */
 export function readText(path: string): string {
-  using file = open(path, O_RDONLY | O_CLOEXEC);
-  const decoder = new TextDecoder();
-  let text = "";
-  for (;;) {
-    const bytes = file.read(CHUNK);
-    if (bytes.length === 0) return text + decoder.decode();
-    text += decoder.decode(bytes, { stream: true });
+  const file = open(path, O_RDONLY | O_CLOEXEC);
+  try {
+    const decoder = new TextDecoder();
+    let text = "";
+    for (;;) {
+      const bytes = file.read(CHUNK);
+      if (bytes.length === 0) return text + decoder.decode();
+      text += decoder.decode(bytes, { stream: true });
+    }
+  } finally {
+    file.close();
   }
 }
 
 /** The names in a folder whose names are numbers: threads, descriptors; by getdents64(2). */
 export function readNumbers(path: string): number[] {
-  using folder = open(path, O_RDONLY | O_CLOEXEC | directoryFlag());
+  const folder = open(path, O_RDONLY | O_CLOEXEC | directoryFlag());
   const fd = folder.fileno();
   const isOwn = path.startsWith("/proc/self/"); // then the folder itself is among the descriptors
-  const { getdents64 } = libc();
-  const decoder = new TextDecoder();
-  const number = SYSTEM_CALLS[architecture()].getdents64;
-  const numbers: number[] = [];
-  const buffer = new Uint8Array(CHUNK);
-  const view = new DataView(buffer.buffer);
-  for (;;) {
-    const filled = Number(getdents64(number, fd, buffer, BigInt(buffer.length)));
-    if (check(filled, "getdents64", path) === 0) return numbers;
-    // struct linux_dirent64: d_ino (8), d_off (8), d_reclen (2), d_type (1), d_name.
-    for (let at = 0; at < filled; at += view.getUint16(at + 16, true)) {
-      const name = buffer.subarray(at + 19, buffer.indexOf(0, at + 19));
-      const number = Number(decoder.decode(name));
-      if (Number.isInteger(number) && !(number === fd && isOwn)) numbers.push(number);
+  try {
+    const { getdents64 } = libc();
+    const decoder = new TextDecoder();
+    const number = SYSTEM_CALLS[architecture()].getdents64;
+    const numbers: number[] = [];
+    const buffer = new Uint8Array(CHUNK);
+    const view = new DataView(buffer.buffer);
+    for (;;) {
+      const filled = Number(getdents64(number, fd, buffer, BigInt(buffer.length)));
+      if (check(filled, "getdents64", path) === 0) return numbers;
+      // struct linux_dirent64: d_ino (8), d_off (8), d_reclen (2), d_type (1), d_name.
+      for (let at = 0; at < filled; at += view.getUint16(at + 16, true)) {
+        const name = buffer.subarray(at + 19, buffer.indexOf(0, at + 19));
+        const number = Number(decoder.decode(name));
+        if (Number.isInteger(number) && !(number === fd && isOwn)) numbers.push(number);
+      }
     }
+  } finally {
+    folder.close();
   }
 }
 

@@ -9,8 +9,7 @@
  * @param seconds Fractions count, cut off after the nanosecond.
  */
 export function timespec(seconds: number): BigInt64Array<ArrayBuffer> {
-  const whole = Math.floor(seconds);
-  return BigInt64Array.of(BigInt(whole), BigInt(Math.floor((seconds - whole) * 1e9)));
+  return secondsAndParts(seconds, 1e9);
 }
 
 /** The seconds in a `struct timespec`. */
@@ -24,13 +23,20 @@ export function secondsOfTimespec(time: BigInt64Array): number {
  * @param seconds Fractions count, cut off after the microsecond.
  */
 export function timeval(seconds: number): BigInt64Array<ArrayBuffer> {
-  const whole = Math.floor(seconds);
-  return BigInt64Array.of(BigInt(whole), BigInt(Math.floor((seconds - whole) * 1e6)));
+  return secondsAndParts(seconds, 1e6);
 }
 
 /** The seconds in a `struct timeval`. */
 export function secondsOfTimeval(time: BigInt64Array): number {
   return Number(time[0]) + Number(time[1]) / 1e6;
+}
+
+function secondsAndParts(seconds: number, parts: number): BigInt64Array<ArrayBuffer> {
+  const whole = Math.floor(seconds);
+  const time = new BigInt64Array(2);
+  time[0] = BigInt(whole);
+  time[1] = BigInt(Math.floor((seconds - whole) * parts));
+  return time;
 }
 
 /**
@@ -51,7 +57,7 @@ export const POLLFD_BYTES = 8;
 
 /** A `struct pollfd { int fd; short events; short revents; }` */
 export function pollfd(fd: number, events: number): Int32Array<ArrayBuffer> {
-  return Int32Array.of(fd, events);
+  return pollfds([{ fd, events }]);
 }
 
 /** The same for several descriptors, one after the other. */
@@ -59,7 +65,10 @@ export function pollfds(
   requests: readonly { readonly fd: number; readonly events: number }[],
 ): Int32Array<ArrayBuffer> {
   const fds = new Int32Array(2 * requests.length);
-  requests.forEach(({ fd, events }, i) => fds.set(pollfd(fd, events), 2 * i));
+  requests.forEach(({ fd, events }, i) => {
+    fds[2 * i] = fd;
+    fds[2 * i + 1] = events; // and no revents
+  });
   return fds;
 }
 
