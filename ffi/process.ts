@@ -1,3 +1,4 @@
+import { cString } from "./c_string.ts";
 import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
 import { signalName } from "./signals.ts";
@@ -119,7 +120,8 @@ export function getuid(): number {
 
 /**
  * Changes the user that this process runs as, in all its threads. As root there
- * is no way back.
+ * is no way back: change the groups first, {@linkcode setgroups} or
+ * {@linkcode initgroups} and then {@linkcode setgid}, or root's stay.
  *
  * @param uid The user's number.
  * @throws {SyscallError} `EPERM`, or `EAGAIN` when the user has too many processes.
@@ -151,6 +153,63 @@ export function getgid(): number {
 export function setgid(gid: number): void {
   checkId("setgid", gid);
   check(libc().setgid(gid), "setgid", String(gid));
+}
+
+/**
+ * The supplementary groups of this process: what it may do beside what the group that it
+ * runs as may.
+ *
+ * @returns The groups' numbers, in the kernel's order.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/getgroups.2.html getgroups(2)}
+ */
+export function getgroups(): number[] {
+  const groups = new Uint32Array(check(libc().getgroups(0, null), "getgroups"));
+  const count = check(libc().getgroups(groups.length, groups), "getgroups");
+  return [...groups.subarray(0, count)];
+}
+
+/**
+ * Changes the supplementary groups of this process, in all its threads.
+ *
+ * @param groups The groups' numbers; none for no group at all.
+ * @throws {RangeError} When one is no group's number.
+ * @throws {SyscallError} `EPERM` without root's rights, `EINVAL` for more than 65536 groups.
+ *
+ * @example Give up root, for good
+ * ```ts ignore
+ * import { getuid, setgid, setgroups, setuid } from "@tine/tine";
+ *
+ * if (getuid() === 0) {
+ *   setgroups([]); // while it may
+ *   setgid(65534); // nobody's group
+ *   setuid(65534);
+ * }
+ * ```
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/setgroups.2.html setgroups(2)}
+ */
+export function setgroups(groups: readonly number[]): void {
+  for (const gid of groups) checkId("setgroups", gid);
+  const list = Uint32Array.from(groups);
+  check(libc().setgroups(BigInt(list.length), list), "setgroups", groups.join(" "));
+}
+
+/**
+ * Changes the supplementary groups of this process, in all its threads, to those of a
+ * user: the groups in which `/etc/group` (or whatever the system asks instead) lists it.
+ *
+ * @param user The user's name.
+ * @param gid A further group, mostly the one that `/etc/passwd` gives the user.
+ * @throws {TypeError} When the name holds a NUL.
+ * @throws {RangeError} When the group's number is none.
+ * @throws {SyscallError} `EPERM` without root's rights.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man3/initgroups.3.html initgroups(3)}
+ */
+export function initgroups(user: string, gid: number): void {
+  checkId("initgroups", gid);
+  check(libc().initgroups(cString(user), gid), "initgroups", user);
 }
 
 /** A resource limit: the one in force, and how far it may be raised. */

@@ -269,6 +269,110 @@ Deno.test({
   },
 });
 
+const EPERM = "Operation not permitted";
+
+Deno.test("setgroups() changes the groups of all threads, and getgroups() gives them", async () => {
+  const program = () => {
+    const shown = () => {
+      const tids = [...Deno.readDirSync("/proc/self/task")].map(({ name }) => name);
+      const groups = tids.map((tid) =>
+        Deno.readTextFileSync(`/proc/self/task/${tid}/status`).match(/^Groups:\t(.*?) *$/m)![1]
+      );
+      return `${tids.length > 1 ? "all" : "one"}: ${[...new Set(groups)].join(" and ")}`;
+    };
+    console.log(shown() === `all: ${tine.getgroups().join(" ")}`);
+    try {
+      for (const groups of [[54321, 20, 4], []]) {
+        tine.setgroups(groups);
+        console.log(tine.getgroups().join(), shown());
+      }
+    } catch (error) {
+      console.log(String(error));
+    }
+  };
+  assertEquals(
+    await run(program, [], { flags: ["-A"] }),
+    Deno.uid() === 0
+      ? "true\n4,20,54321 all: 4 20 54321\n all: \n"
+      : `true\nSyscallError: Cannot setgroups 54321 20 4: EPERM (${EPERM})\n`,
+  );
+  assertThrows(() => tine.setgroups([0, -1]), RangeError, "Cannot setgroups -1");
+  assertThrows(() => tine.setgroups([2 ** 32 - 1]), RangeError);
+});
+
+Deno.test({
+  name: "a child that gives up root keeps the groups of setgroups(), and can have no others",
+  ignore: Deno.uid() !== 0, // who has nothing to give up is refused, see above
+  fn: async () => {
+    const file = Deno.makeTempFileSync();
+    Deno.writeTextFileSync(file, "for group 54322 only");
+    Deno.chownSync(file, 0, 54322);
+    Deno.chmodSync(file, 0o040);
+    try {
+      const output = await run(() => {
+        tine.becomeForkable();
+        for (const groups of [[54322], []]) {
+          tine.waitpid(tine.forkChild(() => {
+            tine.setgroups(groups);
+            tine.setgid(54321);
+            tine.setuid(54321);
+            const read = (path: string) =>
+              new TextDecoder().decode(tine.open(path, tine.O_RDONLY).read(4096));
+            for (
+              const attempt of [
+                () => read("/proc/self/status").match(/^Groups:\t(.*?) *$/m)![1],
+                () => read(Deno.args[0]!),
+                () => tine.setgroups([0]),
+                () => tine.initgroups("root", 0),
+              ]
+            ) {
+              try {
+                console.log(attempt());
+              } catch (error) {
+                console.log((error as tine.SyscallError).code);
+              }
+            }
+          }));
+        }
+      }, [file]);
+      assertEquals(output.trim().split("\n"), [
+        ...["54322", "for group 54322 only", "EPERM", "EPERM"],
+        ...["", "EACCES", "EPERM", "EPERM"],
+      ]);
+    } finally {
+      Deno.removeSync(file);
+    }
+  },
+});
+
+Deno.test("initgroups() gives the groups that the system lists for a user", async () => {
+  const id = (...args: string[]) =>
+    new TextDecoder().decode(
+      new Deno.Command("id", { args, env: { LC_ALL: "C" } }).outputSync().stdout,
+    )
+      .trim();
+  // Somebody whom a group lists, if there is anybody.
+  const listed = Deno.readTextFileSync("/etc/group").match(/^(?:[^:]*:){3}([^,\s]+)/m)?.[1];
+  const user = listed ?? "nobody";
+  const output = await run(() => {
+    try {
+      tine.initgroups(Deno.args[0]!, Number(Deno.args[1]));
+      console.log(tine.getgroups().join(" "));
+    } catch (error) {
+      console.log(String(error));
+    }
+  }, [user, id("-g", user)]);
+  const groups = id("-G", user).split(" ").map(Number).toSorted((a, b) => a - b).join(" ");
+  assertEquals(
+    output,
+    Deno.uid() === 0
+      ? `${groups}\n`
+      : `SyscallError: Cannot initgroups ${user}: EPERM (${EPERM})\n`,
+  );
+  assertThrows(() => tine.initgroups("nobody", -1), RangeError, "Cannot initgroups -1");
+  assertThrows(() => tine.initgroups("a\0b", 0), TypeError, "NUL");
+});
+
 Deno.test("mmap() with MAP_SHARED is seen by parent and children", async () => {
   const output = await run(() => {
     tine.becomeForkable();
