@@ -136,7 +136,8 @@ export function watchTimers(): void {
 function findCore(): Core | undefined {
   const { internal } = Deno as unknown as { internal?: symbol };
   const inside = Deno as unknown as Record<symbol, { core?: Core } | undefined>;
-  return internal === undefined ? undefined : inside[internal]?.core;
+  const core = internal === undefined ? undefined : inside[internal]?.core;
+  return typeof core?.createTimer === "function" ? core : undefined;
 }
 
 /**

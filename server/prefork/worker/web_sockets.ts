@@ -21,7 +21,7 @@ export interface WebSockets {
 export function rememberWebSockets(onUpgrade: (client: string) => void): WebSockets {
   const open = new Set<WebSocket>();
   const { upgradeWebSocket } = Deno;
-  Deno.upgradeWebSocket = (request, options) => {
+  const value: typeof upgradeWebSocket = (request, options) => {
     // Deno forgets it with the upgrade.
     const client = clientOf(innerRequest(request) ?? {});
     const upgrade = upgradeWebSocket(request, options);
@@ -30,6 +30,8 @@ export function rememberWebSockets(onUpgrade: (client: string) => void): WebSock
     upgrade.socket.addEventListener("close", () => open.delete(upgrade.socket));
     return upgrade;
   };
+  // Not assigned: Deno 2.8.0 to 2.8.2 have a getter there.
+  Object.defineProperty(Deno, "upgradeWebSocket", { value, writable: true });
   return {
     size: () => open.size,
     close(code, reason): void {
