@@ -1,4 +1,4 @@
-import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import * as tine from "../mod.ts";
 import { run, startFunction } from "./support.ts";
 
@@ -567,4 +567,26 @@ Deno.test("what a child's event loop does wakes no event loop but its own", asyn
     ALL,
   );
   assertEquals(output, "true\n");
+});
+
+Deno.test("runtime forks and file operations, in turns, make no more threads", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      for (let i = 0; i < 40; i++) {
+        const pid = tine.fork({ runtime: true });
+        if (pid === 0) tine._exit(0);
+        await Deno.readTextFile("/proc/self/stat");
+        tine.waitpid(pid);
+      }
+      const tasks = [...Deno.readDirSync("/proc/self/task")].map(({ name }) =>
+        Deno.readTextFileSync(`/proc/self/task/${name}/comm`)
+      );
+      console.log(tasks.filter((name) => name.startsWith("tokio-r")).length);
+    },
+    [],
+    { flags: ["-A"] },
+  );
+  // Of 32. As many as the start of the program has made, which depends on how busy the machine is.
+  assert(Number(output) < 28, output);
 });

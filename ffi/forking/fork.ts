@@ -13,7 +13,7 @@ import { discardStock, makeEntropyForkSafe } from "../runtime/entropy.ts";
 import { renewFetch } from "../runtime/fetch.ts";
 import { forkWithHeap } from "../runtime/heap.ts";
 import { allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
-import { parkPool, poolRoom, setPoolRoom, tryToParkPool } from "../runtime/pool.ts";
+import { parkPool, poolRoom, releasePool, setPoolRoom, tryToParkPool } from "../runtime/pool.ts";
 import { hasWork, rebuildEventLoop, surveyEventLoop } from "../runtime/event_loop.ts";
 import { abandonTimers, watchTimers } from "../runtime/timers.ts";
 
@@ -109,7 +109,10 @@ function forkWithRuntime(): number {
   const survey = surveyEventLoop();
   const signals = planChildSignals();
   const pid = forkAndPart(signals);
-  if (pid !== 0) return pid;
+  if (pid !== 0) {
+    releasePool();
+    return pid;
+  }
   try {
     setPoolRoom(room);
     discardStock();

@@ -4,8 +4,8 @@
  * them. With every thread at work, the copy counts none and starts its own. So
  * each gets work: to read from a pipe that is empty.
  *
- * They stay there until the parent's code returns to the event loop: a parent
- * that forks in a loop parks its pool once.
+ * After a fork without a runtime they stay there until the parent's code returns to
+ * the event loop: a parent that forks in a loop parks its pool once.
  */
 import { O_CLOEXEC, pipe } from "../descriptor.ts";
 import { write } from "../descriptor_calls.ts";
@@ -126,14 +126,19 @@ function makePipe(): Pipe {
 
 function park(count: number): void {
   if (parking === undefined || count <= 0) return;
-  if (parking.reads === 0) queueMicrotask(release);
+  if (parking.reads === 0) queueMicrotask(releasePool);
   parking.reads += count;
   for (let i = 0; i < count; i++) libc().read_on_pool(parking.pipes[0].readEnd, byte, 1n);
 }
 
-// Runs in every child too that was forked meanwhile, and has nothing to release there.
-function release(): void {
-  if (parking === undefined || parking.pid !== libc().getpid()) return;
+/**
+ * Lets the threads go on. It happens by itself when the caller's code returns to the event
+ * loop; but a file operation that the code begins before that would find no idle thread, and
+ * have another one made.
+ */
+export function releasePool(): void {
+  // Runs in every child too that was forked meanwhile, and has nothing to release there.
+  if (parking === undefined || parking.reads === 0 || parking.pid !== libc().getpid()) return;
   write(parking.pipes[0].writeEnd, new Uint8Array(parking.reads));
   parking.pipes.reverse();
   parking.reads = 0;
