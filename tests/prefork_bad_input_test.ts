@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import * as tine from "../mod.ts";
 import { HANDLED_SIGNALS } from "../server/prefork/signals.ts";
-import { run, scratch, type Server, spawnServer, startServer, writeApp } from "./support.ts";
+import { run, scratch, type Server, spawnServer, start, startServer, writeApp } from "./support.ts";
 
 const APP = `export default { fetch: () => new Response("served") };`;
 
@@ -24,12 +24,18 @@ Deno.test("serve refuses a command line that cannot be meant", async () => {
   const cases: [string[], RegExp][] = [
     [["--workers", "0"], /--workers takes a whole number from 1, not 0/],
     [["--workers", "abc"], /--workers takes a whole number from 1, not abc/],
-    [["--workers", "1000"], /1000/],
+    [["--workers", "1000"], /Cannot serve with --workers 1000: it takes at most 128/],
     [["--port", "65536"], /--port takes a number from 0 to 65535, not 65536/],
     [["--port", ""], /--port takes a value: N/],
     [["--unknown", "1"], /there is no option --unknown/],
     [["--cert", "cert.pem"], /--cert and --key go together/],
     [["--timeout", "soon"], /--timeout takes a number of seconds, not soon/],
+    [["--grace", "9999999"], /with --grace 9999999: it takes at most 2147483 seconds, which is/],
+    [["--boot-timeout", "0"], /with --boot-timeout 0: it takes a number above 0/],
+    [["--admin", "9090"], /with --admin "9090": it takes host:port, such as 127\.0\.0\.1:9090 or/],
+    [["--admin", "localhost:70000"], /with --admin port 70000: it takes a whole number from 0 to/],
+    [["--__proto__", "1"], /there is no option --__proto__/],
+    [["--toString"], /there is no option --toString/],
     [["--max-worker-memory", "12Q"], /--max-worker-memory takes a size such as .*, not 12Q/],
     [["another.ts"], /one app is served, not also/],
   ];
@@ -40,6 +46,15 @@ Deno.test("serve refuses a command line that cannot be meant", async () => {
     await fails(spawnServer(args, { app, cwd: folder.path }), 2, message);
   }
   await fails(spawnServer([], { app: "" }), 2, /the app's module is missing: serve app\.ts/);
+});
+
+Deno.test("the command line says that there is no such command, whatever its name", async () => {
+  for (const name of ["toString", "constructor", "__proto__", "hasOwnProperty", "-x"]) {
+    await using program = start("server/cli.ts", [name], { flags: ["-A"] });
+    assertEquals(await program.ended(), { code: 2, signal: null });
+    assertEquals(program.stderr, `error: there is no command ${name}\nTry --help.\n`);
+    assertEquals(program.stdout, "");
+  }
 });
 
 Deno.test("serve says what is wrong with an app", async () => {

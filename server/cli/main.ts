@@ -17,10 +17,10 @@ Each command has a --help of its own.
 `;
 
 // Only the one that is asked for is loaded.
-const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
-  serve: async (args) => await (await import("./serve.ts")).serve(args),
-  status: async (args) => await (await import("./status.ts")).status(args),
-};
+const COMMANDS = new Map<string, (args: readonly string[]) => Promise<number>>([
+  ["serve", async (args) => await (await import("./serve.ts")).serve(args)],
+  ["status", async (args) => await (await import("./status.ts")).status(args)],
+]);
 
 /**
  * Runs a command line.
@@ -36,7 +36,7 @@ export async function main(args: readonly string[]): Promise<number> {
       console.log(HELP.trimEnd());
       return 0;
     }
-    const run = COMMANDS[command];
+    const run = COMMANDS.get(command);
     if (run === undefined) throw new UsageError(`there is no command ${command}`);
     return await run(rest);
   } catch (error) {

@@ -90,7 +90,7 @@ function understand(args: readonly string[]): Command {
       boolean: ["help", "json", "prometheus"],
       alias: { help: "h" },
       unknown: (name, key) => {
-        if (key !== undefined) throw new UsageError(`unknown option ${name}`);
+        if (key !== undefined) throw new UsageError(`there is no option ${name}`);
       },
     },
   );
