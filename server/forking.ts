@@ -12,7 +12,7 @@ import { waitpid, type WaitStatus, WNOHANG } from "../ffi/wait.ts";
 import { acceptOne, BACK_OFF, listens } from "./accept.ts";
 import { ChildTable } from "./child_table.ts";
 import { formatClient, formatSince, formatStatus, type Log, reliable } from "./log.ts";
-import { checkAmount, checkCount } from "./options.ts";
+import { checkCount, checkSeconds, timeLimit } from "./options.ts";
 import { sleepInterruptibly } from "./sleep_interruptibly.ts";
 
 /**
@@ -43,7 +43,7 @@ export interface ForkingOptions {
   readonly maxPerAddress?: number;
   /**
    * Seconds that a child may take, rounded up to whole ones; then SIGALRM ends it, whatever it does. 60 if left out,
-   * 0 for ever.
+   * 0 or `Infinity` for ever.
    */
   readonly timeout?: number;
   /** Seconds that children may go on after a stop, before SIGKILL ends them. 10 if left out. */
@@ -117,8 +117,7 @@ export function serveForking(
   handle: ForkingHandler,
   options: ForkingOptions = {},
 ): void {
-  const { timeout = 60 } = options;
-  checkAmount("timeout", timeout);
+  const timeout = timeLimit("timeout", options.timeout ?? 60);
   forkPerConnection(listenSocket, {
     start: (connection, address) =>
       forkChild(() => {
@@ -162,7 +161,7 @@ export function forkPerConnection(
   const log = reliable(options.log);
   checkCount("maxChildren", maxChildren);
   checkCount("maxPerAddress", maxPerAddress);
-  checkAmount("grace", grace);
+  checkSeconds("grace", grace);
 
   const children = new ChildTable();
   let stops = 0;

@@ -3,7 +3,7 @@ import type { Socket } from "../ffi/socket.ts";
 import { SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET } from "../ffi/socket_calls.ts";
 import { acceptOne } from "./accept.ts";
 import { formatClient, formatSince, type Log, reliable } from "./log.ts";
-import { checkAmount } from "./options.ts";
+import { timeLimit } from "./options.ts";
 
 /** Serves one connection; the server closes it afterwards. */
 export type IterativeHandler = (connection: Socket, address: Address) => void;
@@ -12,7 +12,7 @@ export type IterativeHandler = (connection: Socket, address: Address) => void;
 export interface IterativeOptions {
   /**
    * Seconds that one `recv` or `send` of a connection may wait for the client, who keeps all
-   * others waiting meanwhile; then it fails with `EAGAIN`. 10 if left out, 0 for ever.
+   * others waiting meanwhile; then it fails with `EAGAIN`. 10 if left out, 0 or `Infinity` for ever.
    */
   readonly timeout?: number;
   /** Stops the server when it is aborted, by a signal handler: nothing else runs meanwhile. */
@@ -51,9 +51,9 @@ export function serveIterative(
   handle: IterativeHandler,
   options: IterativeOptions = {},
 ): void {
-  const { timeout = 10, signal } = options;
+  const { signal } = options;
+  const timeout = timeLimit("timeout", options.timeout ?? 10);
   const log = reliable(options.log);
-  checkAmount("timeout", timeout);
   try {
     while (!signal?.aborted) {
       const accepted = acceptOne(listenSocket, log);

@@ -6,6 +6,8 @@ import {
   formatAddress,
   type InetAddress,
 } from "../ffi/address.ts";
+import { O_NONBLOCK } from "../ffi/descriptor.ts";
+import { F_SETFL } from "../ffi/descriptor_calls.ts";
 import { isSyscallError } from "../ffi/errno.ts";
 import { AppError } from "./app/load_app.ts";
 import { SOCK_STREAM, Socket } from "../ffi/socket.ts";
@@ -59,9 +61,22 @@ function familyOf(address: Address): number {
   return address[0].includes(":") ? AF_INET6 : AF_INET;
 }
 
+/**
+ * Removes the file of a UNIX socket that was closed, unless another server has taken the path
+ * since then. Should it not be possible, the next server takes it over.
+ */
+export function removeStaleSocket(path: string): void {
+  try {
+    if (isStale(path)) Deno.removeSync(path);
+  } catch {
+    // Its folder may not be written to by now.
+  }
+}
+
 /** Whether a path is that of a UNIX socket where nobody listens any more. */
 function isStale(path: string): boolean {
   using socket = new Socket(AF_UNIX, SOCK_STREAM);
+  socket.fcntl(F_SETFL, O_NONBLOCK); // one that lives may have a full backlog
   try {
     socket.connect(path);
     return false;

@@ -1,24 +1,60 @@
 /** The longest time that a timer can wait, in milliseconds. */
 export const LONGEST_TIMER: number = 2 ** 31 - 1;
 
+/** The longest finite time that an option takes, in seconds: 24 days. */
+const MOST_SECONDS = Math.floor(LONGEST_TIMER / 1000);
+
 /**
- * Refuses what is no amount.
+ * Refuses what is no time in seconds.
  *
- * @throws {RangeError} When the value is negative or not a number.
+ * @throws {RangeError} When the value is negative, not a number, or longer than a timer can wait
+ *   and yet not `Infinity`.
+ * @throws {TypeError} When it is of another type.
  */
-export function checkAmount(name: string, value: number): void {
-  if (!(value >= 0)) {
-    throw new RangeError(`Cannot serve with ${name} ${value}: it takes a number from 0`);
+export function checkSeconds(name: string, value: unknown): asserts value is number {
+  checkNumber(name, value);
+  if (!(value >= 0)) throw new RangeError(`${cannot(name, value)} a number from 0`);
+  if (value > MOST_SECONDS && value !== Infinity) {
+    throw new RangeError(
+      `${cannot(name, value)} at most ${MOST_SECONDS} seconds, which is 24 days`,
+    );
   }
+}
+
+/**
+ * A time limit, in the form in which 0 stands for none.
+ *
+ * @param value Seconds; 0 and `Infinity` for no limit.
+ * @throws As `checkSeconds()` does.
+ */
+export function timeLimit(name: string, value: number): number {
+  checkSeconds(name, value);
+  return value === Infinity ? 0 : value;
 }
 
 /**
  * Refuses what is no count of at least one.
  *
  * @throws {RangeError} When the value is neither a whole number from 1 nor `Infinity`.
+ * @throws {TypeError} When it is of another type.
  */
-export function checkCount(name: string, value: number): void {
+export function checkCount(name: string, value: unknown): asserts value is number {
+  checkNumber(name, value);
   if (value !== Infinity && (!Number.isInteger(value) || value < 1)) {
-    throw new RangeError(`Cannot serve with ${name} ${value}: it takes a whole number from 1`);
+    throw new RangeError(`${cannot(name, value)} a whole number from 1`);
   }
+}
+
+/**
+ * Refuses what is no number.
+ *
+ * @throws {TypeError} When the value is of another type.
+ */
+export function checkNumber(name: string, value: unknown): asserts value is number {
+  if (typeof value !== "number") throw new TypeError(`${cannot(name, value)} a number`);
+}
+
+/** How the error of a value that an option does not take begins. */
+export function cannot(name: string, value: unknown): string {
+  return `Cannot serve with ${name} ${Deno.inspect(value)}: it takes`;
 }

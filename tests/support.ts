@@ -397,7 +397,7 @@ export function spawnServer(args: string[] = [], options: ServerOptions = {}): S
     ...command
   } = options;
   const address = args.some((arg) => /^--(port|unix)$/.test(arg)) ? [] : ["--port", "0"];
-  const count = args.includes("--workers") ? [] : ["--workers", "2"];
+  const count = args.some((arg) => /^--(workers|model)$/.test(arg)) ? [] : ["--workers", "2"];
   const line = [DENO, "run", "--no-lock", "--allow-all", ...flags, cli, "serve"];
   line.push(...address, ...count, ...args, ...app === "" ? [] : [app]);
   if (shell === undefined) return new Server(line[0]!, line.slice(1), command);
@@ -411,7 +411,7 @@ export async function startServer(
   options: ServerOptions = {},
 ): Promise<Server> {
   const server = spawnServer(args, options);
-  const ready = server.logged(/Serving (\S+) with/);
+  const ready = server.logged(/Serving (\S+) (?:with|to)/);
   const end = server.status.then(() => {
     throw new Error(`The server ended before it was ready: ${server.stderr}`);
   });

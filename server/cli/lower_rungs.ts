@@ -4,10 +4,9 @@ import { SIGCHLD, SIGINT, SIGTERM } from "../../ffi/signals.ts";
 import { loadApp } from "../app/load_app.ts";
 import { serveFetchForking } from "../gateway/forking.ts";
 import { serveFetchIterative } from "../gateway/iterative.ts";
-import { formatUrl, openListener } from "../listen.ts";
-import type { PreforkOptions } from "../prefork/options.ts";
+import { formatUrl, openListener, removeStaleSocket } from "../listen.ts";
+import type { Config, PreforkOptions } from "../prefork/options.ts";
 import { HANDLED_SIGNALS } from "../prefork/signals.ts";
-import { removeIfThere } from "../remove_file.ts";
 import { UsageError } from "./usage.ts";
 
 /** The rungs below prefork. */
@@ -26,7 +25,8 @@ const APPLICABLE: Record<LowerModel, readonly string[]> = {
  *
  * @param model The model.
  * @param app The app's module.
- * @param options The options of the command line.
+ * @param config All options.
+ * @param given Those of them that the command line has.
  * @param flagOf An option's name on the command line.
  * @returns The exit code.
  * @throws {UsageError} When one of the options has no meaning for the model.
@@ -34,16 +34,16 @@ const APPLICABLE: Record<LowerModel, readonly string[]> = {
 export async function serveLower(
   model: LowerModel,
   app: string,
-  options: PreforkOptions,
+  config: Config,
+  given: readonly Option[],
   flagOf: (option: Option) => string,
 ): Promise<number> {
-  for (const option of Object.keys(options) as Option[]) {
+  for (const option of given) {
     if (!APPLICABLE[model].includes(option)) {
       throw new UsageError(`${flagOf(option)} has no meaning for --model ${model}`);
     }
   }
-  const { port = 8000, hostname = "0.0.0.0", path, backlog = 1024, grace = 30 } = options;
-  const { cert, key, idleTimeout, timeout, maxConnections } = options;
+  const { port, hostname, path, backlog, grace, cert, key, idleTimeout, timeout } = config;
   // These models have no use for the others, which would be held and never handled.
   const used = [SIGCHLD, SIGTERM, SIGINT];
   releaseSignals(HANDLED_SIGNALS.filter((signum) => !used.includes(signum)));
@@ -52,8 +52,8 @@ export async function serveLower(
     const loaded = await loadApp(app);
     const common = {
       grace,
+      idleTimeout,
       ...cert !== undefined && key !== undefined && { cert, key },
-      ...idleTimeout !== undefined && { idleTimeout },
     };
     const url = formatUrl(socket.getsockname(), cert !== undefined);
     if (model === "iterative") {
@@ -63,13 +63,13 @@ export async function serveLower(
       console.error(`Serving ${url} with one child per connection`);
       await serveFetchForking(socket, loaded, {
         ...common,
-        ...timeout !== undefined && { timeout },
-        ...maxConnections !== undefined && { maxChildren: maxConnections },
+        timeout,
+        ...given.includes("maxConnections") && { maxChildren: config.maxConnections },
       });
     }
     return 0;
   } finally {
     socket.close();
-    if (path !== undefined) removeIfThere(path);
+    if (path !== undefined) removeStaleSocket(path);
   }
 }

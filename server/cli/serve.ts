@@ -143,8 +143,8 @@ const OPTIONS: Record<string, Option | string> = {
     sets: "admin",
     takes: "ADDRESS",
     kind: text,
-    help: "serve /, /status.json, /metrics and /healthz there: the\n" +
-      "path of a UNIX socket, or host:port",
+    help: "serve /, /status.json, /metrics and /healthz there:\n" +
+      "host:port, or the path of a UNIX socket",
   },
 };
 
@@ -231,7 +231,7 @@ export async function serve(args: readonly string[]): Promise<number> {
   const { model = "prefork", ...rest } = options;
   let config: Config;
   try {
-    config = resolveOptions(rest);
+    config = resolveOptions(rest, flagOf);
   } catch (error) {
     throw new UsageError((error as Error).message);
   }
@@ -239,7 +239,8 @@ export async function serve(args: readonly string[]): Promise<number> {
     return await servePrefork(String(app), config);
   }
   const { serveLower } = await import("./lower_rungs.ts");
-  return await serveLower(model as LowerModel, String(app), rest, flagOf);
+  const given = Object.keys(rest) as (keyof PreforkOptions)[];
+  return await serveLower(model as LowerModel, String(app), config, given, flagOf);
 }
 
 function flagOf(name: keyof PreforkOptions): string {

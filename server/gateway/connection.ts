@@ -12,7 +12,7 @@ import { SOCK_STREAM, Socket } from "../../ffi/socket.ts";
 import { SHUT_WR } from "../../ffi/socket_calls.ts";
 import type { App } from "../app/load_app.ts";
 import { addrOf, hostOf, hostRenamer } from "../app/request_host.ts";
-import { checkAmount } from "../options.ts";
+import { checkSeconds } from "../options.ts";
 import { serveAt, throwAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 
 /** How a connection is served. */
@@ -81,7 +81,7 @@ export async function serveConnection(
   options: GatewayOptions = {},
 ): Promise<void> {
   const { idleTimeout = 75 } = options;
-  checkAmount("idleTimeout", idleTimeout);
+  checkSeconds("idleTimeout", idleTimeout);
   if ((options.cert === undefined) !== (options.key === undefined)) {
     throw new TypeError("Cannot serve HTTPS with one of cert and key: it takes both");
   }

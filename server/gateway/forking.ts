@@ -17,14 +17,14 @@ import {
 } from "../forking.ts";
 import { type GatewayOptions, serveConnection, warmUp } from "./connection.ts";
 import { addrOf } from "../app/request_host.ts";
-import { checkAmount } from "../options.ts";
+import { checkSeconds, timeLimit } from "../options.ts";
 
 /** How a forking server of an app runs. */
 export interface FetchForkingOptions
   extends Omit<ForkingOptions, "timeout">, Pick<GatewayOptions, "cert" | "key" | "idleTimeout"> {
   /**
    * Seconds that a child's event loop may stand still, rounded up to whole ones; then SIGALRM
-   * ends the child, whatever it does. 30 if left out, 0 for ever.
+   * ends the child, whatever it does. 30 if left out, 0 or `Infinity` for ever.
    */
   readonly timeout?: number;
 }
@@ -72,9 +72,8 @@ export async function serveFetchForking(
   app: App,
   options: FetchForkingOptions = {},
 ): Promise<void> {
-  const { timeout = 30, idleTimeout = 75 } = options;
-  checkAmount("timeout", timeout);
-  checkAmount("idleTimeout", idleTimeout);
+  const timeout = timeLimit("timeout", options.timeout ?? 30);
+  checkSeconds("idleTimeout", options.idleTimeout ?? 75);
   const address = listenSocket.getsockname();
   const parent = getpid();
   const stopped = new Uint8Array(mmap(1, MAP_SHARED | MAP_ANONYMOUS));

@@ -15,7 +15,7 @@ import type { App } from "../app/load_app.ts";
 import { type GatewayOptions, serveConnection, warmUp } from "./connection.ts";
 import { addrOf } from "../app/request_host.ts";
 import { formatClient, formatSince, type Log, reliable } from "../log.ts";
-import { checkAmount } from "../options.ts";
+import { checkSeconds } from "../options.ts";
 import { throwAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 
 /** How an iterative server of an app runs. */
@@ -70,12 +70,12 @@ export async function serveFetchIterative(
   options: FetchIterativeOptions = {},
 ): Promise<void> {
   const { idleTimeout = 75, grace = 10 } = options;
-  checkAmount("idleTimeout", idleTimeout);
-  checkAmount("grace", grace);
+  checkSeconds("idleTimeout", idleTimeout);
+  checkSeconds("grace", grace);
   const log = reliable(options.log);
   const address = listenSocket.getsockname();
   await warmUp(options);
-  const { server: listener } = acceptFrom(
+  const { server: listener, acceptor } = acceptFrom(
     listenSocket.fileno(),
     () => listen(listenSocket.family),
   );
@@ -83,7 +83,11 @@ export async function serveFetchIterative(
 
   const stopping = new AbortController();
   const abandon = new AbortController();
-  stopping.signal.addEventListener("abort", () => listener.close());
+  const close = () => {
+    acceptor.close(); // or the socket would be open for as long as this process has it
+    listener.close();
+  };
+  stopping.signal.addEventListener("abort", close);
   const watch = watchStops(stopping, abandon, grace, options.signal);
   const worker = { pid: getpid(), number: 1 };
   try {
@@ -96,7 +100,7 @@ export async function serveFetchIterative(
     if (!abandon.signal.aborted) await app.onWorkerStop?.(worker);
   } finally {
     watch.cancel();
-    if (!stopping.signal.aborted) listener.close();
+    if (!stopping.signal.aborted) close();
   }
 
   async function accept(): Promise<Socket | undefined> {

@@ -1,13 +1,17 @@
-import { checkAmount, checkCount } from "../options.ts";
+import type { Address } from "../../ffi/address.ts";
+import { cannot, checkCount, checkNumber, checkSeconds, timeLimit } from "../options.ts";
 import { SLOTS } from "./scoreboard.ts";
 
-/** How a preforking server runs. Times are in seconds, sizes in bytes. */
+/**
+ * How a preforking server runs. Times are in seconds, at most 24 days; sizes are in bytes.
+ * `Infinity` means no limit. An option that is `undefined` is left out.
+ */
 export interface PreforkOptions {
   /** The port; 8000 if left out, 0 for a free one. */
   readonly port?: number;
   /** The address to listen on: an IPv4 or IPv6 address; all of IPv4 if left out. */
   readonly hostname?: string;
-  /** Listens on a UNIX socket of this path instead of a port. */
+  /** Listens on a UNIX socket of this path instead of a port, unless the service manager listens. */
   readonly path?: string;
   /** The certificate chain, as PEM text, for HTTPS; with `key`. */
   readonly cert?: string;
@@ -27,7 +31,7 @@ export interface PreforkOptions {
   readonly maxWorkerMemory?: number;
   /** A worker whose event loop stands still for longer is killed; 30 if left out, 0 for never. */
   readonly timeout?: number;
-  /** How long a worker that stops may finish its requests; 30 if left out. */
+  /** How long a worker that stops may finish its requests; 30 if left out, 0 for not at all. */
   readonly grace?: number;
   /** How long a worker, or new code at a restart, may take to get ready; 60 if left out. */
   readonly bootTimeout?: number;
@@ -49,14 +53,21 @@ export interface PreforkOptions {
   readonly errorLog?: string;
   /** A file that holds the master's pid while it runs. */
   readonly pidFile?: string;
-  /** Where status, metrics and health can be asked for: a UNIX socket's path, or `host:port`. */
+  /**
+   * Where status, metrics and health can be asked for: `host:port`, such as `127.0.0.1:9090` or
+   * `[::1]:9090` (`:9090` is port 9090 of every IPv4 address), or a UNIX socket's path.
+   */
   readonly admin?: string;
 }
 
 /** {@linkcode PreforkOptions} with nothing left out that has a default. */
 export type Config =
   & Required<Omit<PreforkOptions, Optional>>
-  & { readonly [name in Optional]: PreforkOptions[name] | undefined };
+  & { readonly [name in Exclude<Optional, "admin">]: PreforkOptions[name] | undefined }
+  & {
+    /** Where the admin process listens, if there is to be one. */
+    readonly admin: Address | undefined;
+  };
 
 type Optional =
   | "path"
@@ -68,20 +79,63 @@ type Optional =
   | "pidFile"
   | "admin";
 
+/** What each option takes. */
+const CHECKS: {
+  readonly [name in keyof PreforkOptions]-?: (name: string, value: unknown) => void;
+} = {
+  port: checkPort,
+  hostname: checkText,
+  path: checkFile,
+  cert: checkText,
+  key: checkText,
+  workers: checkWorkers,
+  preload: checkBoolean,
+  backlog: checkBacklog,
+  maxConnections: checkCount,
+  maxRequests: checkCount,
+  maxWorkerMemory: checkCount,
+  timeout: checkSeconds,
+  grace: checkSeconds,
+  bootTimeout: checkBootTimeout,
+  headerTimeout: checkSeconds,
+  idleTimeout: checkSeconds,
+  bodyTimeout: checkSeconds,
+  maxHeaderBytes: checkCount,
+  maxBodyBytes: checkCount,
+  accessLog: checkFile,
+  accessLogFormat: checkFormat,
+  errorLog: checkFile,
+  pidFile: checkFile,
+  admin: checkFile,
+};
+
 /**
- * Puts in the defaults and refuses what cannot be meant.
+ * Puts in the defaults and refuses what cannot be meant. Paths become absolute: the app may
+ * change the working directory before files are opened anew, or removed.
  *
- * @throws {RangeError} When a number is out of its range.
- * @throws {TypeError} When one of `cert` and `key` is missing.
+ * @param options The options.
+ * @param nameOf What an error calls an option; its own name if left out.
+ * @throws {RangeError} When a value is out of its range.
+ * @throws {TypeError} When a value is of another type, or one of `cert` and `key` is missing.
  */
-export function resolveOptions(options: PreforkOptions): Config {
-  const config: Config = {
+export function resolveOptions(
+  options: PreforkOptions,
+  nameOf: (option: keyof PreforkOptions) => string = (option) => option,
+): Config {
+  const given: Partial<Record<keyof PreforkOptions, unknown>> = {};
+  for (const option of Object.keys(CHECKS) as (keyof PreforkOptions)[]) {
+    const value = options[option];
+    if (value === undefined) continue;
+    CHECKS[option](nameOf(option), value);
+    given[option] = value;
+  }
+  const config = {
     port: 8000,
     hostname: "0.0.0.0",
     path: undefined,
     cert: undefined,
     key: undefined,
-    workers: navigator.hardwareConcurrency,
+    workers: Math.min(navigator.hardwareConcurrency, MOST_WORKERS),
     preload: true,
     backlog: 1024,
     maxConnections: Infinity,
@@ -96,46 +150,103 @@ export function resolveOptions(options: PreforkOptions): Config {
     maxHeaderBytes: undefined,
     maxBodyBytes: Infinity,
     accessLog: undefined,
-    accessLogFormat: "common",
+    accessLogFormat: "common" as const,
     errorLog: undefined,
     pidFile: undefined,
     admin: undefined,
-    ...options,
+    ...given as PreforkOptions,
   };
-  for (const name of ["workers", "maxConnections", "maxRequests", "maxWorkerMemory"] as const) {
-    checkCount(name, config[name]);
-  }
-  for (const name of ["backlog", "maxBodyBytes", "maxHeaderBytes"] as const) {
-    if (config[name] !== undefined) checkCount(name, config[name]);
-  }
-  for (
-    const name of [
-      "timeout",
-      "grace",
-      "bootTimeout",
-      "headerTimeout",
-      "idleTimeout",
-      "bodyTimeout",
-    ] as const
-  ) checkAmount(name, config[name]);
-  // While workers are replaced there are twice as many.
-  if (config.workers > SLOTS / 2) {
-    throw new RangeError(
-      `Cannot serve with ${config.workers} workers: it takes at most ${SLOTS / 2}`,
-    );
-  }
   if ((config.cert === undefined) !== (config.key === undefined)) {
-    throw new TypeError("Cannot serve HTTPS with one of cert and key: it takes both");
+    throw new TypeError(
+      `Cannot serve HTTPS with one of ${nameOf("cert")} and ${nameOf("key")}: it takes both`,
+    );
   }
   return {
     ...config,
-    // The app may change the working directory before they are opened anew.
+    path: absolute(config.path),
     accessLog: config.accessLog === "-" ? "-" : absolute(config.accessLog),
     errorLog: absolute(config.errorLog),
     pidFile: absolute(config.pidFile),
+    admin: config.admin === undefined ? undefined : adminAddress(nameOf("admin"), config.admin),
+    timeout: timeLimit("timeout", config.timeout),
+    headerTimeout: timeLimit("headerTimeout", config.headerTimeout),
+    idleTimeout: timeLimit("idleTimeout", config.idleTimeout),
+    bodyTimeout: timeLimit("bodyTimeout", config.bodyTimeout),
   };
 }
 
+/** While workers are replaced there are twice as many. */
+const MOST_WORKERS = SLOTS / 2;
+const MOST_BACKLOG = 2 ** 31 - 1;
+const FORMATS: readonly unknown[] = ["common", "combined", "json"];
+
+function checkPort(name: string, value: unknown): void {
+  checkNumber(name, value);
+  if (!Number.isInteger(value) || value < 0 || value > 65535) {
+    throw new RangeError(`${cannot(name, value)} a whole number from 0 to 65535`);
+  }
+}
+
+function checkWorkers(name: string, value: unknown): void {
+  checkCount(name, value);
+  if (value > MOST_WORKERS) {
+    throw new RangeError(`${cannot(name, value)} at most ${MOST_WORKERS}`);
+  }
+}
+
+function checkBacklog(name: string, value: unknown): void {
+  checkCount(name, value);
+  if (value > MOST_BACKLOG) throw new RangeError(`${cannot(name, value)} at most ${MOST_BACKLOG}`);
+}
+
+function checkBootTimeout(name: string, value: unknown): void {
+  checkSeconds(name, value);
+  if (value === 0) throw new RangeError(`${cannot(name, value)} a number above 0`);
+}
+
+function checkText(name: string, value: unknown): void {
+  if (typeof value !== "string") throw new TypeError(`${cannot(name, value)} a string`);
+}
+
+function checkBoolean(name: string, value: unknown): void {
+  if (typeof value !== "boolean") throw new TypeError(`${cannot(name, value)} true or false`);
+}
+
+function checkFile(name: string, value: unknown): void {
+  checkText(name, value);
+  if (value === "") throw new RangeError(`${cannot(name, value)} a path that is not empty`);
+}
+
+function checkFormat(name: string, value: unknown): void {
+  if (!FORMATS.includes(value)) {
+    throw new RangeError(`${cannot(name, value)} one of ${FORMATS.join(", ")}`);
+  }
+}
+
+/**
+ * Where the admin process listens. A word that may be an address and is none of a UNIX socket's
+ * plain names is refused: a socket would be made that nobody looks for.
+ */
+function adminAddress(name: string, text: string): Address {
+  if (text.includes("/")) return absolute(text);
+  const [, host, port] = text.match(/^(\[.*\]|[^:]*):(\d+)$/) ?? [];
+  if (host !== undefined) {
+    checkPort(`${name} port`, Number(port));
+    return [host.replace(/^\[(.*)\]$/, "$1"), Number(port)];
+  }
+  if (/:|^[\d.]+$|^localhost$/.test(text)) {
+    const example = /^\d+$/.test(text) ? text : "9090";
+    throw new RangeError(
+      `${cannot(name, text)} host:port, such as 127.0.0.1:${example} or [::1]:${example}, or the ` +
+        "path of a UNIX socket, such as ./admin.sock",
+    );
+  }
+  return absolute(text);
+}
+
+function absolute(path: string): string;
+function absolute(path: string | undefined): string | undefined;
 function absolute(path: string | undefined): string | undefined {
-  return path === undefined || path.startsWith("/") ? path : `${Deno.cwd()}/${path}`;
+  // An abstract UNIX socket's name begins with a NUL.
+  return path === undefined || /^[/\0]/.test(path) ? path : `${Deno.cwd()}/${path}`;
 }

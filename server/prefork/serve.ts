@@ -2,6 +2,7 @@
  * The highest rung: workers that are forked before the clients come, each running
  * Deno's own HTTP server on the one listening socket.
  */
+import { AF_UNIX } from "../../ffi/address.ts";
 import { poolRoom } from "../../ffi/runtime/pool.ts";
 import { after, delay, every, nextTurn, type Timer } from "../../ffi/runtime/timers.ts";
 import { getpid } from "../../ffi/process.ts";
@@ -14,7 +15,7 @@ import { adminHandler } from "./status/admin.ts";
 import { LONGEST_TIMER } from "../options.ts";
 import { takeActivatedSockets } from "./host/activation.ts";
 import { redirectStderr, reopenStderr, stderrLog } from "./logs/error_log.ts";
-import { checkCertificate, formatUrl, openListener } from "../listen.ts";
+import { checkCertificate, formatUrl, openListener, removeStaleSocket } from "../listen.ts";
 import type { ChildContext, Place } from "./master/context.ts";
 import { inherit } from "./master/inheritance.ts";
 import { supervise } from "./master/loop.ts";
@@ -25,7 +26,6 @@ import { isCanary, LOADED } from "./master/restart.ts";
 import { findStartDirectory } from "./host/start_directory.ts";
 import { ADMIN, createScoreboard } from "./scoreboard.ts";
 import { runWorker } from "./worker/worker.ts";
-import { removeIfThere } from "../remove_file.ts";
 
 const ADMIN_BACKLOG = 64;
 /** How many threads a worker is to be able to have for file operations and the like. */
@@ -52,6 +52,7 @@ export async function serve(app: App | string | URL, config: Config): Promise<nu
   const { place, loaded } = inheritance === undefined
     ? await start(app, config)
     : await restart(app, config, inheritance);
+  const cleanUp = cleanUpFor(config, place);
   try {
     const { scoreboard, listeners } = place;
     scoreboard.master = getpid();
@@ -81,7 +82,7 @@ export async function serve(app: App | string | URL, config: Config): Promise<nu
       ? runAdmin(config, place, outcome)
       : serveAsWorker(config, place, outcome, loaded!));
   } finally {
-    leavePlace(config, place);
+    cleanUp();
   }
 }
 
@@ -100,14 +101,14 @@ interface Start {
 /** Whatever fails is the end, and is said where the server was started: its log comes last. */
 async function start(app: App | string | URL, config: Config): Promise<Start> {
   const place = openPlace(config);
-  const leave = () => leavePlace(config, place);
+  const cleanUp = cleanUpFor(config, place);
   try {
     if (config.pidFile !== undefined) writePidFile(config.pidFile);
-    const loaded = await interruptibly(loadInTime(app, config).then(whenThereIsRoom), leave);
+    const loaded = await interruptibly(loadInTime(app, config).then(whenThereIsRoom), cleanUp);
     if (config.errorLog !== undefined) redirectStderr(config.errorLog);
     return { place, loaded };
   } catch (error) {
-    leave();
+    cleanUp();
     throw error;
   }
 }
@@ -135,23 +136,33 @@ function openPlace(config: Config): Place {
   const activated = takeActivatedSockets().map(({ socket }) => socket);
   const address = config.path ?? [config.hostname, config.port] as const;
   const listeners = activated.length > 0 ? activated : [openListener(address, config.backlog)];
+  const isActivated = activated.length > 0;
   try {
     const { file, scoreboard } = createScoreboard();
-    const isActivated = activated.length > 0;
     return { listeners, admin: openAdmin(config), isActivated, scoreboard, scoreboardFile: file };
   } catch (error) {
-    leavePlace(config, { listeners, admin: undefined });
+    cleanUpFor(config, { listeners, admin: undefined, isActivated })();
     throw error;
   }
 }
 
-/** Leaves nothing behind that others would stumble over. */
-function leavePlace(config: Config, place: Pick<Place, "listeners" | "admin">): void {
-  for (const socket of [...place.listeners, place.admin]) socket?.close();
-  if (config.path !== undefined) removeIfThere(config.path);
-  const path = adminPath(config);
-  if (place.admin !== undefined && path !== undefined) removeIfThere(path);
-  if (config.pidFile !== undefined) removePidFile(config.pidFile);
+/**
+ * Makes the function that closes the sockets and removes the files of a server. It is made while
+ * the sockets are open: they know their paths, whatever the options of new code say.
+ */
+function cleanUpFor(
+  config: Config,
+  { listeners, admin, isActivated }: Pick<Place, "listeners" | "admin" | "isActivated">,
+): () => void {
+  // What the service manager has opened is its own.
+  const own = [...isActivated ? [] : listeners, ...admin === undefined ? [] : [admin]];
+  const files = own.filter(({ family }) => family === AF_UNIX)
+    .map((socket) => String(socket.getsockname()));
+  return () => {
+    for (const socket of [...listeners, admin]) socket?.close();
+    for (const file of files) removeStaleSocket(file);
+    if (config.pidFile !== undefined) removePidFile(config.pidFile);
+  };
 }
 
 /** A module's top level may wait for something that never comes. */
@@ -235,25 +246,14 @@ function isSpecifier(app: App | string | URL): app is string | URL {
   return typeof app === "string" || app instanceof URL;
 }
 
-function openAdmin(config: Config): Socket | undefined {
-  if (config.admin === undefined) return undefined;
-  const path = adminPath(config);
-  if (path !== undefined) return openListener(path, ADMIN_BACKLOG);
-  const at = config.admin.lastIndexOf(":");
-  const host = config.admin.slice(0, at).replace(/^\[(.*)\]$/, "$1");
-  return openListener([host, Number(config.admin.slice(at + 1))], ADMIN_BACKLOG);
-}
-
-/** The path of the admin socket, if it is a UNIX socket. */
-function adminPath({ admin }: Config): string | undefined {
-  return admin === undefined || /:\d+$/.test(admin) ? undefined : admin;
+function openAdmin({ admin }: Config): Socket | undefined {
+  return admin === undefined ? undefined : openListener(admin, ADMIN_BACKLOG);
 }
 
 /** The admin process serves in plain HTTP, and is not replaced for what it has served. */
 function adminConfig(config: Config): Config {
   return {
     ...config,
-    path: adminPath(config),
     cert: undefined,
     key: undefined,
     maxRequests: Infinity,

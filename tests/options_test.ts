@@ -1,0 +1,389 @@
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import * as tine from "../mod.ts";
+import { type PreforkOptions, resolveOptions } from "../server/prefork/options.ts";
+import {
+  ask,
+  DENO,
+  exchange,
+  portOf,
+  type Program,
+  ROOT,
+  scratch,
+  Server,
+  spawnServer,
+  startFunction,
+  startServer,
+  until,
+  writeApp,
+} from "./support.ts";
+
+const OPTIONS = Object.keys(resolveOptions({})) as (keyof PreforkOptions)[];
+
+Deno.test("resolveOptions() takes an option that is undefined for one that is left out", () => {
+  assertEquals(OPTIONS.length, 24);
+  for (const option of OPTIONS) {
+    assertEquals(resolveOptions({ [option]: undefined }), resolveOptions({}), option);
+  }
+});
+
+Deno.test("resolveOptions() refuses a value of another type with one plain error", () => {
+  const numbers = "port workers backlog maxConnections maxRequests maxWorkerMemory timeout grace " +
+    "bootTimeout headerTimeout idleTimeout bodyTimeout maxHeaderBytes maxBodyBytes";
+  const texts = "hostname path cert key accessLog errorLog pidFile admin";
+  const wrong: Record<string, unknown[]> = {
+    ...Object.fromEntries(numbers.split(" ").map((name) => [name, ["1", null, true, {}, [1], 1n]])),
+    ...Object.fromEntries(texts.split(" ").map((name) => [name, [1, null, true, {}, ["x"]]])),
+    preload: [1, null, "false"],
+  };
+  for (const [option, values] of Object.entries(wrong)) {
+    for (const value of values) {
+      const error = assertThrows(() => resolveOptions({ [option]: value }), TypeError);
+      const shown = Deno.inspect(value);
+      assert(
+        error.message.startsWith(`Cannot serve with ${option} ${shown}: it takes `),
+        `${error}`,
+      );
+    }
+  }
+  assertEquals(Object.keys(wrong).length, OPTIONS.length - 1); // and one that takes words
+});
+
+Deno.test("resolveOptions() refuses a number that is out of its range", () => {
+  const counts = ["backlog", "maxConnections", "maxRequests", "maxWorkerMemory", "maxHeaderBytes"];
+  const times = ["timeout", "grace", "bootTimeout", "headerTimeout", "idleTimeout", "bodyTimeout"];
+  const wrong: [string, number[], string][] = [
+    ["port", [70_000, 1.5, -1, NaN, Infinity], "a whole number from 0 to 65535"],
+    ["workers", [129, Infinity], "at most 128"],
+    ["backlog", [2 ** 31, Infinity], "at most 2147483647"],
+    ["bootTimeout", [0], "a number above 0"],
+    ...[...counts, "maxBodyBytes", "workers"].map((name) =>
+      [name, [0, -1, 1.5, NaN], "a whole number from 1"] as [string, number[], string]
+    ),
+    ...times.map((name) => [name, [-1, NaN, -Infinity], "a number from 0"] as typeof wrong[0]),
+    ...times.map((name) =>
+      [name, [2_147_484, 1e300], "at most 2147483 seconds, which is 24 days"] as typeof wrong[0]
+    ),
+  ];
+  for (const [option, values, takes] of wrong) {
+    for (const value of values) {
+      const error = assertThrows(() => resolveOptions({ [option]: value }), RangeError);
+      assertEquals(error.message, `Cannot serve with ${option} ${value}: it takes ${takes}`);
+    }
+  }
+  assertThrows(
+    () => resolveOptions({ accessLogFormat: "xml" } as unknown as PreforkOptions),
+    RangeError,
+    'Cannot serve with accessLogFormat "xml": it takes one of common, combined, json',
+  );
+  assertThrows(
+    () => resolveOptions({ pidFile: "" }),
+    RangeError,
+    'Cannot serve with pidFile "": it takes a path that is not empty',
+  );
+  assertThrows(
+    () => resolveOptions({ cert: "x" }),
+    TypeError,
+    "Cannot serve HTTPS with one of cert and key: it takes both",
+  );
+});
+
+Deno.test("resolveOptions() takes the longest times, and Infinity for no limit", () => {
+  const limits = ["timeout", "headerTimeout", "idleTimeout", "bodyTimeout"] as const;
+  for (const option of limits) {
+    assertEquals(resolveOptions({ [option]: 2_147_483 })[option], 2_147_483);
+    assertEquals(resolveOptions({ [option]: Infinity }), resolveOptions({ [option]: 0 }));
+  }
+  for (const option of ["grace", "bootTimeout"] as const) {
+    assertEquals(resolveOptions({ [option]: Infinity })[option], Infinity);
+  }
+  const { maxConnections, maxHeaderBytes } = resolveOptions({
+    maxConnections: Infinity,
+    maxHeaderBytes: Infinity,
+  });
+  assertEquals([maxConnections, maxHeaderBytes], [Infinity, Infinity]);
+});
+
+Deno.test("resolveOptions() makes every path absolute", () => {
+  const config = resolveOptions({
+    path: "app.sock",
+    accessLog: "logs/access.log",
+    errorLog: "./error.log",
+    pidFile: "/run/tine.pid",
+    admin: "../admin.sock",
+  });
+  const folder = Deno.cwd();
+  assertEquals(
+    [config.path, config.accessLog, config.errorLog, config.pidFile, config.admin],
+    [
+      `${folder}/app.sock`,
+      `${folder}/logs/access.log`,
+      `${folder}/./error.log`,
+      "/run/tine.pid",
+      `${folder}/../admin.sock`,
+    ],
+  );
+  const { accessLog, path } = resolveOptions({ accessLog: "-", path: "\0abstract" });
+  assertEquals([accessLog, path], ["-", "\0abstract"]);
+});
+
+Deno.test("resolveOptions() reads where the admin process listens", () => {
+  const folder = Deno.cwd();
+  const admin = {
+    "127.0.0.1:9090": ["127.0.0.1", 9090],
+    "localhost:9090": ["localhost", 9090],
+    ":9090": ["", 9090],
+    "[::1]:9090": ["::1", 9090],
+    "/run/x.sock": "/run/x.sock",
+    "./x.sock": `${folder}/./x.sock`,
+    "x.sock": `${folder}/x.sock`,
+    "./9090": `${folder}/./9090`,
+    "a/b:9090": `${folder}/a/b:9090`,
+  };
+  for (const [text, address] of Object.entries(admin)) {
+    assertEquals(resolveOptions({ admin: text }).admin, address as tine.Address);
+  }
+  for (
+    const text of ["9090", "127.0.0.1", "localhost", "localhost:", "::1", "::1:9090", "x:http"]
+  ) {
+    const port = text === "9090" ? text : "9090";
+    assertThrows(
+      () => resolveOptions({ admin: text }),
+      RangeError,
+      `Cannot serve with admin "${text}": it takes host:port, such as 127.0.0.1:${port}`,
+    );
+  }
+  assertThrows(
+    () => resolveOptions({ admin: "localhost:70000" }),
+    RangeError,
+    "Cannot serve with admin port 70000: it takes a whole number from 0 to 65535",
+  );
+});
+
+/** Asks over a UNIX socket, on a connection of its own. */
+async function askAt(path: string, page = "/"): Promise<string> {
+  using client = Deno.createHttpClient({
+    proxy: { transport: "unix", path },
+    poolMaxIdlePerHost: 0,
+  });
+  const response = await fetch(`http://localhost${page}`, { client });
+  return await response.text();
+}
+
+/** An app that moves to another folder as it is loaded. */
+const WANDERER = `
+Deno.chdir("elsewhere");
+export default { fetch: () => new Response(Deno.cwd()) };
+`;
+
+for (const model of ["iterative", "forking", "prefork"]) {
+  Deno.test(`serve --model ${model} removes its own socket when the app changes the directory`, async () => {
+    await using folder = scratch();
+    const app = writeApp(folder.path, WANDERER);
+    Deno.mkdirSync(`${folder.path}/elsewhere`);
+    for (const name of ["app.sock", "admin.sock"]) {
+      Deno.writeTextFileSync(`${folder.path}/elsewhere/${name}`, "another's");
+    }
+    const args = ["--unix", "app.sock", "--model", model];
+    if (model === "prefork") args.push("--workers", "1", "--admin", "admin.sock");
+    await using server = await startServer(args, { app, cwd: folder.path });
+    assertEquals(server.url, `unix:${folder.path}/app.sock`);
+    assertEquals(await askAt(`${folder.path}/app.sock`), `${folder.path}/elsewhere`);
+    server.kill();
+    assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
+    const names = (path: string) => [...Deno.readDirSync(path)].map(({ name }) => name).sort();
+    assertEquals(names(folder.path), ["app.ts", "elsewhere"]);
+    assertEquals(names(`${folder.path}/elsewhere`), ["admin.sock", "app.sock"]);
+  });
+}
+
+Deno.test("serve --admin listens on a port of one address or of all, or on a UNIX socket", async () => {
+  await using folder = scratch();
+  const app = writeApp(folder.path, "export default { fetch: () => new Response() };");
+  const port = freePort();
+  for (
+    const [admin, hosts] of [
+      [`localhost:${port}`, ["127.0.0.1"]],
+      [`[::1]:${port}`, ["::1"]],
+      [`:${port}`, ["127.0.0.1", "127.0.0.2"]],
+      ["./x.sock", []],
+      [`${folder.path}/x.sock`, []],
+    ] as const
+  ) {
+    const args = ["--admin", admin, "--workers", "1"];
+    await using server = await startServer(args, { app, cwd: folder.path });
+    // The admin process is forked when the workers are ready.
+    const answer = async (ask: () => Promise<string>) =>
+      await until(() => ask().catch(() => undefined), `an answer at ${admin}`);
+    for (const host of hosts) assertEquals(await answer(() => ask(port, "/healthz", host)), "ok\n");
+    if (hosts.length === 0) {
+      assertEquals(await answer(() => askAt(`${folder.path}/x.sock`, "/healthz")), "ok\n");
+    }
+    server.kill();
+    assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
+    assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["app.ts"]);
+  }
+});
+
+function freePort(): number {
+  using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+  socket.bind(["", 0]);
+  return (socket.getsockname() as tine.InetAddress)[1];
+}
+
+/** An app whose requests take until there is a file. */
+const PATIENT = `
+const isThere = (name) => [...Deno.readDirSync(".")].some((entry) => entry.name === name);
+export default {
+  async fetch() {
+    Deno.writeTextFileSync("busy", "");
+    while (!isThere("done")) await new Promise((resolve) => setTimeout(resolve, 20));
+    return new Response(Deno.env.get("NAME"));
+  },
+};
+`;
+
+for (const model of ["iterative", "forking", "prefork"]) {
+  Deno.test(`serve --model ${model} leaves the socket of the server that came after it`, async () => {
+    await using folder = scratch();
+    const app = writeApp(folder.path, PATIENT);
+    const path = `${folder.path}/app.sock`;
+    const args = ["--unix", path, "--model", model];
+    const start = (NAME: string) => startServer(args, { app, cwd: folder.path, env: { NAME } });
+    await using first = await start("first");
+    const answer = askAt(path);
+    answer.catch(() => {});
+    await until(() => isThere(`${folder.path}/busy`), "the request");
+    first.kill();
+    await until(
+      () => Deno.connect({ transport: "unix", path }).then((it) => it.close(), () => true),
+      "the first server to listen no more",
+    );
+    await using second = await start("second");
+    Deno.writeTextFileSync(`${folder.path}/done`, "");
+    assertEquals(await answer, "first");
+    assertEquals(await first.ended(), { code: 0, signal: null }, first.stderr);
+    assertEquals(await askAt(path), "second");
+    second.kill();
+    assertEquals(await second.ended(), { code: 0, signal: null });
+    assert(!isThere(path));
+  });
+}
+
+function isThere(path: string): boolean {
+  try {
+    return Deno.lstatSync(path) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+Deno.test("serve leaves the socket that the service manager opened, also with --unix of its path", async () => {
+  await using folder = scratch();
+  const path = `${folder.path}/app.sock`;
+  const app = writeApp(folder.path, "export default { fetch: () => new Response('served') };");
+  const cli = new URL("server/cli.ts", ROOT).pathname;
+  await using server = startFunction(
+    () => {
+      // The manager's part: a socket as descriptor 3, and this pid.
+      const socket = new tine.Socket(tine.AF_UNIX, tine.SOCK_STREAM);
+      socket.bind(Deno.args[0]!);
+      socket.listen(5);
+      Deno.env.set("LISTEN_PID", String(tine.getpid()));
+      Deno.env.set("LISTEN_FDS", "1");
+      const high = tine.fcntl(socket.fileno(), tine.F_DUPFD_CLOEXEC, 500);
+      tine.dup2(high, 3);
+      tine.execve(Deno.execPath(), [Deno.execPath(), "run", "-A", ...Deno.args.slice(1)]);
+    },
+    [path, cli, "serve", "--unix", path, "--workers", "1", app],
+    { flags: ["-A"] },
+  );
+  await until(() => /Serving unix:/.test(server.stderr), "the ready line");
+  assertEquals(await askAt(path), "served");
+  server.kill();
+  assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
+  assert(Deno.lstatSync(path).isSocket);
+});
+
+Deno.test("serve does not wait for a server that lives at its path and accepts nothing", async () => {
+  await using folder = scratch();
+  const path = `${folder.path}/app.sock`;
+  using socket = new tine.Socket(tine.AF_UNIX, tine.SOCK_STREAM);
+  socket.bind(path);
+  socket.listen(0);
+  using client = new tine.Socket(tine.AF_UNIX, tine.SOCK_STREAM);
+  client.connect(path); // now the backlog is full
+  await using server = spawnServer(["--unix", path]);
+  assertEquals(await server.ended(), { code: 1, signal: null });
+  assertMatch(server.stderr, /^error: Cannot bind \S+app\.sock: EADDRINUSE/);
+});
+
+Deno.test("servePrefork() serves with Infinity for every time limit, and port undefined", async () => {
+  await using folder = scratch();
+  const script = writeApp(
+    folder.path,
+    `import { servePrefork } from ${JSON.stringify(new URL("server/mod.ts", ROOT).href)};
+     const options = {
+       port: undefined, path: ${JSON.stringify(`${folder.path}/app.sock`)}, workers: 1,
+       timeout: Infinity, grace: Infinity, bootTimeout: Infinity, headerTimeout: Infinity,
+       idleTimeout: Infinity, bodyTimeout: Infinity, maxHeaderBytes: Infinity,
+     };
+     const app = { fetch: async (request) => new Response(await request.text()) };
+     Deno.exit(await servePrefork(app, options));`,
+    "main.ts",
+  );
+  await using server = new Server(DENO, ["run", "-A", "--no-lock", script]);
+  await server.logged(/Serving unix:/);
+  const path = `${folder.path}/app.sock`;
+  using client = Deno.createHttpClient({ proxy: { transport: "unix", path } });
+  const body = new ReadableStream({
+    start(controller) {
+      controller.enqueue(new TextEncoder().encode("hello"));
+      controller.close();
+    },
+  });
+  const response = await fetch("http://localhost/", { method: "POST", body, client });
+  assertEquals(await response.text(), "hello");
+  client.close();
+  server.kill();
+  assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
+  assert(!/error/i.test(server.stderr), server.stderr);
+});
+
+/** Starts a server of a lower rung with no time limit at all. */
+function startUnlimited(serve: string): Program {
+  return startFunction(
+    async () => {
+      tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM] });
+      const servers: Record<string, CallableFunction> = await import(Deno.args[0]!);
+      const stop = new AbortController();
+      const serve = Deno.args[1]!;
+      if (serve === "serveIterative") tine.signal(tine.SIGTERM, () => stop.abort());
+      const listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+      listenSocket.bind(["127.0.0.1", 0]);
+      listenSocket.listen(16);
+      console.log(`port ${listenSocket.getsockname()[1]}`);
+      const app = serve.includes("Fetch")
+        ? { fetch: () => new Response("hello") }
+        : (connection: tine.Socket) => connection.sendall(connection.recv(5));
+      const times = { timeout: Infinity, grace: Infinity, idleTimeout: Infinity };
+      await servers[serve]!(listenSocket, app, { ...times, signal: stop.signal });
+      Deno.exit();
+    },
+    [new URL("server/mod.ts", ROOT).href, serve],
+    { flags: ["-A"] },
+  );
+}
+
+for (
+  const serve of ["serveIterative", "serveForking", "serveFetchIterative", "serveFetchForking"]
+) {
+  Deno.test(`${serve}() takes Infinity for no time limit`, async () => {
+    await using server = startUnlimited(serve);
+    const port = await portOf(server);
+    const request = serve.includes("Fetch") ? "GET / HTTP/1.0\r\n\r\n" : "hello";
+    assertMatch(await exchange(port, request), /hello$/);
+    server.kill();
+    assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
+    assert(!/error/i.test(server.stderr), server.stderr);
+  });
+}
