@@ -1,5 +1,6 @@
 /**
- * The command line: `deno run -A server/cli.ts --help`.
+ * The command line: `deno run -A jsr:@tine/tine/cli --help`, or in a checkout
+ * `deno run -A server/cli.ts --help`.
  *
  * @module
  */
