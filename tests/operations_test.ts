@@ -626,7 +626,8 @@ Deno.test("`tine.service` and `tine.socket` are units that systemd takes (needs 
   assertEquals(await verify(unit), []);
   // So that the test can fail: a word that systemd does not know, and a program that is not there.
   assertMatch((await verify(unit.replace("KillMode=", "KillMood=")))[0] ?? "", /KillMood/);
-  assertMatch((await verify(example("tine.service")))[0] ?? "", /is not executable/);
+  const without = unit.replaceAll(Deno.execPath(), `${folder.path}/missing/deno`);
+  assertMatch((await verify(without))[0] ?? "", /is not executable/);
   // What stops the service must give the workers the time that they are promised.
   const [, grace] = unit.match(/--grace (\d+)/)!;
   const [, timeout] = unit.match(/^TimeoutStopSec=(\d+)$/m)!;
