@@ -75,6 +75,16 @@ Deno.test("resolveOptions() refuses a number that is out of its range", () => {
     RangeError,
     'Cannot serve with accessLogFormat "xml": it takes one of common, combined, json',
   );
+  for (const hostname of ["[::1]", "localhost:8000", "http://localhost", "two words"]) {
+    assertThrows(
+      () => resolveOptions({ hostname }),
+      RangeError,
+      `hostname "${hostname}": it takes an address, such as 0.0.0.0 or ::1, or a name`,
+    );
+  }
+  for (const hostname of ["", "::", "::1", "fe80::1%eth0", "::ffff:127.0.0.1", "ä.example"]) {
+    assertEquals(resolveOptions({ hostname }).hostname, hostname);
+  }
   assertThrows(
     () => resolveOptions({ pidFile: "" }),
     RangeError,

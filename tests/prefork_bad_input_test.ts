@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import * as tine from "../mod.ts";
 import { HANDLED_SIGNALS } from "../server/prefork/signals.ts";
-import { run, scratch, type Server, spawnServer, start, startServer, writeApp } from "./support.ts";
+import { run, scratch, type Server, spawnServer, startServer, writeApp } from "./support.ts";
 
 const APP = `export default { fetch: () => new Response("served") };`;
 
@@ -48,15 +48,6 @@ Deno.test("serve refuses a command line that cannot be meant", async () => {
   await fails(spawnServer([], { app: "" }), 2, /the app's module is missing: serve app\.ts/);
 });
 
-Deno.test("the command line says that there is no such command, whatever its name", async () => {
-  for (const name of ["toString", "constructor", "__proto__", "hasOwnProperty", "-x"]) {
-    await using program = start("server/cli.ts", [name], { flags: ["-A"] });
-    assertEquals(await program.ended(), { code: 2, signal: null });
-    assertEquals(program.stderr, `error: there is no command ${name}\nTry --help.\n`);
-    assertEquals(program.stdout, "");
-  }
-});
-
 Deno.test("serve says what is wrong with an app", async () => {
   await using folder = scratch();
   const cases: [string, RegExp][] = [
@@ -92,6 +83,24 @@ Deno.test("serve says what is wrong with an address", async () => {
   await fails(spawnServer(["--host", "no-address"], { app }), 1, /no-address/);
   const missing = `${folder.path}/missing/socket`;
   await fails(spawnServer(["--unix", missing], { app }), 1, /missing\/socket.*ENOENT/);
+});
+
+Deno.test("serve says what is wrong with a file that it is to write to", async () => {
+  await using folder = scratch();
+  const app = writeApp(folder.path, APP);
+  const missing = `${folder.path}/missing/file`;
+  for (
+    const [args, message] of [
+      [["--access-log", missing], /Cannot open \S+\/missing\/file: ENOENT .* Make the folder, or/],
+      [["--access-log", folder.path], /Cannot open \S+: EISDIR/],
+      [["--error-log", missing], /Cannot open \S+\/missing\/file: ENOENT .* Make the folder, or/],
+      [["--pid-file", missing], /Cannot write pid file \S+: ENOENT .* Make the folder, or/],
+      [["--pid-file", folder.path], /Cannot read pid file \S+: Is a directory/],
+    ] as const
+  ) {
+    await fails(spawnServer([...args], { app }), 1, message);
+  }
+  assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["app.ts"]);
 });
 
 Deno.test("serve says what is wrong with a certificate", async () => {

@@ -58,16 +58,21 @@ function isPlain(error: unknown): error is Error {
     .some((kind) => error instanceof kind);
 }
 
-/** What to do about an address that cannot be had, as bind(2) says it. */
-const ADVICE: Readonly<Record<string, string>> = {
-  EADDRINUSE: "Stop what is there, or choose another --port, --unix or --admin",
-  EACCES:
+/** What to do about an address or a file that cannot be had, by the system call and its error. */
+const ADVICE = new Map([
+  ["bind EADDRINUSE", "Stop what is there, or choose another --port, --unix or --admin"],
+  [
+    "bind EACCES",
     "Choose a --port from 1024, a path that may be written to, or have systemd open the socket",
-  EADDRNOTAVAIL: "Choose a --host that is an address of this machine",
-  ENOENT: "Make the folder, or choose another path",
-};
+  ],
+  ["bind EADDRNOTAVAIL", "Choose a --host that is an address of this machine"],
+  ["bind ENOENT", "Make the folder, or choose another path"],
+  ["open ENOENT", "Make the folder, or choose another path"],
+  ["write ENOENT", "Make the folder, or choose another path"],
+]);
 
 function adviceFor(error: Error): string {
-  const advice = error instanceof SyscallError && error.syscall === "bind" && ADVICE[error.code];
-  return advice ? `. ${advice}` : "";
+  if (!(error instanceof SyscallError)) return "";
+  const advice = ADVICE.get(`${error.syscall} ${error.code}`);
+  return advice === undefined ? "" : `. ${advice}`;
 }

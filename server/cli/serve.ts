@@ -218,7 +218,6 @@ export async function serve(args: readonly string[]): Promise<number> {
   for (const [flag, option] of flags as [string, Option][]) {
     const value = parsed[flag];
     if (value === undefined) continue;
-    if (Array.isArray(value)) throw new UsageError(`--${flag} is given twice`);
     if (value === "") throw new UsageError(`--${flag} takes a value: ${option.takes}`);
     options[option.sets] = option.kind(String(value), `--${flag}`);
   }

@@ -84,7 +84,7 @@ const CHECKS: {
   readonly [name in keyof PreforkOptions]-?: (name: string, value: unknown) => void;
 } = {
   port: checkPort,
-  hostname: checkText,
+  hostname: checkHost,
   path: checkFile,
   cert: checkText,
   key: checkText,
@@ -204,8 +204,18 @@ function checkBootTimeout(name: string, value: unknown): void {
   if (value === 0) throw new RangeError(`${cannot(name, value)} a number above 0`);
 }
 
-function checkText(name: string, value: unknown): void {
+function checkText(name: string, value: unknown): asserts value is string {
   if (typeof value !== "string") throw new TypeError(`${cannot(name, value)} a string`);
+}
+
+function checkHost(name: string, value: unknown): void {
+  checkText(name, value);
+  // A URL, a port, or IPv6 as it is written before a port.
+  if (
+    /[[\]/\s]/.test(value) || (value.includes(":") && !/^[\da-f]*:[\da-f.:]*(%.+)?$/i.test(value))
+  ) {
+    throw new RangeError(`${cannot(name, value)} an address, such as 0.0.0.0 or ::1, or a name`);
+  }
 }
 
 function checkBoolean(name: string, value: unknown): void {

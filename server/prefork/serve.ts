@@ -14,6 +14,7 @@ import { sleepInterruptibly } from "../sleep_interruptibly.ts";
 import { adminHandler } from "./status/admin.ts";
 import { LONGEST_TIMER } from "../options.ts";
 import { takeActivatedSockets } from "./host/activation.ts";
+import { checkLogFile } from "./logs/log_file.ts";
 import { redirectStderr, reopenStderr, stderrLog } from "./logs/error_log.ts";
 import { checkCertificate, formatUrl, openListener, removeStaleSocket } from "../listen.ts";
 import type { ChildContext, Place } from "./master/context.ts";
@@ -105,6 +106,7 @@ async function start(app: App | string | URL, config: Config): Promise<Start> {
   try {
     if (config.pidFile !== undefined) writePidFile(config.pidFile);
     const loaded = await interruptibly(loadInTime(app, config).then(whenThereIsRoom), cleanUp);
+    if (config.accessLog !== undefined && config.accessLog !== "-") checkLogFile(config.accessLog);
     if (config.errorLog !== undefined) redirectStderr(config.errorLog);
     return { place, loaded };
   } catch (error) {

@@ -8,7 +8,7 @@ import { readText } from "../../../ffi/proc.ts";
 import { getpid, kill } from "../../../ffi/process.ts";
 import { removeIfThere } from "../../remove_file.ts";
 
-/** Another process has the pid file. The message is one plain line, meant for who runs the server. */
+/** The pid file is not to be had. The message is one plain line, meant for who runs the server. */
 export class PidFileError extends Error {
   /** The class's name. */
   override readonly name: string = "PidFileError";
@@ -20,7 +20,7 @@ export class PidFileError extends Error {
  * a restart in place.
  *
  * @param path The file.
- * @throws {PidFileError} When a process that runs has the file.
+ * @throws {PidFileError} When a process that runs has the file, or it cannot be read or replaced.
  * @throws {SyscallError} `ENOENT` when there is no such folder, `EACCES`, `ENOSPC`, ...
  */
 export function writePidFile(path: string): void {
@@ -36,7 +36,7 @@ export function writePidFile(path: string): void {
           "or name another file",
       );
     }
-    Deno.renameSync(fresh, path);
+    replace(fresh, path);
   } finally {
     removeIfThere(fresh);
   }
@@ -76,6 +76,14 @@ function claim(fresh: string, path: string): boolean {
   }
 }
 
+function replace(fresh: string, path: string): void {
+  try {
+    Deno.renameSync(fresh, path);
+  } catch (error) {
+    throw new PidFileError(`Cannot replace pid file ${path}: ${(error as Error).message}`);
+  }
+}
+
 /** Whose pid file it is; `undefined` when it is nobody's. */
 function ownerOf(path: string): number | undefined {
   try {
@@ -83,7 +91,7 @@ function ownerOf(path: string): number | undefined {
     return Number.isInteger(pid) && pid > 0 ? pid : undefined;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
+    throw new PidFileError(`Cannot read pid file ${path}: ${(error as Error).message}`);
   }
 }
 

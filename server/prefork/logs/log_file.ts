@@ -131,6 +131,31 @@ export function openLogFile(target: string | 1 | 2): LogFile {
   };
 }
 
+/**
+ * Looks whether a file could be a log, so that not every worker has to fail with it. It is not
+ * created here: workers may be another user's, and so would the file.
+ *
+ * @param path The file.
+ * @throws {SyscallError} When it could not be opened.
+ */
+export function checkLogFile(path: string): void {
+  try {
+    open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC).close();
+  } catch (error) {
+    if (!isSyscallError(error, "ENOENT") || !isFolder(path.slice(0, path.lastIndexOf("/") + 1))) {
+      throw error;
+    }
+  }
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return Deno.statSync(path).isDirectory;
+  } catch {
+    return false;
+  }
+}
+
 function errorOf(count: number): number {
   return count < 0 ? -count : ENOSPC;
 }
