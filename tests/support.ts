@@ -1,4 +1,5 @@
 /** What the tests share: real programs, `/proc`, raw sockets, and waiting for conditions. */
+import { assertSnapshot as assertSnapshotUntyped } from "@std/testing/snapshot";
 import * as tine from "../mod.ts";
 import { readStatus } from "../server/prefork/status/status.ts";
 
@@ -275,6 +276,19 @@ export async function readAll(connection: Deno.Conn): Promise<string> {
   }
 }
 
+/**
+ * Compares a text with the one in `__snapshots__/`, which is committed. After a change that is
+ * meant, write it anew: `deno test -A tests/status_test.ts -- --update`, then look at the diff.
+ */
+export async function assertSnapshot(test: Deno.TestContext, text: string): Promise<void> {
+  // The package comes without types.
+  await (assertSnapshotUntyped as (
+    test: Deno.TestContext,
+    actual: string,
+    options: { serializer: (text: string) => string },
+  ) => Promise<void>)(test, text, { serializer: (text) => text });
+}
+
 /** What the article's servers answer. */
 export const HELLO = "HTTP/1.1 200 OK\n\nHello, World!\n";
 
@@ -411,7 +425,7 @@ export async function startServer(
   options: ServerOptions = {},
 ): Promise<Server> {
   const server = spawnServer(args, options);
-  const ready = server.logged(/Serving (\S+) (?:with|to)/);
+  const ready = server.logged(/Serving (.+?) (?:with|to) /);
   const end = server.status.then(() => {
     throw new Error(`The server ended before it was ready: ${server.stderr}`);
   });
@@ -451,5 +465,67 @@ export async function ask(port: number, path: string, hostname = "127.0.0.1"): P
     return reply.slice(reply.indexOf("\r\n\r\n") + 4);
   } finally {
     connection.close();
+  }
+}
+
+/** A certificate for localhost and its key, as two files. */
+export async function certificate(folder: string): Promise<{ cert: string; key: string }> {
+  const [cert, key] = [`${folder}/cert.pem`, `${folder}/key.pem`];
+  const { success } = await new Deno.Command("openssl", {
+    args: ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+      .concat(["-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost"])
+      .concat(["-addext", "subjectAltName=DNS:localhost"])
+      .concat(["-addext", "basicConstraints=critical,CA:FALSE"]),
+    stderr: "null",
+  }).output();
+  if (!success) throw new Error("openssl failed");
+  return { cert, key };
+}
+
+/** A client that keeps its connection. */
+export class Client implements Disposable {
+  heard = "";
+  closed = false;
+  readonly #connection: Deno.Conn;
+
+  constructor(connection: Deno.Conn) {
+    this.#connection = connection;
+    this.#read();
+  }
+
+  static async connect(port: number): Promise<Client> {
+    return new Client(await Deno.connect({ hostname: "127.0.0.1", port }));
+  }
+
+  async #read(): Promise<void> {
+    const buffer = new Uint8Array(65536);
+    try {
+      for (let count; (count = await this.#connection.read(buffer)) !== null;) {
+        this.heard += new TextDecoder().decode(buffer.subarray(0, count));
+      }
+    } catch {
+      // reset, or closed by us
+    }
+    this.closed = true;
+  }
+
+  async say(text: string): Promise<void> {
+    await this.#connection.write(new TextEncoder().encode(text));
+  }
+
+  async hears(text: string): Promise<void> {
+    await until(() => this.heard.includes(text), `${JSON.stringify(text)} in ${this.heard}`);
+  }
+
+  async ends(): Promise<void> {
+    await until(() => this.closed, "the end of the connection");
+  }
+
+  [Symbol.dispose](): void {
+    try {
+      this.#connection.close();
+    } catch {
+      // closed already
+    }
   }
 }
