@@ -2,6 +2,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import * as tine from "../mod.ts";
 import {
   ask,
+  certificate,
   childrenOf,
   descriptorsOf,
   scratch,
@@ -21,19 +22,6 @@ async function curl(...args: string[]): Promise<string> {
   return new TextDecoder().decode(stdout);
 }
 
-/** A certificate for localhost, as two files. */
-async function certificate(folder: string): Promise<{ cert: string; key: string }> {
-  const [cert, key] = [`${folder}/cert.pem`, `${folder}/key.pem`];
-  const { success } = await new Deno.Command("openssl", {
-    args: ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-      .concat(["-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost"])
-      .concat(["-addext", "subjectAltName=DNS:localhost"]),
-    stderr: "null",
-  }).output();
-  assert(success, "openssl failed");
-  return { cert, key };
-}
-
 Deno.test("servePrefork() serves with every worker, and never with the master", async () => {
   await using server = await startServer();
   const { workers } = server;
@@ -51,21 +39,6 @@ Deno.test("servePrefork() serves with every worker, and never with the master", 
   const inodes = Deno.readTextFileSync("/proc/net/tcp").matchAll(/ 01 (?:\S+ +){5}(\d+)/g);
   const connected = [...inodes].map(([, inode]) => `socket:[${inode}]`);
   for (const link of descriptorsOf(server.pid).values()) assert(!connected.includes(link));
-});
-
-Deno.test("servePrefork() tells the app each client's address", async () => {
-  await using server = await startServer();
-  using client = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
-  client.bind(["127.0.0.2", 0]);
-  client.connect(["127.0.0.1", server.port]);
-  client.sendall(new TextEncoder().encode("GET /addr HTTP/1.0\r\n\r\n"));
-  const reply = new TextDecoder().decode(client.recv(4096));
-  const [hostname, port] = client.getsockname() as tine.InetAddress;
-  assertEquals(JSON.parse(reply.slice(reply.indexOf("\r\n\r\n"))), {
-    transport: "tcp",
-    hostname,
-    port,
-  });
 });
 
 Deno.test("servePrefork() has workers interrupt nobody when they wake up", async () => {
@@ -106,42 +79,6 @@ Deno.test("servePrefork() streams bodies in and out", async () => {
   );
 });
 
-Deno.test("servePrefork() upgrades to WebSocket", async () => {
-  await using server = await startServer();
-  const socket = new WebSocket(`ws://127.0.0.1:${server.port}/ws`);
-  const opened = Promise.withResolvers<void>();
-  socket.onopen = () => opened.resolve();
-  await within(opened.promise, 15_000, "the WebSocket");
-  const message = Promise.withResolvers<string>();
-  socket.onmessage = ({ data }) => message.resolve(data);
-  socket.send("hello");
-  assertMatch(await within(message.promise, 15_000, "the echo"), /^\d+ hello$/);
-  const closed = Promise.withResolvers<void>();
-  socket.onclose = () => closed.resolve();
-  socket.close();
-  await within(closed.promise, 15_000, "the close");
-});
-
-Deno.test("servePrefork() listens on IPv6", async () => {
-  await using server = await startServer(["--host", "::1"]);
-  assertMatch(server.url, /^http:\/\/\[::1\]:\d+\/$/);
-  const { hostname } = JSON.parse(await ask(server.port, "/addr", "::1"));
-  assertEquals(hostname, "::1");
-});
-
-Deno.test("servePrefork() listens on a UNIX socket, and removes its path at the end", async () => {
-  await using folder = scratch();
-  const path = `${folder.path}/socket`;
-  await using server = await startServer(["--unix", path]);
-  assertEquals(server.url, `unix:${path}`);
-  assertEquals(await curl("--unix-socket", path, "http://localhost/"), "Hello, World!\n");
-  const info = JSON.parse(await curl("--unix-socket", path, "http://localhost/addr"));
-  assertEquals(info, { transport: "unix", path });
-  server.kill();
-  assertEquals(await server.ended(), { code: 0, signal: null });
-  assertEquals([...Deno.readDirSync(folder.path)], []);
-});
-
 Deno.test("servePrefork() serves HTTPS with HTTP/2", async () => {
   await using folder = scratch();
   const { cert, key } = await certificate(folder.path);
@@ -174,20 +111,6 @@ Deno.test("servePrefork() calls the app's functions as methods of the app", asyn
   }
   await using server = await startServer([], { app: file, env: { APP: "plain" } });
   assertEquals(await server.get("/path"), "kept this too");
-});
-
-Deno.test("servePrefork() calls onListen with the address", async () => {
-  await using folder = scratch();
-  const file = writeApp(
-    folder.path,
-    `export default {
-       fetch: () => new Response(),
-       onListen: (addr) => console.log("listening", JSON.stringify(addr)),
-     };`,
-  );
-  await using server = await startServer([], { app: file });
-  const [, addr] = await server.printed(/^listening (.*)$/m);
-  assertEquals(JSON.parse(addr!), { transport: "tcp", hostname: "0.0.0.0", port: server.port });
 });
 
 Deno.test("servePrefork() waits for onWorkerStart and onWorkerStop", async () => {

@@ -28,8 +28,9 @@ export default {
       case "/echo":
         return new Response(request.body);
       case "/slow":
+        console.log("slow begins");
         await sleep(seconds);
-        console.log(`slow is over`);
+        console.log("slow is over");
         return new Response(`slept ${seconds}\n`);
       case "/never":
         return await new Promise(() => {});

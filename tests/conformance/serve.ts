@@ -1,19 +1,17 @@
-/** Serves an app on one rung: `serve.ts iterative|forking app.ts [options as JSON] [path]`. */
+/** Serves an app on one rung: `serve.ts iterative|forking app.ts [options as JSON]`. */
 import * as tine from "../../mod.ts";
 import { AppError, loadApp } from "../../server/app/load_app.ts";
 import { serveFetchForking } from "../../server/gateway/forking.ts";
 import { serveFetchIterative } from "../../server/gateway/iterative.ts";
 
-const [rung, file, options = "{}", path] = Deno.args;
+const [rung, file, options = "{}"] = Deno.args;
 tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM, tine.SIGINT] });
-const inet6 = path?.includes(":");
-const family = path === undefined ? tine.AF_INET : inet6 ? tine.AF_INET6 : tine.AF_UNIX;
-const listenSocket = new tine.Socket(family, tine.SOCK_STREAM);
-listenSocket.bind(path === undefined ? ["127.0.0.1", 0] : inet6 ? [path, 0] : path);
+const listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+listenSocket.bind(["127.0.0.1", 0]);
 listenSocket.listen(1024);
 try {
   const app = await loadApp(file!);
-  console.log(`port ${family === tine.AF_UNIX ? 0 : listenSocket.getsockname()[1]}`);
+  console.log(`port ${listenSocket.getsockname()[1]}`);
   const serve = rung === "forking" ? serveFetchForking : serveFetchIterative;
   await serve(listenSocket, app, JSON.parse(options));
   console.log("stopped");
