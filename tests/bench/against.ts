@@ -3,7 +3,7 @@
  * the ratio within one turn. The programs are each checkout's own, through what is public of
  * it; what measures them, and the apps that are served, are this one's.
  */
-import { bundle, FORKABLE } from "../bundle.ts";
+import { bundle } from "../bundle.ts";
 import {
   type Budget,
   type Contest,
@@ -15,7 +15,14 @@ import {
   spread,
 } from "./contest.ts";
 import { clientFor } from "./forks.ts";
-import { type HttpServer, preforkOf, type RunningServer, start } from "./http_servers.ts";
+import {
+  DENO,
+  forkableDeno,
+  type HttpServer,
+  preforkOf,
+  type RunningServer,
+  start,
+} from "./http_servers.ts";
 import { fresh, keepAlive, type Load } from "./load.ts";
 import { memoryOf } from "./memory.ts";
 import { figureOf, figureOfServer, here, isThere, tine } from "./peers.ts";
@@ -100,7 +107,7 @@ const PARTS: Readonly<Record<string, Part>> = {
           const file = `${folder}/${label}.js`;
           bundle(file, root);
           return startOf(
-            preforkOf(label, [FORKABLE, file], HELLO, 2),
+            preforkOf(label, [...forkableDeno(root), file], HELLO, 2),
             `${folder}/bundle_${label}`,
           );
         },
@@ -146,7 +153,7 @@ export const PART_NAMES: readonly string[] = Object.keys(PARTS);
 const HELLO = here("hello.ts");
 
 function fromSource({ label, root }: Checkout, app: string, workers: number): HttpServer {
-  return preforkOf(label, [`${root}/server/cli.ts`], app, workers);
+  return preforkOf(label, [...DENO, `${root}/server/cli.ts`], app, workers);
 }
 
 /**

@@ -1,5 +1,4 @@
 /** The HTTP servers that are compared: how each is started, known to be ready, and ended. */
-import { FORKABLE } from "../bundle.ts";
 import { type CommandLine, freePort, here, isThere } from "./peers.ts";
 
 /** How long a server may take to answer first, in milliseconds. */
@@ -24,27 +23,31 @@ export interface RunningServer extends AsyncDisposable {
 /** What all contestants answer. */
 export const GREETING = "Hello, World!\n";
 
+/** How Deno is started unless something else is said. */
+export const DENO: CommandLine = [Deno.execPath(), "run", "--allow-all"];
+
+const ROOT = here("../..");
+const SOURCE = `${ROOT}/server/cli.ts`;
+
 /** tine's preforking server, from its command line's source. */
 export function prefork(app: string, workers: number, ...options: string[]): HttpServer {
-  return preforkOf("tine", [SOURCE], app, workers, ...options);
+  return preforkOf("tine", [...DENO, SOURCE], app, workers, ...options);
 }
 
-/** The same, with V8's flags on its command line, as `deno task serve` has it. */
+/** The same, started as `deno task serve` does. */
 export function preforkAtOnce(app: string, workers: number): HttpServer {
-  return preforkOf("tine, with V8's flags", [FORKABLE, SOURCE], app, workers);
+  return preforkOf("tine, with V8's flags", [...forkableDeno(ROOT), SOURCE], app, workers);
 }
 
 /** The same from one file, as the README has it installed. */
 export function preforkInstalled(cli: string, app: string, workers: number): HttpServer {
-  return preforkOf("tine, installed", [FORKABLE, cli], app, workers);
+  return preforkOf("tine, installed", [...forkableDeno(ROOT), cli], app, workers);
 }
 
-const SOURCE = here("../../server/cli.ts");
-
-/** The same from any file, with the flags of Deno's that stand before it. */
+/** The same with any command line before its own arguments. */
 export function preforkOf(
   label: string,
-  program: readonly string[],
+  [command, ...args]: CommandLine,
   app: string,
   workers: number,
   ...options: string[]
@@ -52,11 +55,23 @@ export function preforkOf(
   return {
     label,
     commandLine: (port) => [
-      Deno.execPath(),
-      ...["run", "--allow-all", ...program, "serve", app],
+      command,
+      ...[...args, "serve", app],
       ...["--host", "127.0.0.1", "--port", `${port}`, "--workers", `${workers}`, ...options],
     ],
   };
+}
+
+/**
+ * How a checkout's `deno task serve` starts Deno: with all that makes a process one that can
+ * fork, so that it need not be executed twice.
+ */
+export function forkableDeno(root: string): CommandLine {
+  const { tasks } = JSON.parse(Deno.readTextFileSync(`${root}/deno.json`));
+  const words: string[] = tasks.serve.command.split(" ");
+  const [command, ...args] = words.slice(0, words.indexOf("server/cli.ts"))
+    .map((word) => word === "deno" ? Deno.execPath() : word);
+  return [command!, ...args];
 }
 
 /** `deno serve`, one process with one thread of JavaScript. */
