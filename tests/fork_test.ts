@@ -91,6 +91,32 @@ Deno.test("fork() gives parent and child their own numbers, in every place that 
   assertEquals(output, "true true true true\ntrue true\n");
 });
 
+Deno.test("fork() gives children a process.pid of their own, though the parent has loaded node:process", async () => {
+  const output = await run(async () => {
+    const process = (await import("node:process")).default;
+    tine.becomeForkable();
+    process.argv.push("added");
+    process.argv[1] = "changed";
+    const before = JSON.stringify([process.argv, process.platform, process.argv0]);
+    const { stdout } = process;
+    const isOwn = () =>
+      process.pid === tine.getpid() && process.ppid === tine.getppid() &&
+      Deno.ppid === tine.getppid() && process.stdout === stdout &&
+      JSON.stringify([process.argv, process.platform, process.argv0]) === before;
+    for (const runtime of [false, true]) {
+      const child = tine.fork({ runtime });
+      if (child === 0) {
+        const grandchild = tine.fork({ runtime });
+        if (grandchild === 0) tine._exit(isOwn() ? 0 : 1);
+        const { status } = tine.waitpid(grandchild);
+        tine._exit(isOwn() && status?.raw === 0 ? 0 : 1);
+      }
+      console.log(tine.waitpid(child).status?.raw, isOwn());
+    }
+  }, ["an argument"]);
+  assertEquals(output, "0 true\n0 true\n");
+});
+
 Deno.test("fork() works from inside a forked child", async () => {
   const output = await run(() => {
     tine.becomeForkable();

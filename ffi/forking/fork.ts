@@ -13,6 +13,7 @@ import { discardStock, makeEntropyForkSafe } from "../runtime/entropy.ts";
 import { renewFetch } from "../runtime/fetch.ts";
 import { forkWithHeap } from "../runtime/heap.ts";
 import { allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
+import { hasNodeProcess, renewNodePid } from "../runtime/node_process.ts";
 import { parkPool, poolRoom, releasePool, setPoolRoom, tryToParkPool } from "../runtime/pool.ts";
 import { hasWork, rebuildEventLoop, surveyEventLoop } from "../runtime/event_loop.ts";
 import { abandonTimers, watchTimers } from "../runtime/timers.ts";
@@ -30,7 +31,7 @@ export interface ForkOptions {
  * Makes a child: a copy of this process that goes on in the same line, with all
  * of its memory and duplicates of its descriptors.
  *
- * The child leaves with `_exit()`. Its random state and `Deno.pid` are its own.
+ * The child leaves with `_exit()`. Its random state, `Deno.pid` and `process.pid` are its own.
  * Its signal mask is what it was before `becomeForkable()`; the signals that
  * have a handler stay blocked outside interruption points, as in the parent.
  *
@@ -134,10 +135,12 @@ function forkAndPart(signals: ChildSignals): number {
   // Read here, not in the child: V8 optimizes what the parent does often, and where the child does
   // anything that the parent never did, it must give that code up first: 60 page faults.
   const { childsWork } = signals;
+  const hasNodePid = hasNodeProcess();
   lendSignals(signals);
   const pid = forkWithHeap();
   if (pid === 0) {
     if (childsWork) takeSignals(signals);
+    if (hasNodePid) renewNodePid();
     return 0;
   }
   // errno, if it failed, is read before anything else.

@@ -1,0 +1,66 @@
+/**
+ * `process.pid` of `node:process`, which is the parent's in a child: the module reads
+ * `Deno.pid` once, when it is loaded, into a variable behind a property that nobody
+ * can define anew.
+ *
+ * But Deno keeps the function that did so, and it can be called again. It assigns
+ * more than the pid: so it is given what is there already, and is stopped right
+ * after the pid, by the next thing that it reads.
+ */
+
+interface Internals {
+  __nodeBootstrapArgs?: { readonly argv0?: string; readonly denoVersion: unknown };
+  __nodeProcessBootstrapped?: boolean;
+  __bootstrapNodeProcess?(argv0: string, args: readonly string[], versions: unknown): void;
+}
+
+/** The part of `node:process` that is concerned. */
+interface NodeProcess {
+  readonly pid: number;
+  readonly argv: string[];
+  readonly argv0: string;
+  platform: string;
+}
+
+/** Whether the program has loaded `node:process`, and Deno still has the function. */
+export function hasNodeProcess(): boolean {
+  const { __nodeProcessBootstrapped, __bootstrapNodeProcess } = internals();
+  return __nodeProcessBootstrapped === true && typeof __bootstrapNodeProcess === "function";
+}
+
+/** Has `process.pid` be this process's, as `Deno.pid` is: in a forked child. */
+export function renewNodePid(): void {
+  const inside = internals();
+  const process = (globalThis as unknown as { process: NodeProcess }).process;
+  const { argv, argv0, platform } = process;
+  const args = [...argv];
+  const streams = ["stdout", "stderr"].map((name) =>
+    [name, Object.getOwnPropertyDescriptor(process, name)!] as const
+  );
+  const ppid = Object.getOwnPropertyDescriptor(Deno, "ppid")!;
+  const enough = new Error("the pid is read");
+  Object.defineProperty(Deno, "ppid", {
+    get: () => {
+      throw enough;
+    },
+    configurable: true,
+  });
+  inside.__nodeProcessBootstrapped = false;
+  try {
+    inside.__bootstrapNodeProcess!(argv0, args.slice(2), inside.__nodeBootstrapArgs?.denoVersion);
+  } catch (error) {
+    if (error !== enough) throw error;
+  } finally {
+    inside.__nodeProcessBootstrapped = true;
+    Object.defineProperty(Deno, "ppid", ppid);
+    argv.splice(0, Infinity, ...args);
+    if (process.platform !== platform) process.platform = platform;
+    for (const [name, descriptor] of streams) Object.defineProperty(process, name, descriptor);
+  }
+}
+
+function internals(): Internals {
+  const { internal } = Deno as unknown as { internal?: symbol };
+  const inside = Deno as unknown as Record<symbol, Internals | undefined>;
+  return internal === undefined ? {} : inside[internal] ?? {};
+}
