@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import * as tine from "../mod.ts";
+import { readStatus } from "../server/prefork/status/status.ts";
 import {
   ask,
   certificate,
@@ -111,6 +112,65 @@ Deno.test("servePrefork() calls the app's functions as methods of the app", asyn
   }
   await using server = await startServer([], { app: file, env: { APP: "plain" } });
   assertEquals(await server.get("/path"), "kept this too");
+});
+
+Deno.test("servePrefork() logs and counts the status that the client gets, whatever the app returns", async () => {
+  await using folder = scratch();
+  const file = writeApp(
+    folder.path,
+    `const later = (then) => ({ then });
+     export default {
+       fetch(request) {
+         switch (new URL(request.url).pathname) {
+           case "/response": return new Response("", { status: 201 });
+           case "/promise": return Promise.resolve(new Response("", { status: 202 }));
+           case "/thenable": return later((resolve) => resolve(new Response("", { status: 203 })));
+           case "/rejected": return later((_, reject) => reject(new Error("rejected")));
+           case "/nothing": return undefined;
+           case "/number": return Promise.resolve(1);
+         }
+       },
+     };`,
+  );
+  const log = `${folder.path}/log`;
+  await using server = await startServer(
+    ["--workers", "1", "--access-log", log, "--access-log-format", "json"],
+    { app: file },
+  );
+  const expected = [];
+  for (
+    const [path, status] of [["/response", 201], ["/promise", 202], ["/thenable", 203]]
+      .concat(["/rejected", "/nothing", "/number"].map((path) => [path, 500])) as [string, number][]
+  ) {
+    // The app is called within the limits for a body when there may be one.
+    for (const init of [{}, { method: "POST", body: new Blob(["text"]).stream() }]) {
+      const response = await fetch(`http://127.0.0.1:${server.port}${path}`, init);
+      await response.body?.cancel();
+      assertEquals(response.status, status, path);
+      expected.push([path, status]);
+    }
+  }
+  const logged = await until(() => {
+    const lines = Deno.readTextFileSync(log).trimEnd().split("\n");
+    return lines.length === expected.length && lines.map((line) => JSON.parse(line));
+  }, "a line for each request");
+  assertEquals(logged.map(({ url, status }) => [url, status]), expected);
+  const [worker] = readStatus(server.pid).workers;
+  assertEquals([worker!.requests, worker!.errors, worker!.inFlight], [12, 6, 0]);
+});
+
+Deno.test("servePrefork() calls onListen with the address", async () => {
+  await using folder = scratch();
+  const file = writeApp(
+    folder.path,
+    `export default {
+       fetch: () => new Response(),
+       onListen: (addr) => console.log("listening", JSON.stringify(addr)),
+     };`,
+  );
+  await using server = await startServer([], { app: file });
+  const [, addr] = await server.printed(/^listening (.*)$/m);
+  assertEquals(JSON.parse(addr!), { transport: "tcp", hostname: "0.0.0.0", port: server.port });
 });
 
 Deno.test("servePrefork() waits for onWorkerStart and onWorkerStop", async () => {

@@ -82,7 +82,7 @@ export function openService(app: App, options: ServiceOptions): Service {
   const inFlight = new Map<Request, Deno.ServeHandlerInfo>();
   const lastRequest = config.maxRequests + Math.floor(Math.random() * config.maxRequests / 10);
   const addresses = listeners.map((socket) => socket.getsockname());
-  const fetch = limitRequests((request, info) => app.fetch(request, info), {
+  const fetch = limitRequests((request, info) => toPromise(app.fetch(request, info)), {
     ...config,
     silence: (info) => connections.silence(info),
     onRefused: (info) => connections.refused(info),
@@ -270,6 +270,12 @@ export function openService(app: App, options: ServiceOptions): Service {
       accessLog?.close();
     },
   };
+}
+
+/** As Deno does, waits for whatever has a `then` method. */
+function toPromise(result: Response | PromiseLike<Response>): Response | Promise<Response> {
+  const { then } = (result ?? {}) as Partial<PromiseLike<Response>>;
+  return typeof then === "function" ? Promise.resolve(result) : result as Response;
 }
 
 async function until(condition: () => boolean, interval: () => number): Promise<void> {
