@@ -331,6 +331,30 @@ Deno.test("--max-header-bytes refuses a header that is too long, with 431", asyn
   assertMatch((await client.end()).text, /^HTTP\/1\.1 431 /);
 });
 
+Deno.test("--max-header-bytes counts what the client sends, to the byte", async () => {
+  await using server = await serve(["--max-header-bytes", "300"]);
+  const long = `/${"x".repeat(40)}?${"y".repeat(40)}`;
+  const beginnings = {
+    "the least": "GET / HTTP/1.0\r\n",
+    "a host": "GET / HTTP/1.1\r\nHost: a.name.that.is.rather.long.example:8080\r\n",
+    "a long target": `DELETE ${long} HTTP/1.1\r\nHost: test\r\n`,
+    "a target beyond ASCII": "GET /\u00e4\u20ac\u{1f600} HTTP/1.1\r\nHost: test\r\n",
+    "a field twice": "GET / HTTP/1.1\r\nHost: test\r\nAccept: a/b\r\nAccept: c/d\r\n",
+  };
+  for (const [name, beginning] of Object.entries(beginnings)) {
+    for (const [bytes, status] of [[300, 200], [301, 431]] as const) {
+      const rest = bytes - new TextEncoder().encode(beginning).length;
+      using client = await Client.connect(server);
+      await client.say(`${beginning}X-Rest: ${"x".repeat(rest - 12)}\r\n\r\n`);
+      assertMatch(
+        await client.hear(),
+        new RegExp(`^HTTP/1\\.[01] ${status} `),
+        `${name}, ${bytes}`,
+      );
+    }
+  }
+});
+
 Deno.test("--max-connections lets clients wait in the backlog, and serves them in turn", async () => {
   await using server = await serve(["--max-connections", "3"]);
   const clients: Client[] = [];

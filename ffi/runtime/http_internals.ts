@@ -7,6 +7,8 @@
 
 /** A request as Deno keeps it. One that its server has received knows the client. */
 interface InnerRequest {
+  /** Name and value of each field of the header, as they came. */
+  readonly headerList?: Iterable<readonly [name: string, value: string]>;
   readonly remoteAddr?: Deno.Addr;
   header?(name: string): string | null;
   readonly body?: InnerBody | null;

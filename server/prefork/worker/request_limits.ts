@@ -10,7 +10,12 @@ import { innerRequest, LOSES_READS } from "../../../ffi/runtime/http_internals.t
 
 /** What a request may bring at most. Sizes in bytes, times in seconds. */
 export interface LimitOptions {
-  /** The largest header; `undefined` for Deno's own limit. */
+  /**
+   * The largest header, from the request line to the empty line; `undefined` for Deno's own
+   * limit. What of it Deno does not show does not count: white space around a value, the scheme
+   * and the host where the request line has a whole URL, further Cookie fields' names; and of
+   * HTTP/2, whose header counts as if it were HTTP/1.1's, the host.
+   */
   readonly maxHeaderBytes: number | undefined;
   /** The largest body; `Infinity` for no limit. */
   readonly maxBodyBytes: number;
@@ -40,6 +45,8 @@ export class BodyError extends Error {
     this.status = status;
   }
 }
+
+const encoder = new TextEncoder();
 
 /** Methods with which no request is made that has a body. */
 const BODILESS = /^(get|head|connect|trace|track)$/i;
@@ -340,13 +347,22 @@ function isOver(error: unknown): error is BodyError {
   return error instanceof BodyError;
 }
 
-/** The header as a client of HTTP/1.1 sends it. */
+/** How many bytes a client of HTTP/1.1 has sent for a request's header. */
 function headerBytes(request: Request): number {
-  let bytes = request.method.length + request.url.length + " HTTP/1.1\r\n\r\n".length;
-  for (const [name, value] of request.headers) {
+  const target = encoder.encode(targetOf(request.url)).length;
+  let bytes = `${request.method}  HTTP/1.1\r\n\r\n`.length + target;
+  // What the public way gives has the values of equal names in one field.
+  for (const [name, value] of innerRequest(request)?.headerList ?? request.headers) {
     bytes += name.length + value.length + ": \r\n".length;
   }
   return bytes;
+}
+
+/** What the request line names: mostly a path; the authority of a CONNECT. */
+function targetOf(url: string): string {
+  const host = url.indexOf("//") + 2;
+  const path = url.indexOf("/", host);
+  return url.slice(path === -1 ? host : path);
 }
 
 function refusal(status: number, text: string): Response {
