@@ -6,6 +6,7 @@ import {
   readAll,
   scratch,
   type Server,
+  type ServerOptions,
   startServer,
   until,
   within,
@@ -13,6 +14,33 @@ import {
 } from "./support.ts";
 
 const APP = `
+if (Deno.env.has("OTHER_DENO")) {
+  // As if Deno kept what lies behind a request elsewhere.
+  Object.defineProperty(Symbol.prototype, "description", { value: "unknown" });
+}
+const all = async (stream) => {
+  let text = "";
+  for await (const chunk of stream) {
+    text += typeof chunk === "string" ? chunk : new TextDecoder().decode(chunk);
+  }
+  return text;
+};
+/** How an app may read a body. */
+const ways = {
+  "text": (request) => request.text(),
+  "blob": async (request) => (await request.blob()).text(),
+  "stream": (request) => all(request.body),
+  "text stream": (request) => all(request.textStream?.() ?? request.body),
+  "prototype": (request) => Request.prototype.text.call(request),
+  "response": (request) => new Response(request.body).text(),
+  "copy": (request) => new Request(request).text(),
+  "copy of a copy": (request) => new Request(new Request(request, { headers: {} })).text(),
+  "clone": (request) => request.clone().text(),
+  "clone of a clone": (request) => request.clone().clone().text(),
+  "cloned": (request) => (request.clone(), request.text()),
+  "both": async (request) => (await Promise.all([request.clone().text(), request.text()]))[1],
+  "body, then clone": (request) => (request.body, request.clone().text()),
+};
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 export default {
   fetch(request) {
@@ -26,6 +54,8 @@ export default {
     const { pathname, searchParams } = new URL(request.url);
     const ms = Number(searchParams.get("ms"));
     switch (pathname) {
+      case "/read":
+        return new Response((await ways[searchParams.get("way")](request)).length + " read");
       case "/sleep":
         await sleep(ms);
         return new Response("slept");
@@ -83,13 +113,10 @@ export default {
 `;
 
 /** A server with one worker, so that it is known who has a connection. */
-async function serve(args: string[], shell?: string): Promise<Server> {
+async function serve(args: string[], options: ServerOptions = {}): Promise<Server> {
   await using folder = scratch();
   const app = writeApp(folder.path, APP);
-  return await startServer(["--workers", "1", ...args], {
-    app,
-    ...shell === undefined ? {} : { shell },
-  });
+  return await startServer(["--workers", "1", ...args], { app, ...options });
 }
 
 /** A client that says what it wants when it wants. */
@@ -287,6 +314,61 @@ Deno.test("--body-timeout answers a body that stops with 408, however the app re
   );
 });
 
+/** How the app can read a body. */
+const WAYS = [
+  "text",
+  "blob",
+  "stream",
+  "text stream",
+  "prototype",
+  "response",
+  "copy",
+  "copy of a copy",
+  "clone",
+  "clone of a clone",
+  "cloned",
+  "both",
+  "body, then clone",
+].map((way) => `/read?way=${encodeURIComponent(way)}`);
+
+const LENGTH = "Content-Length: 100\r\n";
+const CHUNKED = "Transfer-Encoding: chunked\r\n";
+
+for (
+  const [name, env] of [["", {}], [", also where Deno keeps it elsewhere", {
+    OTHER_DENO: "1",
+  }]] as const
+) {
+  Deno.test(`--body-timeout and --max-body-bytes hold whichever way a body is read${name}`, async () => {
+    await using server = await serve(["--body-timeout", "0.5", "--max-body-bytes", "200"], { env });
+    await Promise.all(WAYS.flatMap((way) =>
+      [
+        // What is sent in two pieces, and what comes back.
+        [LENGTH, "x".repeat(60), "x".repeat(40), /^HTTP\/1\.1 200 [^]*\r\n100 read$/],
+        [CHUNKED, `3c\r\n${"x".repeat(60)}\r\n`, `5\r\nabcde\r\n0\r\n\r\n`, /\r\n65 read$/],
+        [LENGTH, "x".repeat(60), "", /^HTTP\/1\.1 408 /],
+        [CHUNKED, `3c\r\n${"x".repeat(60)}\r\n`, "", /^HTTP\/1\.1 408 /],
+        [
+          CHUNKED,
+          `3c\r\n${"x".repeat(60)}\r\n`,
+          `96\r\n${"x".repeat(150)}\r\n`,
+          /^HTTP\/1\.1 413 /,
+        ],
+        [CHUNKED, `fa\r\n${"x".repeat(250)}\r\n0\r\n\r\n`, "", /^HTTP\/1\.1 413 /],
+      ].map(async ([field, first, second, answer]) => {
+        using client = await Client.connect(server);
+        await client.say(`POST ${way} HTTP/1.1\r\nHost: test\r\n${field}\r\n${first}`);
+        if (second !== "") {
+          await new Promise((resolve) => setTimeout(resolve, 50));
+          await client.say(second as string);
+        }
+        assertMatch(await client.hear(), answer as RegExp, `${way}: ${field}${first}${second}`);
+      })
+    ));
+    await until(() => readStatus(server.pid).workers[0]!.inFlight === 0, "the end of all requests");
+  });
+}
+
 Deno.test("--body-timeout lets a body come slowly, for longer than it", async () => {
   await using server = await serve(["--body-timeout", "0.6", "--max-body-bytes", "100"]);
   await Promise.all(["/text", "/stream"].map(async (path) => {
@@ -380,7 +462,7 @@ Deno.test("--max-connections lets clients wait in the backlog, and serves them i
 });
 
 Deno.test("a worker stops accepting before its descriptors run out, and goes on when some are free", async () => {
-  await using server = await serve(["--header-timeout", "0"], "ulimit -n 1200;");
+  await using server = await serve(["--header-timeout", "0"], { shell: "ulimit -n 1200;" });
   const [worker] = server.workers;
   const clients = await Promise.all(Array.from({ length: 1500 }, () => Client.connect(server)));
   await until(() => readStatus(server.pid).workers[0]!.connections >= 600, "hundreds to be open");
@@ -396,7 +478,7 @@ Deno.test("a worker stops accepting before its descriptors run out, and goes on 
 });
 
 Deno.test("a worker whose app has all descriptors accepts again when some are free, and loses no request", async () => {
-  await using server = await serve([], "ulimit -n 200;");
+  await using server = await serve([], { shell: "ulimit -n 200;" });
   const { workers } = server;
   // Half a second after its start Deno makes what it needs for signals, and panics if it cannot.
   await until(() => handles(workers[0]!, 15), "Deno's own handler of SIGTERM");

@@ -159,20 +159,6 @@ Deno.test("servePrefork() logs and counts the status that the client gets, whate
   assertEquals([worker!.requests, worker!.errors, worker!.inFlight], [12, 6, 0]);
 });
 
-Deno.test("servePrefork() calls onListen with the address", async () => {
-  await using folder = scratch();
-  const file = writeApp(
-    folder.path,
-    `export default {
-       fetch: () => new Response(),
-       onListen: (addr) => console.log("listening", JSON.stringify(addr)),
-     };`,
-  );
-  await using server = await startServer([], { app: file });
-  const [, addr] = await server.printed(/^listening (.*)$/m);
-  assertEquals(JSON.parse(addr!), { transport: "tcp", hostname: "0.0.0.0", port: server.port });
-});
-
 Deno.test("servePrefork() waits for onWorkerStart and onWorkerStop", async () => {
   await using folder = scratch();
   const file = writeApp(

@@ -14,10 +14,20 @@ interface InnerRequest {
   readonly body?: InnerBody | null;
 }
 
-/** A body as Deno keeps it. */
+/** A request's body. */
+export type RequestBody = ReadableStream<Uint8Array<ArrayBuffer>>;
+
+/** A body as Deno keeps it. All ways to read it, or to copy it, begin here. */
 interface InnerBody {
-  readonly streamOrStatic?: { readonly body?: unknown };
+  /** The stream, or where there is none a text or bytes. */
+  streamOrStatic?: RequestBody & { readonly body?: never } | { readonly body?: unknown };
   readonly length?: number | null;
+  /** The stream, which is made where there is none. `clone()` copies what is there. */
+  readonly stream: RequestBody;
+  /** Reads it whole. */
+  consume(): Promise<unknown>;
+  /** Has another take its place, in `new Request(request)`. */
+  createProxy(): InnerBody;
 }
 
 /**
@@ -34,6 +44,79 @@ let fastBodyKey: symbol | undefined;
 export function innerRequest(request: Request): InnerRequest | undefined {
   requestKey ??= keyOf(request, "request");
   return requestKey && (request as unknown as Record<symbol, InnerRequest>)[requestKey];
+}
+
+/** A request's body, where it has come whole with its header. */
+export function receivedBody(request: Request): Uint8Array | undefined {
+  const kept = innerRequest(request)?.body?.streamOrStatic?.body;
+  return kept instanceof Uint8Array ? kept : undefined;
+}
+
+/** What stands between a request's body and who reads it. */
+export interface BodyReads {
+  /** Gives what is read instead, when the body is read piece by piece or copied. */
+  stream(body: RequestBody): RequestBody;
+  /** Gives the result instead, when Deno reads the body whole; left out, that is read from a stream too. */
+  readonly whole?: <T>(read: Promise<T>) => Promise<T>;
+}
+
+const READS = Symbol("reads");
+const IS_SETTLED = Symbol("is settled");
+
+let interceptedBody: object | undefined;
+
+/**
+ * Stands between a request's body and the app, whichever way it is read. It stays Deno's very
+ * request: a copy could not be read whole in Deno's own, fast way, and would cost more than
+ * all else that a server does.
+ *
+ * @param request The request, whose body nobody has read.
+ * @param reads What is read instead.
+ * @returns Whether it could: not where the body is none or has come whole, nor where Deno keeps
+ *   it elsewhere.
+ */
+export function interceptBody(request: Request, reads: BodyReads): boolean {
+  const body = innerRequest(request)?.body;
+  if (!body || !(body.streamOrStatic instanceof ReadableStream)) return false;
+  interceptedBody ??= interceptedPrototype(Object.getPrototypeOf(body));
+  Object.setPrototypeOf(body, interceptedBody);
+  (body as InterceptedBody)[READS] = reads;
+  return true;
+}
+
+interface InterceptedBody extends InnerBody {
+  [READS]: BodyReads;
+  /** Whether it is decided from what it is read. */
+  [IS_SETTLED]: boolean | undefined;
+}
+
+function interceptedPrototype(prototype: { readonly constructor: unknown }): object {
+  const Body = prototype.constructor as new () => InnerBody;
+  return class extends Body implements InterceptedBody {
+    declare [READS]: BodyReads;
+    declare [IS_SETTLED]: boolean | undefined;
+
+    override get stream(): RequestBody {
+      replace(this);
+      return super.stream;
+    }
+    override consume(): Promise<unknown> {
+      const { whole } = this[READS];
+      if (whole === undefined || this[IS_SETTLED]) return super.consume();
+      this[IS_SETTLED] = true;
+      return whole(super.consume());
+    }
+    override createProxy(): InnerBody {
+      replace(this);
+      return super.createProxy();
+    }
+  }.prototype;
+}
+
+function replace(body: InterceptedBody): void {
+  if (body[IS_SETTLED]) return;
+  body[IS_SETTLED] = true;
+  body.streamOrStatic = body[READS].stream(body.streamOrStatic as RequestBody);
 }
 
 /** The body that lies behind a response: `null` for none, nothing if it is not found. */

@@ -6,7 +6,13 @@
  * sends: who is told of it ends the connection.
  */
 import { after, nextTurn } from "../../../ffi/runtime/timers.ts";
-import { innerRequest, LOSES_READS } from "../../../ffi/runtime/http_internals.ts";
+import {
+  innerRequest,
+  interceptBody,
+  LOSES_READS,
+  receivedBody,
+  type RequestBody,
+} from "../../../ffi/runtime/http_internals.ts";
 
 /** What a request may bring at most. Sizes in bytes, times in seconds. */
 export interface LimitOptions {
@@ -61,76 +67,6 @@ interface Read {
   readonly fail: (error: BodyError) => void;
 }
 
-type Body = ReadableStream<Uint8Array<ArrayBuffer>>;
-
-/** How an app may read a body. */
-interface Upload {
-  /** All at once. */
-  readonly whole: <T>(read: Promise<T>) => Promise<T>;
-  /** As it comes. */
-  readonly stream: (body: Body | null) => Body;
-}
-
-const UPLOAD = Symbol("upload");
-const BODY = Symbol("body");
-
-/**
- * A request of Deno's whose body is read within limits. It is that very request under
- * another prototype: a copy would lose Deno's fast ways to read a body, and cost more than
- * all else that a server does.
- */
-interface WatchedRequest extends Request {
-  [UPLOAD]: Upload;
-  [BODY]: Body | undefined;
-}
-
-let prototype: object | undefined;
-
-/**
- * Its prototype. Deno loads `Request`, and much with it, where a program names it first: so
- * not before there is a server, or each child of other programs would have to carry it.
- */
-function watchedRequest(): object {
-  return prototype ??= class extends Request {
-    declare [UPLOAD]: Upload;
-    declare [BODY]: Body | undefined;
-
-    override get body(): Body | null {
-      return this[BODY] ??= this[UPLOAD].stream(super.body);
-    }
-    override arrayBuffer(): Promise<ArrayBuffer> {
-      return read(this, () => super.arrayBuffer());
-    }
-    override blob(): Promise<Blob> {
-      return read(this, () => super.blob());
-    }
-    override bytes(): Promise<Uint8Array<ArrayBuffer>> {
-      return read(this, () => super.bytes());
-    }
-    override formData(): Promise<FormData> {
-      return read(this, () => super.formData());
-    }
-    override json(): Promise<unknown> {
-      return read(this, () => super.json());
-    }
-    override text(): Promise<string> {
-      return read(this, () => super.text());
-    }
-  }.prototype;
-}
-
-/** The app's stream is read where there is one: it has the original's lock. */
-function read<T>(request: WatchedRequest, whole: () => Promise<T>): Promise<T> {
-  return request[UPLOAD].whole(whole());
-}
-
-/** The same request, read within limits. */
-function watched(request: Request, upload: Upload): Request {
-  Object.setPrototypeOf(request, watchedRequest());
-  (request as WatchedRequest)[UPLOAD] = upload;
-  return request;
-}
-
 /**
  * Puts limits before an app.
  *
@@ -165,8 +101,9 @@ export function limitRequests(
   ): Response | Promise<Response> {
     if (request.method === "GET" || BODILESS.test(request.method)) return fetch(request, info);
     const header = request.headers.get("content-length");
-    const length = header === null ? undefined : Number(header);
-    if (length === 0) return fetch(request, info);
+    if (header === "0") return fetch(request, info);
+    const received = receivedBody(request);
+    const length = header === null ? received?.byteLength : Number(header);
     if (length !== undefined && length > maxBodyBytes) {
       onRefused(info);
       const reader = request.body?.getReader();
@@ -174,26 +111,21 @@ export function limitRequests(
       return refusal(413, "The request's body is too large\n");
     }
     // A body does not get longer than was said, and one that is there does not keep waiting.
-    if (length !== undefined && (bodyTimeout === 0 || isBodyThere(request))) {
+    if (received !== undefined || (length !== undefined && bodyTimeout === 0)) {
       return fetch(request, info);
     }
 
     let begun = false;
     let refuse: ((response: Response) => void) | undefined;
-    const upload: Upload = {
-      whole: (read) => {
-        const wait = within(read, info);
+    const stream = (body: RequestBody | null) => limited(body, fails, () => begun);
+    const whole = <T>(read: Promise<T>) =>
+      within(read, info).catch((error) =>
         // A client that cannot be told any more is cut off, and Deno sees that itself.
-        return wait.catch((error) => isOver(error) && !fails(error) ? read : Promise.reject(error));
-      },
-      stream: (body) => limited(body, fails, () => begun),
-    };
-    const result = fetch(
-      length === undefined
-        ? withBody(request, upload.stream(request.body))
-        : watched(request, upload),
-      info,
-    );
+        isOver(error) && !fails(error) ? read : Promise.reject(error)
+      );
+    const reads = length === undefined ? { stream } : { stream, whole };
+    const isIntercepted = interceptBody(request, reads);
+    const result = fetch(isIntercepted ? request : withBody(request, stream(request.body)), info);
     if (!(result instanceof Promise)) {
       begun = true;
       return result;
@@ -227,10 +159,10 @@ export function limitRequests(
    * @param onFailure Hears of the first limit that is passed; says whether the client hears of it.
    */
   function limited(
-    body: ReadableStream<Uint8Array<ArrayBuffer>> | null,
+    body: RequestBody | null,
     onFailure: (error: BodyError) => boolean,
     hasBegun: () => boolean,
-  ): ReadableStream<Uint8Array<ArrayBuffer>> {
+  ): RequestBody {
     let reader: Reader | undefined;
     let received = 0;
 
@@ -272,11 +204,6 @@ export function limitRequests(
   }
 }
 
-/** Whether a request's body has come whole with its header. */
-function isBodyThere(request: Request): boolean {
-  return innerRequest(request)?.body?.streamOrStatic?.body instanceof Uint8Array;
-}
-
 type Reader = ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
 
 /**
@@ -295,7 +222,7 @@ async function discard(reader: Reader, milliseconds: number): Promise<void> {
 }
 
 /** The same request with another body. */
-function withBody(request: Request, body: ReadableStream): Request {
+function withBody(request: Request, body: RequestBody): Request {
   const { url, method, headers } = request;
   const copy = new Request(url, { method, headers, body });
   // Deno warns of a signal's use, and new Request(request) already is one.
