@@ -2,7 +2,7 @@
  * `deno test --doc` runs the documented examples inside the test process, which
  * cannot fork. Those are marked "ignore" there, and run here as programs.
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import * as ffi from "../ffi/mod.ts";
 import { descriptorsOf, Program, ROOT, until } from "./support.ts";
 
@@ -55,6 +55,22 @@ Deno.test("the README's API in one screen names all functions and classes of ffi
   const callable = Object.entries(ffi).filter(([, value]) => typeof value === "function")
     .map(([name]) => name);
   assertEquals(callable.filter((name) => !names.has(name)), []);
+});
+
+Deno.test("README.md and CONTRIBUTING.md name tasks, files and tests that are there", () => {
+  const read = (file: string) => Deno.readTextFileSync(new URL(file, ROOT));
+  const guide = read("CONTRIBUTING.md");
+  const { tasks } = JSON.parse(read("deno.json"));
+  for (const [, name] of (read("README.md") + guide).matchAll(/deno task ([\w:]+)/g)) {
+    assert(name! in tasks, `There is no task ${name}`);
+  }
+  const files = guide.match(
+    /\b(examples|server|ffi|tests)\/[\w/]*(\.ts)?|\.ci\/run|\b[A-Z]+\.md/g,
+  )!;
+  assert(files.length > 20);
+  for (const file of files) Deno.statSync(new URL(file, ROOT));
+  const [, file, name] = guide.match(/(tests\/\w+\.ts) --filter "(.*)"/)!;
+  assertStringIncludes(read(file!), name!);
 });
 
 Deno.test("the documentation has examples that fork", () => assert(examples.length >= 8));
