@@ -289,6 +289,7 @@ Deno.test("servePrefork() supervises on when fork() fails", async () => {
     return await (await fetch(`http://127.0.0.1:${port}/`, { client })).text();
   };
   const [first, second] = childrenOf(server.pid);
+  const descriptors = descriptorsOf(server.pid).size;
   const { hard } = tine.getrlimit(tine.RLIMIT_NPROC);
   const limit = async (soft: number) => {
     const uid = Deno.statSync(`/proc/${server.pid}`).uid!;
@@ -309,6 +310,10 @@ Deno.test("servePrefork() supervises on when fork() fails", async () => {
   assertEquals(await get(), `${second}`);
   await limit(hard);
   await until(() => childrenOf(server.pid).length === 2, "another worker");
+  assertEquals(descriptorsOf(server.pid).size, descriptors);
+  const attempts = [...server.stderr.matchAll(/^(\S+) .*Cannot start a worker/gm)]
+    .map(([, time]) => Date.parse(time!));
+  attempts.slice(1).forEach((time, i) => assert(time - attempts[i]! >= 998, server.stderr));
   server.kill();
   assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
 });

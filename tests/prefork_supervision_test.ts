@@ -274,6 +274,21 @@ Deno.test("servePrefork() has 128 workers at most, and 1 at least", async () => 
   await server.logged(/(128 workers from now on[^]*){2}/);
 });
 
+Deno.test("servePrefork() adds a worker in the place of one that is still leaving", async () => {
+  await using server = await startServer();
+  await until(() => {
+    server.get("/sleep?ms=60000").catch(() => "killed");
+    return readStatus(server.pid).workers.every(({ inFlight }) => inFlight > 0);
+  }, "both workers to be busy");
+  const { workers } = server;
+  server.kill("SIGTTOU");
+  await until(() => server.workers.length === 1, "one to leave");
+  server.kill("SIGTTIN");
+  const later = await until(() => server.workers.length === 2 && server.workers, "another one");
+  assertEquals(new Set([...workers, ...later]).size, 3);
+  assertEquals(new Set(childrenOf(server.pid)), new Set([...workers, ...later]));
+});
+
 Deno.test("servePrefork() kills a worker that does not leave within --grace, also after a restart", async () => {
   await using server = await startServer(["--workers", "1", "--grace", "2"]);
   const [worker] = server.workers;
