@@ -1,7 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
 import {
   childrenOf,
+  DENO,
   processState,
+  ROOT,
   scratch,
   type Server,
   startServer,
@@ -15,6 +17,12 @@ function traces(server: Server): Promise<string> {
   return server.get(`/command?run=${encodeURIComponent(run)}`);
 }
 
+/** Copies a file, or a folder with all that is in it. */
+async function copy(from: string, to: string): Promise<void> {
+  const { success } = await new Deno.Command("cp", { args: ["-r", from, to] }).output();
+  assert(success, `cannot copy ${from}`);
+}
+
 /** An app that answers with a text. */
 function answering(text: string): string {
   return `export default { fetch: () => new Response("${text}") };`;
@@ -24,7 +32,7 @@ Deno.test("servePrefork() leaves no trace in the app's subprocesses after a rest
   await using folder = scratch();
   // A Deno of its own, which no longer can be executed once the canary has loaded the code.
   const deno = `${folder.path}/deno`;
-  Deno.copyFileSync(Deno.execPath(), deno);
+  Deno.copyFileSync(DENO, deno);
   const app = writeApp(
     folder.path,
     `export { default } from "${new URL("prefork/app.ts", import.meta.url)}";
@@ -134,6 +142,32 @@ Deno.test("servePrefork() forks no worker while it has no app, and gets one at t
   server.kill("SIGHUP");
   await server.replaced([second!], 3);
   assertEquals(await server.get("/"), "served");
+});
+
+Deno.test("servePrefork() restarts as another version of tine, whose scoreboard is another", async () => {
+  await using folder = scratch();
+  for (const name of ["deno.json", "mod.ts", "ffi", "server"]) {
+    await copy(new URL(name, ROOT).pathname, `${folder.path}/${name}`);
+  }
+  const file = `${folder.path}/server/prefork/scoreboard.ts`;
+  const source = Deno.readTextFileSync(file);
+  const other = source.replace(/^const VERSION = /m, "$&1000 + ");
+  assert(other !== source);
+  Deno.writeTextFileSync(file, other);
+  await using server = await startServer([], { cli: `${folder.path}/server/cli.ts` });
+  const old = childrenOf(server.pid);
+  const slow = await fetch(`http://127.0.0.1:${server.port}/stream?count=20&ms=50`);
+  Deno.writeTextFileSync(file, source);
+  server.kill("SIGHUP");
+  await server.logged(/(Serving[^]*){2}/); // no status can be read before
+  const workers = await server.replaced(old);
+  assertEquals(
+    (await slow.text()).match(/\d+/g)?.filter((pid) => old.includes(Number(pid))).length,
+    20,
+  );
+  await until(() => childrenOf(server.pid).length === 2, "the old workers' end");
+  assertEquals(server.workers, workers);
+  assert(workers.includes(Number(await server.get("/pid"))));
 });
 
 Deno.test("servePrefork() tries new code for --boot-timeout at most, and not while it stops", async () => {
