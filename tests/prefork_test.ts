@@ -23,6 +23,19 @@ async function curl(...args: string[]): Promise<string> {
   return new TextDecoder().decode(stdout);
 }
 
+/** The listening sockets of `/proc/net` whose lines hold a text, as `/proc/<pid>/fd` shows them. */
+function listenersOf(table: "tcp" | "unix", text: string): string[] {
+  const [listens, inode] = table === "tcp" ? [/ 0A /, 9] : [/ 00010000 /, 6];
+  return Deno.readTextFileSync(`/proc/net/${table}`).split("\n")
+    .filter((line) => line.includes(text) && listens.test(line))
+    .map((line) => `socket:[${line.trim().split(/\s+/)[inode]}]`);
+}
+
+/** A port as the kernel shows it. */
+function hex(port: number): string {
+  return port.toString(16).toUpperCase().padStart(4, "0");
+}
+
 Deno.test("servePrefork() serves with every worker, and never with the master", async () => {
   await using server = await startServer();
   const { workers } = server;
@@ -90,6 +103,34 @@ Deno.test("servePrefork() serves HTTPS with HTTP/2", async () => {
   const trust = ["--cacert", cert];
   assertEquals(await curl("--http2", ...trust, ...format, url), "Hello, World!\n2");
   assertEquals(await curl("--http1.1", ...trust, ...format, url), "Hello, World!\n1.1");
+});
+
+Deno.test("servePrefork() serves the admin socket in plain HTTP, and by none of the app's rules", async () => {
+  await using folder = scratch();
+  const { cert, key } = await certificate(folder.path);
+  const [admin, log] = [`${folder.path}/admin`, `${folder.path}/access.log`];
+  const rules = ["--max-requests", "3", "--max-connections", "1", "--access-log", log];
+  await using server = await startServer([
+    ...["--cert", cert, "--key", key, "--admin", admin],
+    ...rules,
+  ]);
+  const pid = await until(() => readStatus(server.pid).admin?.pid, "the admin process");
+  const healthz = ["--max-time", "10", "--unix-socket", admin, "http://localhost/healthz"];
+  await until(() => curl(...healthz).catch(() => false), "the first answer");
+  using _idle = await Deno.connect({ transport: "unix", path: admin });
+  for (let i = 0; i < 8; i++) assertEquals(await curl(...healthz), "ok\n");
+  assertEquals(readStatus(server.pid).admin?.pid, pid);
+  assertEquals(Deno.readTextFileSync(log), "");
+  // Each process has the sockets that it needs.
+  const { workers } = server;
+  assertEquals(holdersOf(listenersOf("tcp", `:${hex(server.port)} `)), [...workers, server.pid]);
+  assertEquals(holdersOf(listenersOf("unix", ` ${admin}`)), [pid, server.pid]);
+
+  function holdersOf(inodes: string[]): number[] {
+    return [pid, ...workers, server.pid].filter((one) =>
+      [...descriptorsOf(one).values()].some((link) => inodes.includes(link))
+    );
+  }
 });
 
 Deno.test("servePrefork() calls the app's functions as methods of the app", async () => {
