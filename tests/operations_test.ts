@@ -454,8 +454,9 @@ Deno.test("`serve` tells the service manager when it is ready, reloading and sto
   assertEquals(Deno.readTextFileSync(`${folder.path}/pid`), `${server.pid}\n`);
   server.kill("SIGTERM");
   await manager.hears("READY=1", "RELOADING=1", "READY=1", "STOPPING=1");
-  server.kill("SIGTERM"); // at once
+  server.kill("SIGQUIT"); // at once
   assertEquals((await server.ended()).code, 0, readIfThere(log));
+  await manager.hears("READY=1", "RELOADING=1", "READY=1", "STOPPING=1");
   assertEquals(readIfThere(`${folder.path}/pid`), "");
 });
 

@@ -1,5 +1,15 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { DENO, scratch, Server, serveRepository, startServer, writeApp } from "./support.ts";
+import * as tine from "../mod.ts";
+import {
+  DENO,
+  scratch,
+  Server,
+  serveRepository,
+  startFunction,
+  startServer,
+  until,
+  writeApp,
+} from "./support.ts";
 
 /** Runs a user's own script, which has no more of tine than its URL. */
 async function startScript(folder: string, script: string, ...flags: string[]): Promise<Server> {
@@ -96,4 +106,22 @@ Deno.test("servePrefork() under the command line loads an app from a URL", async
   });
   assertEquals(await server.get("/"), "Hello, World!\n");
   assertEquals(server.workers.length, 2);
+});
+
+Deno.test("servePrefork() leaves the signals to the program when it returns", async () => {
+  await using program = startFunction(
+    async () => {
+      const app = { fetch: () => new Response() };
+      const code = await tine.servePrefork(app, { port: 0, hostname: "127.0.0.1", workers: 1 });
+      console.log(`returned ${code}`);
+      for (;;) tine.sleep(60);
+    },
+    [],
+    { flags: ["--allow-all"] },
+  );
+  await until(() => /Serving/.test(program.stderr), "the server");
+  program.kill();
+  await program.printed(/returned 0/);
+  program.kill();
+  assertEquals(await program.ended(), { code: 143, signal: "SIGTERM" });
 });
