@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import * as tine from "../mod.ts";
+import { startFunction } from "./support.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -203,6 +204,23 @@ Deno.test("send() fails with EPIPE and no signal when the other end is gone", ()
     for (let i = 0; i < 100; i++) sending.sendall(new Uint8Array(65536));
   });
   assert(["EPIPE", "ECONNRESET"].includes(error.code), error.message);
+});
+
+Deno.test("send() raises no SIGPIPE where write() does", async () => {
+  await using program = startFunction(() => {
+    tine.signal(tine.SIGPIPE, tine.SIG_DFL); // Deno ignores it
+    const [ours, theirs] = tine.socketpair(tine.SOCK_STREAM);
+    theirs.close();
+    for (const send of [() => ours.send(new Uint8Array(1)), () => ours.write(new Uint8Array(1))]) {
+      try {
+        send();
+      } catch (error) {
+        console.log((error as tine.SyscallError).code);
+      }
+    }
+  });
+  assertEquals(await program.ended(), { code: 141, signal: "SIGPIPE" });
+  assertEquals(program.stdout, "EPIPE\n");
 });
 
 Deno.test("SyscallError says what failed, on what, and why", () => {
