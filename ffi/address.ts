@@ -35,6 +35,9 @@ const SUN_PATH_BYTES = 108;
 // getaddrinfo(3) failed in a system call, and errno says why.
 const EAI_SYSTEM = -11;
 
+// A path may begin with what would be a byte order mark in a text.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+
 /** An address as errors and logs show it: `127.0.0.1:80`, `[::1]:80`, `/run/app.sock`. */
 export function formatAddress(address: Address): string {
   if (typeof address === "string") return address.replace("\0", "@");
@@ -138,7 +141,7 @@ export function decodeAddress(bytes: Uint8Array, length: number): Address {
     default: {
       const path = bytes.subarray(2, Math.min(length, bytes.length));
       const end = path[0] === 0 ? -1 : path.indexOf(0);
-      return new TextDecoder().decode(end < 0 ? path : path.subarray(0, end));
+      return decoder.decode(end < 0 ? path : path.subarray(0, end));
     }
   }
 }
