@@ -61,6 +61,48 @@ Deno.test("decodeWaitStatus() reads a core dump", () => {
   assertEquals(status, { kind: "signaled", signal: 11, coreDumped: true, raw: 139 });
 });
 
+Deno.test("decodeWaitStatus() says of every number what the macros of wait(2) say", () => {
+  for (let raw = 0; raw <= 0xffff; raw++) {
+    // As in glibc's bits/waitstatus.h.
+    const low = raw & 0x7f;
+    const high = raw >> 8;
+    const expected: tine.WaitStatus[] = [];
+    if (low === 0) expected.push({ kind: "exited", code: high, raw }); // WIFEXITED, WEXITSTATUS
+    if (((low + 1) << 24) >> 25 > 0) { // WIFSIGNALED, with a char that has a sign
+      expected.push({ kind: "signaled", signal: low, coreDumped: (raw & 0x80) !== 0, raw });
+    }
+    if ((raw & 0xff) === 0x7f) expected.push({ kind: "stopped", signal: high, raw }); // WIFSTOPPED
+    if (raw === 0xffff) expected.push({ kind: "continued", raw }); // WIFCONTINUED
+    assert(expected.length <= 1, `${raw}`);
+    // No macro knows 0x00ff to 0xfeff, and the kernel does not make them.
+    if (expected.length === 1) assertEquals(tine.decodeWaitStatus(raw), expected[0]);
+    else assert((raw & 0xff) === 0xff, `${raw}`);
+  }
+});
+
+Deno.test("waitpid() gives the exit code, or the signal that ended the process", async () => {
+  const output = await run(() => {
+    tine.becomeForkable();
+    const codes = Array.from({ length: 52 }, (_, i) => 5 * i); // 0 to 255
+    const ended = codes.filter((code) => {
+      const { status } = tine.waitpid(tine.forkChild(() => code));
+      return status?.kind !== "exited" || status.code !== code || status.raw !== code << 8;
+    });
+    const { SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGALRM, SIGUSR1, SIGRTMIN, SIGRTMAX } = tine;
+    const signals = [SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGALRM, SIGUSR1, SIGRTMIN, SIGRTMAX];
+    const killed = signals.filter((signum) => {
+      const child = tine.forkChild(() => {
+        for (;;) tine.sleep(60);
+      });
+      tine.kill(child, signum);
+      const { status } = tine.waitpid(child);
+      return status?.kind !== "signaled" || status.signal !== signum || status.coreDumped;
+    });
+    console.log(`wrong codes: [${ended}], wrong signals: [${killed}]`);
+  });
+  assertEquals(output, "wrong codes: [], wrong signals: []\n");
+});
+
 Deno.test("execve() gives the new program its arguments, environment and old signal mask", async () => {
   const program = () => {
     tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM] });
