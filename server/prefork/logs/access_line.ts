@@ -47,32 +47,29 @@ export function formatEntry(format: AccessLogFormat, entry: Entry): string {
 function formatApache(format: AccessLogFormat, entry: Entry): string {
   const { time, remote, status, bytes, method, url, referer, agent } = entry;
   const combined = format === "combined";
-  const start = `${escapeText(remote ?? "-")} - - [${apacheTime(time)}] "`;
+  const start = ` - - [${apacheTime(time)}] "`;
   // Apache does not tell an empty body from none.
   const result = `" ${status} ${bytes || "-"}`;
-  const build = ([method, url, referer, agent]: readonly string[]) =>
-    `${start}${method} ${url} HTTP/1.1${result}` +
+  const build = ([remote, method, url, referer, agent]: readonly string[]) =>
+    `${remote}${start}${method} ${url} HTTP/1.1${result}` +
     (combined ? ` "${referer}" "${agent}"\n` : "\n");
-  const fields = combined
-    ? [
-      escapeText(method),
-      escapeText(url),
-      referer === null ? "-" : escapeBytes(referer),
-      agent === null ? "-" : escapeBytes(agent),
-    ]
-    : [escapeText(method), escapeText(url)];
+  const fields = [escapeText(remote ?? "-"), escapeText(method), escapeText(url)];
+  if (combined) {
+    fields.push(referer === null ? "-" : escapeBytes(referer));
+    fields.push(agent === null ? "-" : escapeBytes(agent));
+  }
   return fit(fields, build, /(?:[^\\]|\\x..|\\[^x])*/y);
 }
 
 function formatJson(entry: Entry): string {
   const { pid, time, remote, status, bytes, duration, method, url, referer, agent } = entry;
-  const start = `{"time":"${jsonTime(time)}","remote":${jsonOrNull(remote)},"method":"`;
+  const start = `{"time":"${jsonTime(time)}","remote":`;
   const result = `","status":${status},"bytes":${bytes},` +
     `"duration_ms":${Math.round(duration * 1000) / 1000},"referer":`;
-  const build = ([method, url, referer, agent]: readonly string[]) =>
-    `${start}${method}","url":"${url}${result}${referer === "" ? "null" : `"${referer}"`},` +
-    `"user_agent":${agent === "" ? "null" : `"${agent}"`},"pid":${pid}}\n`;
-  const fields = [method, url, referer ?? "", agent ?? ""].map(escapeJson);
+  const build = ([remote, method, url, referer, agent]: readonly string[]) =>
+    `${start}${textOrNull(remote)},"method":"${method}","url":"${url}${result}` +
+    `${textOrNull(referer)},"user_agent":${textOrNull(agent)},"pid":${pid}}\n`;
+  const fields = [remote ?? "", method, url, referer ?? "", agent ?? ""].map(escapeJson);
   return fit(fields, build, /(?:[^\\]|\\u....|\\[^u])*/y);
 }
 
@@ -145,8 +142,8 @@ function escapeJson(text: string): string {
   );
 }
 
-function jsonOrNull(text: string | undefined): string {
-  return text === undefined ? "null" : `"${escapeJson(text)}"`;
+function textOrNull(escaped: string | undefined): string {
+  return escaped ? `"${escaped}"` : "null";
 }
 
 const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
