@@ -310,7 +310,11 @@ Deno.test("`writePidFile()` replaces a file whose process has ended, or that is 
     assertEquals(Deno.readTextFileSync(path), `${Deno.pid}\n`);
   }
   // A zombie has ended: only its parent has not noticed.
-  await using parent = new Program("/bin/bash", ["-c", "sleep 0 & echo $!; exec sleep 60"]);
+  await using parent = new Program("/bin/bash", [
+    "-c",
+    // It ends when there is no shell any more that would reap it.
+    `while ! grep -q sleep /proc/$$/comm; do sleep 0.01; done & echo $!; exec sleep 60`,
+  ]);
   const [zombie] = await parent.printed(/\d+/);
   await until(
     () => /^State:\s+Z/m.test(Deno.readTextFileSync(`/proc/${zombie}/status`)),
@@ -458,6 +462,44 @@ Deno.test("`serve` tells the service manager when it is ready, reloading and sto
   assertEquals((await server.ended()).code, 0, readIfThere(log));
   await manager.hears("READY=1", "RELOADING=1", "READY=1", "STOPPING=1");
   assertEquals(readIfThere(`${folder.path}/pid`), "");
+});
+
+Deno.test("`serve` tells the service manager that a restart is over when only the canary could load the code", async () => {
+  await using folder = temporaryFolder();
+  using manager = listenAsManager(`${folder.path}/notify`);
+  // The third one to load it is the master, after the start and the canary.
+  Deno.writeTextFileSync(
+    `${folder.path}/app.ts`,
+    `Deno.writeTextFileSync("${folder.path}/loads", ".", { append: true });
+     if (Deno.readTextFileSync("${folder.path}/loads").length === 3) throw new Error("broken");
+     export default { fetch: () => new Response() };`,
+  );
+  await using server = startServer(folder.path, ["--port", "0"], {
+    env: { NOTIFY_SOCKET: `${folder.path}/notify` },
+  });
+  await manager.hears("READY=1");
+  server.kill("SIGHUP");
+  await manager.hears("READY=1", "RELOADING=1", "READY=1");
+  assertMatch(server.stderr, /cannot be loaded, the old workers serve on: .*broken/);
+  // It tries again of its own accord.
+  await manager.hears("READY=1", "RELOADING=1", "READY=1", "RELOADING=1", "READY=1");
+  assertEquals(server.stderr.match(/Serving/g)?.length, 2, server.stderr);
+});
+
+Deno.test("`serve` restarts although it can write its pid file no more", async () => {
+  await using folder = folderWithApp();
+  Deno.mkdirSync(`${folder.path}/run`);
+  const args = ["--port", "0", "--pid-file", "run/pid"];
+  await using server = startServer(folder.path, args);
+  const ready = (times: number) =>
+    until(() => server.stderr.match(/Serving \S+ with/g)?.length === times, "the server");
+  await ready(1);
+  Deno.removeSync(`${folder.path}/run`, { recursive: true });
+  server.kill("SIGHUP");
+  await ready(2);
+  assertMatch(server.stderr, /Cannot write pid file .*run\/pid: ENOENT/);
+  server.kill();
+  assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
 });
 
 Deno.test("`serve` refuses a pid file of a server that runs, and leaves that one alone", async () => {

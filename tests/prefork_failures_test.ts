@@ -175,10 +175,15 @@ Deno.test("servePrefork() waits for slow workers, and stops while they start", a
     await using server = await startServer([], { app });
     assertEquals(await server.get("/"), "ready");
   }
+  writeApp(
+    folder.path,
+    `export default { fetch: () => new Response() };
+     export const onWorkerStart = () => new Promise(() => setInterval(() => {}, 1000));`,
+  );
   await using server = spawnServer([], { app });
   await until(() => childrenOf(server.pid).length === 2, "both workers");
-  server.kill();
-  assertEquals(await server.ended(5000), { code: 0, signal: null });
+  server.kill(); // which those that start do not hear
+  assertEquals(await server.ended(15_000), { code: 0, signal: null });
 });
 
 Deno.test("servePrefork() gives up workers that do not get ready within --boot-timeout", async () => {

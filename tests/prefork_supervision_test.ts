@@ -131,6 +131,34 @@ Deno.test("servePrefork() waits before it replaces a worker that ended at once, 
   }, "a worker that is replaced at once");
 });
 
+Deno.test("servePrefork() tells why a worker failed, also when it hears of it after the worker's end", async () => {
+  await using folder = scratch();
+  const flag = (name: string) => Deno.writeTextFileSync(`${folder.path}/${name}`, "");
+  const app = writeApp(
+    folder.path,
+    `const has = (name) => [...Deno.readDirSync("${folder.path}")].some((file) => file.name === name);
+     export default { fetch: () => new Response() };
+     export async function onWorkerStart() {
+       if (!has("broken")) return;
+       while (!has("late")) await new Promise((resolve) => setTimeout(resolve, 10));
+       throw new Error("no database");
+     }`,
+  );
+  await using server = await startServer([], { app });
+  const { workers } = server;
+  flag("broken");
+  Deno.kill(workers[0]!, "SIGKILL");
+  const pid = await until(
+    () => childrenOf(server.pid).find((child) => !workers.includes(child)),
+    "the next worker",
+  );
+  server.kill("SIGSTOP");
+  flag("late");
+  await until(() => !isAlive(pid), "its end");
+  server.kill("SIGCONT");
+  await server.logged(new RegExp(`\\(pid ${pid}\\) failed to start: exit 1: no database`));
+});
+
 // Workers that hang
 
 Deno.test("servePrefork() kills a worker that is stopped alone, and replaces it", async () => {
