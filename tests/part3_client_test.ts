@@ -98,11 +98,16 @@ Deno.test("`client3` counts what it had no descriptors for as failed", async () 
 
 Deno.test("`client3` refuses wrong arguments with one line and exit code 2", async () => {
   const wrong: [string[], RegExp][] = [
-    [["--max-client", "3"], /unknown argument --max-client/],
-    [["128"], /unknown argument 128/],
+    [["--max-client", "3"], /unknown argument "--max-client"/],
+    [["128"], /unknown argument "128"/],
+    [[""], /unknown argument ""/],
+    [["toString", "1"], /unknown argument "toString"/],
     [["--max-clients", "0"], /--max-clients takes a whole number from 1 .*"0"/],
     [["--max-clients"], /--max-clients takes a whole number/],
     [["--max-conns=-1"], /--max-conns takes a whole number .*"-1"/],
+    [["--max-clients=1=2"], /--max-clients takes a whole number .*"1=2"/],
+    [["--max-conns", ""], /--max-conns takes a whole number .*""/],
+    [["--max-conns", "--port"], /--max-conns takes a whole number .*"--port"/],
     [["--max-conns=2.5"], /--max-conns takes a whole number .*"2\.5"/],
     [["--max-conns=abc"], /--max-conns takes a whole number .*"abc"/],
     [["--max-conns=1e3"], /--max-conns takes a whole number .*"1e3"/],

@@ -3,7 +3,8 @@
 // Forks clients that each open connections, send a request on every one and keep them all open
 // until the last is made. It reads no reply; the servers' trouble is what there is to see.
 // 128 clients at once: --max-clients 128 --max-conns 1
-import { parseArgs as parseUntyped } from "@std/cli/parse-args";
+//
+//   deno run --allow-ffi client3.ts [options]
 import {
   _exit,
   AF_INET,
@@ -40,31 +41,30 @@ first failure. Exit code: 0 when all were made, 1 when any failed, 2 when an opt
 is wrong.
 `;
 
-// The package comes without types.
-const parseArgs = parseUntyped as (
-  args: string[],
-  options: {
-    string: string[];
-    boolean: string[];
-    alias: Record<string, string>;
-    unknown: (name: string) => void;
-  },
-) => Record<string, string | undefined> & { help: boolean };
-
-const options = parseArgs(Deno.args, {
-  string: ["max-clients", "max-conns", "port", "timeout"],
-  boolean: ["help"],
-  alias: { help: "h" },
-  unknown: (name) => usageError(`unknown argument ${name}`),
-});
-if (options.help) {
-  console.log(HELP.trimEnd());
-  Deno.exit(0);
+const options = new Map([
+  ["--max-clients", 1],
+  ["--max-conns", 1024],
+  ["--port", 8888],
+  ["--timeout", 30],
+]);
+for (let i = 0; i < Deno.args.length; i++) {
+  // --name value, or --name=value
+  const [name = "", value = Deno.args[++i] ?? ""] = Deno.args[i]!.split(/=(.*)/s);
+  if (name === "--help" || name === "-h") {
+    console.log(HELP.trimEnd());
+    Deno.exit(0);
+  }
+  if (!options.has(name)) usageError(`unknown argument "${name}"`);
+  const most = name === "--port" ? 65535 : 1_000_000;
+  if (!/^\d+$/.test(value) || Number(value) < 1 || Number(value) > most) {
+    usageError(`${name} takes a whole number from 1 to ${most}, not "${value}"`);
+  }
+  options.set(name, Number(value));
 }
-const MAX_CLIENTS = wholeNumber("max-clients", 1);
-const MAX_CONNS = wholeNumber("max-conns", 1024);
-const PORT = wholeNumber("port", 8888, 65535);
-const TIMEOUT = wholeNumber("timeout", 30);
+const MAX_CLIENTS = options.get("--max-clients")!;
+const MAX_CONNS = options.get("--max-conns")!;
+const PORT = options.get("--port")!;
+const TIMEOUT = options.get("--timeout")!;
 
 const SERVER_ADDRESS = ["localhost", PORT] as const;
 const REQUEST = new TextEncoder().encode(
@@ -75,13 +75,6 @@ const REQUEST = new TextEncoder().encode(
 const counters = new Int32Array(mmap(8, MAP_SHARED | MAP_ANONYMOUS));
 const CONNECTED = 0;
 const FAILURES = 1;
-
-function wholeNumber(name: string, byDefault: number, most = 1_000_000): number {
-  const text = options[name] ?? String(byDefault);
-  const value = Number(text);
-  if (/^\d+$/.test(text) && value >= 1 && value <= most) return value;
-  return usageError(`--${name} takes a whole number from 1 to ${most}, not "${text}"`);
-}
 
 function usageError(message: string): never {
   console.error(`client3: ${message} (see --help)`);
