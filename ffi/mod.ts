@@ -84,6 +84,7 @@ export {
   type PollResult,
   ppoll,
 } from "./poll.ts";
+export { readlink } from "./proc.ts";
 export {
   _exit,
   getgid,

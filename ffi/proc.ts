@@ -56,7 +56,22 @@ export function readNumbers(path: string): number[] {
   }
 }
 
-/** Where a symbolic link points, readlink(2). */
+/**
+ * Reads where a symbolic link points.
+ *
+ * @param path The link.
+ * @returns The text of the link, at most 4096 bytes of it.
+ * @throws {SyscallError} `ENOENT`, `EINVAL` when it is no link, ...
+ *
+ * @example What a descriptor is
+ * ```ts
+ * import { readlink } from "@tine/tine";
+ *
+ * console.log(readlink("/proc/self/fd/1")); // /dev/pts/0, pipe:[4711], ...
+ * ```
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/readlink.2.html readlink(2)}
+ */
 export function readlink(path: string): string {
   const buffer = new Uint8Array(4096);
   const length = Number(libc().readlink(cString(path), buffer, BigInt(buffer.length)));

@@ -1,14 +1,31 @@
 // File descriptors
 //
-// To the kernel an open file is a small number of the process: 0, 1 and 2 are the standard
-// streams, which the shell opened. A socket has one too, and write needs nothing but the number.
-import { AF_INET, isatty, SOCK_STREAM, Socket, write } from "../../mod.ts";
+// To the kernel an open file is a small number of the process, and /proc/self/fd says what each of
+// them is. 0, 1 and 2 are the standard streams, which the shell opened: try `</dev/null`, `| cat`.
+// (Deno opens /dev/null in place of one that the shell has closed, `0<&-`.)
+//
+// A file that is opened gets the lowest number that is free. For the article's socket that is 3;
+// here Deno has opened files of its own before, for its event loop and its caches.
+//
+//   deno run --allow-ffi descriptors.ts
+import { AF_INET, readlink, SOCK_STREAM, Socket, write } from "../../mod.ts";
 
-["standard input", "standard output", "standard error"].forEach((name, fd) => {
-  console.log(`${name}: ${fd}${isatty(fd) ? ", a terminal" : ""}`);
-});
+function show(name: string, fd: number): void {
+  let file = "closed";
+  try {
+    file = readlink(`/proc/self/fd/${fd}`);
+  } catch {
+    // ENOENT: no such descriptor
+  }
+  console.log(`${name}: ${fd}, ${file}`);
+}
 
 const sock = new Socket(AF_INET, SOCK_STREAM);
-console.log(`socket: ${sock.fileno()}`);
+
+show("standard input", 0);
+show("standard output", 1);
+show("standard error", 2);
+for (let fd = 3; fd < sock.fileno(); fd++) show("already open", fd);
+show("socket", sock.fileno());
 
 write(1, new TextEncoder().encode("hello\n"));

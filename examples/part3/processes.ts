@@ -2,12 +2,18 @@
 //
 // Every process has a number (PID) and a parent (PPID): this one the shell that started it, the
 // child that it forks this one. They stay for a while, for a look at them with ps.
+//
+//   deno run --allow-ffi processes.ts [seconds]
 import { _exit, becomeForkable, fork, getpid, getppid, sleep, waitpid } from "../../mod.ts";
 
 becomeForkable();
 
-const SECONDS = Number(Deno.args[0] ?? 60);
-if (!(SECONDS >= 0)) throw new RangeError(`Cannot sleep for ${Deno.args[0]} seconds`);
+const [seconds = "60"] = Deno.args;
+if (!/^\d{1,9}(\.\d+)?$/.test(seconds)) {
+  console.error(`Cannot sleep for "${seconds}" seconds: give a number such as 60 or 0.5`);
+  Deno.exit(2);
+}
+const SECONDS = Number(seconds);
 
 console.log(`PID: ${getpid()}. Parent PID ${getppid()}`);
 
