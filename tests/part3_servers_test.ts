@@ -212,6 +212,22 @@ Deno.test("`webserver3d` answers, but never ends the connection, and leaves a zo
   }
 });
 
+Deno.test("`webserver3d` keeps one descriptor per client, from the first one on", async () => {
+  await using server = startServer("webserver3d");
+  const port = await portOf(server);
+  const before = descriptorsOf(server.pid);
+  for (let clients = 1; clients <= 3; clients++) {
+    using connection = await connect(port);
+    await send(connection);
+    assertEquals(await receive(connection), HELLO);
+    await server.printed(new RegExp(`^${clients}$`, "m")); // it has forked
+    const added = [...descriptorsOf(server.pid)]
+      .filter(([fd, file]) => before.get(fd) !== file && !file.includes("_cache_")) // Deno's
+      .map(([, file]) => file.replace(/:.*/, ""));
+    assertEquals(added, Array(clients).fill("socket"));
+  }
+});
+
 Deno.test("`webserver3d` dies of EMFILE in accept when no descriptor is left", async () => {
   await using server = startServer("webserver3d", ["0"], { shell: "ulimit -n 256;" });
   const port = await portOf(server);

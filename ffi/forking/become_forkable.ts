@@ -14,7 +14,7 @@ import {
 } from "../signal_mask.ts";
 import { checkSignal, SIGCHLD, SIGKILL, signalName, SIGSTOP } from "../signals.ts";
 import { blockInEveryThread } from "./block_signals.ts";
-import { poolRoom } from "../runtime/pool.ts";
+import { poolRoom, prepareParking } from "../runtime/pool.ts";
 import { hasV8Worker, onMainThread, threadStatus } from "../runtime/threads.ts";
 import { watchTimers } from "../runtime/timers.ts";
 import {
@@ -94,6 +94,7 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   const isReady = isForkable() && !isCrowded() && blockInEveryThread(wanted);
   const obstacle = isReady ? undefined : findObstacle(wanted);
   if (obstacle === undefined) {
+    prepareParking();
     const held = wanted.union(heldSignals());
     holdSignals(held, marker?.mask ?? programSignals().difference(held));
     return watchTimers();

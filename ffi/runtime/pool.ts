@@ -115,6 +115,18 @@ export function leaveParking(): number[] {
   return left;
 }
 
+/**
+ * Makes the pipes before the first fork needs them, so that this one costs no descriptor more than
+ * the others. Without enough descriptors it is left to the fork.
+ */
+export function prepareParking(): void {
+  try {
+    parking ??= makeParking();
+  } catch (error) {
+    if (!isSyscallError(error, "EMFILE", "ENFILE")) throw error;
+  }
+}
+
 function makeParking(): Parking {
   return { pid: libc().getpid(), pipes: [makePipe(), makePipe()], reads: 0 };
 }
