@@ -221,18 +221,10 @@ Deno.test("webserver3h.ts serves an app, a child for each connection", async () 
   await until(() => childrenOf(server.pid).length === 0, "all children reaped");
 });
 
-Deno.test("webserver3h.ts says in one line what is wrong with its arguments", async () => {
-  for (
-    const [args, code, message] of [
-      [[], 2, /^Usage: deno run -A webserver3h\.ts app\.ts \[port\]\n$/],
-      [[APP, "eighty"], 2, /^Usage: /],
-      [["nowhere.ts"], 1, /^Cannot load nowhere\.ts: there is no file \/\S+\/nowhere\.ts\n$/],
-    ] as const
-  ) {
-    await using server = start("examples/part3/webserver3h.ts", [...args], { flags: ["-A"] });
-    assertEquals((await server.ended()).code, code);
-    assertMatch(server.stderr, message);
-  }
+Deno.test("webserver3h.ts says in one line that it finds no app", async () => {
+  await using server = start("examples/part3/webserver3h.ts", ["nowhere.ts"], { flags: ["-A"] });
+  assertEquals((await server.ended()).code, 1);
+  assertMatch(server.stderr, /^Cannot load nowhere\.ts: there is no file \/\S+\/nowhere\.ts\n$/);
 });
 
 Deno.test("loadApp() takes hooks from the module or the app, and calls them as methods", async () => {

@@ -3,6 +3,8 @@
 // Each client gets a child of its own, which sends back what it receives until the client has no
 // more. The parent has no signal handler: it collects the children that have ended whenever a
 // client connects, so a few zombies wait for the next one.
+//
+//   deno run --allow-ffi echoserver.ts [port]
 import {
   _exit,
   AF_INET,
@@ -32,16 +34,25 @@ function reap(): void {
   }
 }
 
+const [port = "51423"] = Deno.args;
+if (!/^\d+$/.test(port) || Number(port) > 65535) {
+  console.error(`Cannot listen on port "${port}": give a number from 0 (for a free one) to 65535`);
+  Deno.exit(2);
+}
 const host = ""; // all interfaces
-const port = Number(Deno.args[0] ?? 51423);
 
 const s = new Socket(AF_INET, SOCK_STREAM);
 s.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
-s.bind([host, port]);
-s.listen(1);
+try {
+  s.bind([host, Number(port)]);
+  s.listen(1);
+} catch (error) { // EADDRINUSE: another program listens there
+  console.error(`${(error as Error).message}: give another port`);
+  Deno.exit(1);
+}
 
 console.log(`Parent at ${getpid()} listening for connections`);
-if (port === 0) console.log(`on port ${s.getsockname()[1]}`);
+console.log(`on port ${s.getsockname()[1]}`);
 
 for (;;) {
   let clientsock: Socket;
@@ -81,6 +92,6 @@ for (;;) {
       console.error(error);
     }
 
-    _exit(0); // or the child would accept clients as well
+    _exit(0); // or the child would go on in the loop, where accept fails again and again: EBADF
   }
 }

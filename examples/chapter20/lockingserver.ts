@@ -8,6 +8,8 @@
 // all, fork() would have made every child an owner of the same lock, which holds up none of them,
 // and of the same place in the file, where they would all read and write. So each child opens the
 // file for itself.
+//
+//   deno run --allow-ffi lockingserver.ts [port]
 import {
   _exit,
   AF_INET,
@@ -92,19 +94,29 @@ function reap(): void {
   }
 }
 
+const [port = "51423"] = Deno.args;
+if (!/^\d+$/.test(port) || Number(port) > 65535) {
+  console.error(`Cannot listen on port "${port}": give a number from 0 (for a free one) to 65535`);
+  Deno.exit(2);
+}
 const host = ""; // all interfaces
-const port = Number(Deno.args[0] ?? 51423);
 
 const s = new Socket(AF_INET, SOCK_STREAM);
 s.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
-s.bind([host, port]);
-// Not 1, as elsewhere: of a crowd that connects at once the kernel drops whom the queue does not
-// hold, and a client that waits to be spoken to never notices.
-s.listen(1024);
+try {
+  s.bind([host, Number(port)]);
+  // Not 1, as elsewhere: of a crowd that connects at once the kernel drops whom the queue does not
+  // hold, and a client that waits to be spoken to never notices.
+  s.listen(1024);
+} catch (error) { // EADDRINUSE: another program listens there
+  console.error(`${(error as Error).message}: give another port`);
+  Deno.exit(1);
+}
 
 open("lastaccess.txt", O_RDWR | O_CREAT | O_TRUNC).close(); // starts empty
 
-if (port === 0) console.log(`on port ${s.getsockname()[1]}`);
+console.log(`Parent at ${getpid()} listening for connections`);
+console.log(`on port ${s.getsockname()[1]}`);
 
 for (;;) {
   let clientsock: Socket;
@@ -147,6 +159,6 @@ for (;;) {
       console.error(error);
     }
 
-    _exit(0); // or the child would accept clients as well
+    _exit(0); // or the child would go on in the loop, where accept fails again and again: EBADF
   }
 }

@@ -3,14 +3,20 @@
 // Without a handler nothing interrupts the parent, and it collects what has ended when it suits
 // it. A child that ends during the first sleep is a zombie until that is over, and gone from ps
 // during the second.
+//
+//   deno run --allow-ffi zombiepoll.ts [child-seconds [parent-seconds]]
 import { _exit, becomeForkable, fork, getpid, sleep, waitpid, WNOHANG } from "../../mod.ts";
 
 becomeForkable();
 
-const CHILD_SECONDS = Number(Deno.args[0] ?? 5);
-if (!(CHILD_SECONDS >= 0)) throw new RangeError(`Cannot sleep for ${Deno.args[0]} seconds`);
-const PARENT_SECONDS = Number(Deno.args[1] ?? 60);
-if (!(PARENT_SECONDS >= 0)) throw new RangeError(`Cannot sleep for ${Deno.args[1]} seconds`);
+const [childSeconds = "5", parentSeconds = "60"] = Deno.args;
+for (const seconds of [childSeconds, parentSeconds]) {
+  if (/^\d{1,9}(\.\d+)?$/.test(seconds)) continue;
+  console.error(`Cannot sleep for "${seconds}" seconds: give a number such as 60 or 0.5`);
+  Deno.exit(2);
+}
+const CHILD_SECONDS = Number(childSeconds);
+const PARENT_SECONDS = Number(parentSeconds);
 
 function reap(): void {
   for (;;) {

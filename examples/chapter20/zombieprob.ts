@@ -3,14 +3,20 @@
 // What is left of a child that has ended is its exit status, kept by the kernel until the parent
 // asks for it. This parent never does: from the child's end to its own, ps lists the child as
 // <defunct>, in state Z.
+//
+//   deno run --allow-ffi zombieprob.ts [child-seconds [parent-seconds]]
 import { _exit, becomeForkable, fork, getpid, sleep } from "../../mod.ts";
 
 becomeForkable();
 
-const CHILD_SECONDS = Number(Deno.args[0] ?? 5);
-if (!(CHILD_SECONDS >= 0)) throw new RangeError(`Cannot sleep for ${Deno.args[0]} seconds`);
-const PARENT_SECONDS = Number(Deno.args[1] ?? 10);
-if (!(PARENT_SECONDS >= 0)) throw new RangeError(`Cannot sleep for ${Deno.args[1]} seconds`);
+const [childSeconds = "5", parentSeconds = "10"] = Deno.args;
+for (const seconds of [childSeconds, parentSeconds]) {
+  if (/^\d{1,9}(\.\d+)?$/.test(seconds)) continue;
+  console.error(`Cannot sleep for "${seconds}" seconds: give a number such as 60 or 0.5`);
+  Deno.exit(2);
+}
+const CHILD_SECONDS = Number(childSeconds);
+const PARENT_SECONDS = Number(parentSeconds);
 
 console.log(`Before the fork, my PID is ${getpid()}`);
 

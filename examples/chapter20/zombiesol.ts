@@ -3,6 +3,8 @@
 // The kernel sends SIGCHLD to the parent when a child ends, and the handler asks for the exit
 // status at once. It also cuts short the sleep that the parent is in, which never lasts its whole
 // time.
+//
+//   deno run --allow-ffi zombiesol.ts [child-seconds [parent-seconds]]
 import {
   _exit,
   becomeForkable,
@@ -17,10 +19,14 @@ import {
 
 becomeForkable();
 
-const CHILD_SECONDS = Number(Deno.args[0] ?? 5);
-if (!(CHILD_SECONDS >= 0)) throw new RangeError(`Cannot sleep for ${Deno.args[0]} seconds`);
-const PARENT_SECONDS = Number(Deno.args[1] ?? 10);
-if (!(PARENT_SECONDS >= 0)) throw new RangeError(`Cannot sleep for ${Deno.args[1]} seconds`);
+const [childSeconds = "5", parentSeconds = "10"] = Deno.args;
+for (const seconds of [childSeconds, parentSeconds]) {
+  if (/^\d{1,9}(\.\d+)?$/.test(seconds)) continue;
+  console.error(`Cannot sleep for "${seconds}" seconds: give a number such as 60 or 0.5`);
+  Deno.exit(2);
+}
+const CHILD_SECONDS = Number(childSeconds);
+const PARENT_SECONDS = Number(parentSeconds);
 
 function chldHandler(): void {
   // Some systems call a handler only once. Linux does not, where this changes nothing.

@@ -2,6 +2,8 @@
 //
 // As webserver3g, but the parent reads the request and only then forks. A client that connects
 // and sends nothing therefore holds up everybody, and the handler can interrupt that read too.
+//
+//   deno run --allow-ffi from_scratch.ts [port]
 import {
   _exit,
   AF_INET,
@@ -22,8 +24,13 @@ import {
 
 becomeForkable();
 
+const [port = "8000"] = Deno.args;
+if (!/^\d+$/.test(port) || Number(port) > 65535) {
+  console.error(`Cannot listen on port "${port}": give a number from 0 (for a free one) to 65535`);
+  Deno.exit(2);
+}
 const SERVER_HOST = "0.0.0.0"; // all interfaces
-const SERVER_PORT = Number(Deno.args[0] ?? 8000);
+const SERVER_PORT = Number(port);
 
 function waitForChildrenProcess(): void {
   for (;;) {
@@ -50,9 +57,15 @@ function receiveRequest(clientConnection: Socket): Uint8Array {
 function serve(): void {
   const serverSocket = new Socket(AF_INET, SOCK_STREAM);
   serverSocket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
-  serverSocket.bind([SERVER_HOST, SERVER_PORT]);
-  serverSocket.listen(1);
+  try {
+    serverSocket.bind([SERVER_HOST, SERVER_PORT]);
+    serverSocket.listen(1);
+  } catch (error) { // EADDRINUSE: another program listens there
+    console.error(`${(error as Error).message}: give another port`);
+    Deno.exit(1);
+  }
   console.log(`Listening on port ${serverSocket.getsockname()[1]} ...`);
+  console.log(`PID: ${getpid()}`);
 
   signal(SIGCHLD, waitForChildrenProcess);
 

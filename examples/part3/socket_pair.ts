@@ -3,6 +3,8 @@
 // Four values name a TCP connection: the address and port of either end. The client does not
 // choose its own: the kernel gives it an ephemeral port when it connects. Both ends are in this
 // process; each sees the same pair, itself first.
+//
+//   deno run --allow-ffi socket_pair.ts
 import { AF_INET, formatAddress, SOCK_STREAM, Socket } from "../../mod.ts";
 
 const listenSocket = new Socket(AF_INET, SOCK_STREAM);

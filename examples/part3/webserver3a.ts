@@ -2,9 +2,24 @@
 //
 // One process, one client at a time: a connection is accepted, answered and closed before the
 // next one is accepted. Whoever comes meanwhile waits in the kernel's queue.
-import { AF_INET, SO_REUSEADDR, SOCK_STREAM, Socket, SOL_SOCKET, write } from "../../mod.ts";
+//
+//   deno run --allow-ffi webserver3a.ts [port]
+import {
+  AF_INET,
+  getpid,
+  SO_REUSEADDR,
+  SOCK_STREAM,
+  Socket,
+  SOL_SOCKET,
+  write,
+} from "../../mod.ts";
 
-const SERVER_ADDRESS = ["", Number(Deno.args[0] ?? 8888)] as const;
+const [port = "8888"] = Deno.args;
+if (!/^\d+$/.test(port) || Number(port) > 65535) {
+  console.error(`Cannot listen on port "${port}": give a number from 0 (for a free one) to 65535`);
+  Deno.exit(2);
+}
+const SERVER_ADDRESS = ["", Number(port)] as const;
 const REQUEST_QUEUE_SIZE = 5;
 
 function handleRequest(clientConnection: Socket): void {
@@ -21,9 +36,15 @@ Hello, World!
 function serveForever(): void {
   const listenSocket = new Socket(AF_INET, SOCK_STREAM);
   listenSocket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
-  listenSocket.bind(SERVER_ADDRESS);
-  listenSocket.listen(REQUEST_QUEUE_SIZE);
+  try {
+    listenSocket.bind(SERVER_ADDRESS);
+    listenSocket.listen(REQUEST_QUEUE_SIZE);
+  } catch (error) { // EADDRINUSE: another program listens there
+    console.error(`${(error as Error).message}: give another port`);
+    Deno.exit(1);
+  }
   console.log(`Serving HTTP on port ${listenSocket.getsockname()[1]} ...`);
+  console.log(`PID: ${getpid()}`);
 
   for (;;) {
     const [clientConnection] = listenSocket.accept();

@@ -2,12 +2,31 @@
 //
 // After each reply the server sleeps and keeps its client on the line. A second client can
 // connect all the same, as the kernel queues it, but has to wait for its reply.
-import { AF_INET, sleep, SO_REUSEADDR, SOCK_STREAM, Socket, SOL_SOCKET, write } from "../../mod.ts";
+//
+//   deno run --allow-ffi webserver3b.ts [port [seconds]]
+import {
+  AF_INET,
+  getpid,
+  sleep,
+  SO_REUSEADDR,
+  SOCK_STREAM,
+  Socket,
+  SOL_SOCKET,
+  write,
+} from "../../mod.ts";
 
-const SERVER_ADDRESS = ["", Number(Deno.args[0] ?? 8888)] as const;
+const [port = "8888", seconds = "60"] = Deno.args;
+if (!/^\d+$/.test(port) || Number(port) > 65535) {
+  console.error(`Cannot listen on port "${port}": give a number from 0 (for a free one) to 65535`);
+  Deno.exit(2);
+}
+if (!/^\d{1,9}(\.\d+)?$/.test(seconds)) {
+  console.error(`Cannot sleep for "${seconds}" seconds: give a number such as 60 or 0.5`);
+  Deno.exit(2);
+}
+const SERVER_ADDRESS = ["", Number(port)] as const;
 const REQUEST_QUEUE_SIZE = 5;
-const SECONDS = Number(Deno.args[1] ?? 60);
-if (!(SECONDS >= 0)) throw new RangeError(`Cannot sleep for ${Deno.args[1]} seconds`);
+const SECONDS = Number(seconds);
 
 function handleRequest(clientConnection: Socket): void {
   const request = clientConnection.recv(1024);
@@ -24,9 +43,15 @@ Hello, World!
 function serveForever(): void {
   const listenSocket = new Socket(AF_INET, SOCK_STREAM);
   listenSocket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
-  listenSocket.bind(SERVER_ADDRESS);
-  listenSocket.listen(REQUEST_QUEUE_SIZE);
+  try {
+    listenSocket.bind(SERVER_ADDRESS);
+    listenSocket.listen(REQUEST_QUEUE_SIZE);
+  } catch (error) { // EADDRINUSE: another program listens there
+    console.error(`${(error as Error).message}: give another port`);
+    Deno.exit(1);
+  }
   console.log(`Serving HTTP on port ${listenSocket.getsockname()[1]} ...`);
+  console.log(`PID: ${getpid()}`);
 
   for (;;) {
     const [clientConnection] = listenSocket.accept();

@@ -3,11 +3,14 @@
 // The parent keeps its copy of every connection. So no client ever sees the end of its reply,
 // and with the last free descriptor the server dies of EMFILE. Nobody waits for the children
 // either: each stays as a zombie, and fork fails with EAGAIN when the user has too many.
+//
+//   deno run --allow-ffi webserver3d.ts [port]
 import {
   _exit,
   AF_INET,
   becomeForkable,
   fork,
+  getpid,
   SO_REUSEADDR,
   SOCK_STREAM,
   Socket,
@@ -16,7 +19,12 @@ import {
 
 becomeForkable();
 
-const SERVER_ADDRESS = ["", Number(Deno.args[0] ?? 8888)] as const;
+const [port = "8888"] = Deno.args;
+if (!/^\d+$/.test(port) || Number(port) > 65535) {
+  console.error(`Cannot listen on port "${port}": give a number from 0 (for a free one) to 65535`);
+  Deno.exit(2);
+}
+const SERVER_ADDRESS = ["", Number(port)] as const;
 const REQUEST_QUEUE_SIZE = 5;
 
 function handleRequest(clientConnection: Socket): void {
@@ -32,9 +40,15 @@ Hello, World!
 function serveForever(): void {
   const listenSocket = new Socket(AF_INET, SOCK_STREAM);
   listenSocket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
-  listenSocket.bind(SERVER_ADDRESS);
-  listenSocket.listen(REQUEST_QUEUE_SIZE);
+  try {
+    listenSocket.bind(SERVER_ADDRESS);
+    listenSocket.listen(REQUEST_QUEUE_SIZE);
+  } catch (error) { // EADDRINUSE: another program listens there
+    console.error(`${(error as Error).message}: give another port`);
+    Deno.exit(1);
+  }
   console.log(`Serving HTTP on port ${listenSocket.getsockname()[1]} ...`);
+  console.log(`PID: ${getpid()}`);
 
   const clients: Socket[] = [];
   for (;;) {

@@ -3,11 +3,14 @@
 // A child that ends sends SIGCHLD to its parent, whose handler waits for it: no zombie stays.
 // But the handler interrupts whatever the parent is blocked in, and accept fails with EINTR.
 // The first child that ends kills the server.
+//
+//   deno run --allow-ffi webserver3e.ts [port [seconds]]
 import {
   _exit,
   AF_INET,
   becomeForkable,
   fork,
+  getpid,
   SIGCHLD,
   signal,
   sleep,
@@ -21,10 +24,18 @@ import {
 
 becomeForkable();
 
-const SERVER_ADDRESS = ["", Number(Deno.args[0] ?? 8888)] as const;
+const [port = "8888", seconds = "3"] = Deno.args;
+if (!/^\d+$/.test(port) || Number(port) > 65535) {
+  console.error(`Cannot listen on port "${port}": give a number from 0 (for a free one) to 65535`);
+  Deno.exit(2);
+}
+if (!/^\d{1,9}(\.\d+)?$/.test(seconds)) {
+  console.error(`Cannot sleep for "${seconds}" seconds: give a number such as 60 or 0.5`);
+  Deno.exit(2);
+}
+const SERVER_ADDRESS = ["", Number(port)] as const;
 const REQUEST_QUEUE_SIZE = 5;
-const SECONDS = Number(Deno.args[1] ?? 3);
-if (!(SECONDS >= 0)) throw new RangeError(`Cannot sleep for ${Deno.args[1]} seconds`);
+const SECONDS = Number(seconds);
 
 function grimReaper(): void {
   const { pid, status } = wait();
@@ -46,9 +57,15 @@ Hello, World!
 function serveForever(): void {
   const listenSocket = new Socket(AF_INET, SOCK_STREAM);
   listenSocket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
-  listenSocket.bind(SERVER_ADDRESS);
-  listenSocket.listen(REQUEST_QUEUE_SIZE);
+  try {
+    listenSocket.bind(SERVER_ADDRESS);
+    listenSocket.listen(REQUEST_QUEUE_SIZE);
+  } catch (error) { // EADDRINUSE: another program listens there
+    console.error(`${(error as Error).message}: give another port`);
+    Deno.exit(1);
+  }
   console.log(`Serving HTTP on port ${listenSocket.getsockname()[1]} ...`);
+  console.log(`PID: ${getpid()}`);
 
   signal(SIGCHLD, grimReaper);
 

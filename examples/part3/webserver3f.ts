@@ -2,11 +2,14 @@
 //
 // After EINTR the server calls accept again, so children may end at any time. Single requests
 // leave no zombie any more; but when many children end at the same time, zombies are back.
+//
+//   deno run --allow-ffi webserver3f.ts [port]
 import {
   _exit,
   AF_INET,
   becomeForkable,
   fork,
+  getpid,
   SIGCHLD,
   signal,
   SO_REUSEADDR,
@@ -20,7 +23,12 @@ import {
 
 becomeForkable();
 
-const SERVER_ADDRESS = ["", Number(Deno.args[0] ?? 8888)] as const;
+const [port = "8888"] = Deno.args;
+if (!/^\d+$/.test(port) || Number(port) > 65535) {
+  console.error(`Cannot listen on port "${port}": give a number from 0 (for a free one) to 65535`);
+  Deno.exit(2);
+}
+const SERVER_ADDRESS = ["", Number(port)] as const;
 const REQUEST_QUEUE_SIZE = 1024;
 
 function grimReaper(): void {
@@ -41,9 +49,15 @@ Hello, World!
 function serveForever(): void {
   const listenSocket = new Socket(AF_INET, SOCK_STREAM);
   listenSocket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
-  listenSocket.bind(SERVER_ADDRESS);
-  listenSocket.listen(REQUEST_QUEUE_SIZE);
+  try {
+    listenSocket.bind(SERVER_ADDRESS);
+    listenSocket.listen(REQUEST_QUEUE_SIZE);
+  } catch (error) { // EADDRINUSE: another program listens there
+    console.error(`${(error as Error).message}: give another port`);
+    Deno.exit(1);
+  }
   console.log(`Serving HTTP on port ${listenSocket.getsockname()[1]} ...`);
+  console.log(`PID: ${getpid()}`);
 
   signal(SIGCHLD, grimReaper);
 

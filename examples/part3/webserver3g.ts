@@ -2,11 +2,14 @@
 //
 // Signals of one kind do not queue: of many children that end at the same time, the parent hears
 // once. So the handler collects every child that has ended, and returns when there is none.
+//
+//   deno run --allow-ffi webserver3g.ts [port]
 import {
   _exit,
   AF_INET,
   becomeForkable,
   fork,
+  getpid,
   SIGCHLD,
   signal,
   SO_REUSEADDR,
@@ -21,7 +24,12 @@ import {
 
 becomeForkable();
 
-const SERVER_ADDRESS = ["", Number(Deno.args[0] ?? 8888)] as const;
+const [port = "8888"] = Deno.args;
+if (!/^\d+$/.test(port) || Number(port) > 65535) {
+  console.error(`Cannot listen on port "${port}": give a number from 0 (for a free one) to 65535`);
+  Deno.exit(2);
+}
+const SERVER_ADDRESS = ["", Number(port)] as const;
 const REQUEST_QUEUE_SIZE = 1024;
 
 function grimReaper(): void {
@@ -49,9 +57,15 @@ Hello, World!
 function serveForever(): void {
   const listenSocket = new Socket(AF_INET, SOCK_STREAM);
   listenSocket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
-  listenSocket.bind(SERVER_ADDRESS);
-  listenSocket.listen(REQUEST_QUEUE_SIZE);
+  try {
+    listenSocket.bind(SERVER_ADDRESS);
+    listenSocket.listen(REQUEST_QUEUE_SIZE);
+  } catch (error) { // EADDRINUSE: another program listens there
+    console.error(`${(error as Error).message}: give another port`);
+    Deno.exit(1);
+  }
   console.log(`Serving HTTP on port ${listenSocket.getsockname()[1]} ...`);
+  console.log(`PID: ${getpid()}`);
 
   signal(SIGCHLD, grimReaper);
 

@@ -13,6 +13,7 @@ import {
   AppError,
   becomeForkable,
   fork,
+  getpid,
   loadApp,
   serveConnection,
   SIGCHLD,
@@ -27,14 +28,17 @@ import {
   WNOHANG,
 } from "../../mod.ts";
 
+becomeForkable();
+
 const [file, port = "8888"] = Deno.args;
-if (file === undefined || !/^\d+$/.test(port)) {
+if (file === undefined) {
   console.error("Usage: deno run -A webserver3h.ts app.ts [port]");
   Deno.exit(2);
 }
-
-becomeForkable();
-
+if (!/^\d+$/.test(port) || Number(port) > 65535) {
+  console.error(`Cannot listen on port "${port}": give a number from 0 (for a free one) to 65535`);
+  Deno.exit(2);
+}
 const SERVER_ADDRESS = ["", Number(port)] as const;
 const REQUEST_QUEUE_SIZE = 1024;
 
@@ -54,9 +58,15 @@ async function serveForever(): Promise<void> {
   await warmUp(); // compile here, once, what every child will run
   const listenSocket = new Socket(AF_INET, SOCK_STREAM);
   listenSocket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
-  listenSocket.bind(SERVER_ADDRESS);
-  listenSocket.listen(REQUEST_QUEUE_SIZE);
+  try {
+    listenSocket.bind(SERVER_ADDRESS);
+    listenSocket.listen(REQUEST_QUEUE_SIZE);
+  } catch (error) { // EADDRINUSE: another program listens there
+    console.error(`${(error as Error).message}: give another port`);
+    Deno.exit(1);
+  }
   console.log(`Serving HTTP on port ${listenSocket.getsockname()[1]} ...`);
+  console.log(`PID: ${getpid()}`);
 
   signal(SIGCHLD, grimReaper);
 
