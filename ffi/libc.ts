@@ -127,6 +127,8 @@ const SYMBOLS = {
   ftruncate: { parameters: ["i32", "i64"], result: "i32" },
   // int isatty(int fd);
   isatty: { parameters: ["i32"], result: "i32" },
+  // int unlink(const char *path);
+  unlink: { parameters: ["buffer"], result: "i32" },
   // ssize_t readlink(const char *path, char *buf, size_t bufsiz);
   readlink: { parameters: ["buffer", "buffer", "usize"], result: "isize" },
   // long syscall(SYS_getdents64, int fd, void *dirp, size_t count); older glibc has no getdents64()

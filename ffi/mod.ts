@@ -209,6 +209,7 @@ export {
   setitimer,
   sleep,
 } from "./time.ts";
+export { unlink } from "./unlink.ts";
 export {
   decodeWaitStatus,
   wait,

@@ -491,3 +491,18 @@ Deno.test("a worker whose app has all descriptors accepts again when some are fr
   assertMatch(await answer, /let go$/);
   assertEquals(server.workers, workers);
 });
+
+/** The ports at which a process listens on TCP. */
+function portsOf(pid: number): number[] {
+  const sockets = new Set(descriptorsOf(pid).values());
+  // sl, local address, remote address, state, ..., inode
+  return Deno.readTextFileSync(`/proc/${pid}/net/tcp`).split("\n").slice(1)
+    .map((line) => line.trim().split(/\s+/))
+    .filter((fields) => fields[3] === "0A" && sockets.has(`socket:[${fields[9]}]`))
+    .map((fields) => parseInt(fields[1]!.split(":")[1]!, 16));
+}
+
+Deno.test("servePrefork() can be reached at its own port only", async () => {
+  await using server = await startServer();
+  assertEquals(server.workers.flatMap(portsOf), [server.port, server.port]);
+});

@@ -7,8 +7,14 @@ import { Descriptor } from "../descriptor.ts";
 import { F_DUPFD_CLOEXEC, fcntl } from "../descriptor_calls.ts";
 import { libc } from "../libc.ts";
 import { POLLIN } from "../poll.ts";
+import { AF_UNIX } from "../address.ts";
+import { SOCK_STREAM, Socket } from "../socket.ts";
 import { pollfd, timespec } from "../structs.ts";
 import { socketCookie } from "../socket_options.ts";
+import { getenv } from "../environment.ts";
+import { isSyscallError } from "../errno.ts";
+import { getpid } from "../process.ts";
+import { unlink } from "../unlink.ts";
 import {
   duplicateOnto,
   register,
@@ -65,14 +71,14 @@ export function acceptFrom<T>(
   }
   const { epoll, ...registration } = found;
   // Deno goes on accepting until nothing is left, whether it is told of more or not; any other
-  // error than that ends its server. At the throw-away listener there is nothing.
-  const quiet = new Descriptor(fcntl(registration.fd, F_DUPFD_CLOEXEC));
+  // error than that ends its server. Where nobody can connect there is nothing.
+  const quiet = unreachableListener(registration.fd);
   const shared = new Descriptor(fcntl(fd, F_DUPFD_CLOEXEC));
   unregister(epoll, registration.fd);
   const events = (EPOLLIN | EPOLLET | EPOLLEXCLUSIVE) >>> 0;
   let isWatched = false;
   let closed = false;
-  const own = [socketCookie(quiet.fileno()), socketCookie(shared.fileno())];
+  const own = [registration.fd, quiet.fileno(), shared.fileno()].map(socketCookie);
   // A server that could not accept (EMFILE) has ended, and its number may be another file's.
   const isThere = () => !closed && own.includes(socketCookie(registration.fd));
   const acceptor: Acceptor = {
@@ -106,6 +112,29 @@ export function acceptFrom<T>(
   };
   acceptor.resume();
   return { server, acceptor };
+}
+
+/**
+ * A socket that listens where nobody can connect: one of the UNIX domain, without a name. The
+ * throw-away one would be found by whoever tries all ports of this machine, and what it accepts
+ * is counted and limited nowhere.
+ *
+ * @param found The throw-away one, for a process that may write to no folder.
+ */
+function unreachableListener(found: number): Descriptor | Socket {
+  const folder = getenv("TMPDIR") || "/tmp";
+  const path = `${folder}/tine-${getpid()}-${Math.trunc(performance.now() * 1e6)}`;
+  const socket = new Socket(AF_UNIX, SOCK_STREAM);
+  try {
+    socket.bind(path);
+    unlink(path);
+    socket.listen(1);
+    return socket;
+  } catch (error) {
+    socket.close();
+    if (!isSyscallError(error) && !(error instanceof RangeError)) throw error;
+    return new Descriptor(fcntl(found, F_DUPFD_CLOEXEC));
+  }
 }
 
 function isSame(a: Watched, b: Watched): boolean {
