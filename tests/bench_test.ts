@@ -38,8 +38,8 @@ const FASTER = "export const fork = () => 1;\nexport const waitpid = () => {};\n
 Deno.test("deno task bench --against says how this checkout compares with the other one", async () => {
   for (
     const [other, ratio, code] of [
-      [SLOWER, / [1-9]\.\d\d \(.*yes$/m, 0],
-      [FASTER, / 0\.0\d \(.*NO$/m, 1],
+      [SLOWER, / [1-9]\.\d{3} \(.*yes$/m, 0],
+      [FASTER, / 0\.0\d\d \(.*NO$/m, 1],
     ] as const
   ) {
     await using folder = await checkout(other);

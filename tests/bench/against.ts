@@ -256,13 +256,12 @@ function print(contests: readonly Contest[]): boolean {
     const [ours, theirs] = contestants as [Contestant, Contestant];
     // The larger, the better this one.
     const ratio = better === "more" ? ratiosOf(ours, theirs) : ratiosOf(theirs, ours);
-    const [median, min, max] = [ratio.median, ratio.min, ratio.max].map((one) => one.toFixed(2));
     return {
       isGood: ratio.median >= LEAST,
       cells: [
         title,
         ...[ours, theirs].map(({ label, figures }) => spread(label, figures).median.toFixed(0)),
-        `${median} (${min} to ${max})`,
+        `${ratio.median.toFixed(3)} (${ratio.min.toFixed(2)} to ${ratio.max.toFixed(2)})`,
         ratio.median >= LEAST ? "yes" : "NO",
       ],
     };

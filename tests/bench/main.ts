@@ -35,7 +35,8 @@ All of them if none is named: about ten minutes.
 With --against another checkout of tine and this one are measured in turns, and
 nothing else: about eight minutes. The exit code is 1 when the median of a ratio
 says that this one is worse by more than 3 in 100. The parts: throughput, memory,
-start, fork, runtime (fork with an event loop) and 3g.
+start, fork, runtime (fork with an event loop) and 3g. What else the machine does
+blurs it; with --against . both are this one, which shows by how much.
 
   --against DIR  the folder of the other checkout
   --only PART,.. what is measured of them; all parts if left out
