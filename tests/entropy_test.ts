@@ -18,6 +18,8 @@ const draws = async () => {
       console.log("math", Math.random());
     }
   };
+  // Blocks begin anywhere, seen from here.
+  crypto.getRandomValues(new Uint8Array(4));
   if (when === "before") draw();
   const children: number[] = [];
   for (let i = 0; i < 8; i++) {
@@ -49,6 +51,44 @@ for (const kind of ["plain", "runtime"]) {
       const words = lines.filter((line) => /^(values|node)/.test(line))
         .flatMap((line) => line.split(" ")[1]!.match(/.{16}/g)!);
       assertEquals(new Set(words).size, words.length);
+    });
+  }
+}
+
+for (const kind of ["plain", "runtime"]) {
+  // So much is drawn in advance that whoever throws away a little less would not be caught by few
+  // numbers: whatever was left, all of it is drawn here.
+  for (const source of ["uuid", "values"]) {
+    Deno.test(`parent and ${kind} children share none of 400 numbers each that were drawn in advance: ${source}`, async () => {
+      const output = await run(
+        async () => {
+          tine.becomeForkable();
+          const [kind, source] = Deno.args;
+          let draw = () => crypto.randomUUID() as string;
+          if (source === "values") {
+            // With UUIDs of the program's own, nothing but the values moves Deno's generator on.
+            crypto.randomUUID = () => "00000000-0000-4000-8000-000000000000";
+            draw = () => crypto.getRandomValues(new Uint32Array(2)).join();
+          }
+          // Blocks begin anywhere, seen from here.
+          crypto.getRandomValues(new Uint8Array(4));
+          const print = (count: number) => {
+            for (let i = 0; i < count; i++) console.log(draw());
+          };
+          for (let i = 0; i < 4; i++) {
+            print(1);
+            const child = kind === "plain"
+              ? tine.forkChild(() => print(400))
+              : await tine.forkRuntimeChild(() => Promise.resolve(print(400)));
+            tine.waitpid(child);
+          }
+          print(400);
+        },
+        [kind, source],
+      );
+      const lines = output.trimEnd().split("\n");
+      assertEquals(lines.length, 4 * 401 + 400);
+      assertEquals(new Set(lines).size, lines.length);
     });
   }
 }

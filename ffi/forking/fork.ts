@@ -116,7 +116,6 @@ function forkWithRuntime(): number {
   }
   try {
     setPoolRoom(room);
-    discardStock();
     allowWayBack();
     rebuildEventLoop(survey);
     if (hasWork(survey)) renewFetch();

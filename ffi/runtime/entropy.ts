@@ -35,13 +35,11 @@ export function makeEntropyForkSafe(): void {
   Math.random = random;
 }
 
-/**
- * Throws away what was drawn in advance: in the parent after each fork, since it
- * is the child's now, and in a child that lives for longer.
- */
+/** Throws away what was drawn in advance: in the parent after each fork, since it is the child's now. */
 export function discardStock(): void {
-  for (let i = 0; i < UUIDS_AT_ONCE; i++) crypto.randomUUID();
+  // First of all: new UUIDs are drawn below, and not from what the child has left of the block.
   crypto.getRandomValues(BLOCK);
+  for (let i = 0; i < UUIDS_AT_ONCE; i++) crypto.randomUUID();
   BLOCK.fill(0);
   left = 0;
 }
