@@ -11,6 +11,7 @@ import {
 import { isForkable } from "./become_forkable.ts";
 import { discardStock, makeEntropyForkSafe } from "../runtime/entropy.ts";
 import { renewFetch } from "../runtime/fetch.ts";
+import { replaceGetter, replaceGlobal } from "../runtime/globals.ts";
 import { forkWithHeap } from "../runtime/heap.ts";
 import { allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
 import { hasNodeProcess, renewNodePid } from "../runtime/node_process.ts";
@@ -152,12 +153,12 @@ function forkAndPart(signals: ChildSignals): number {
 
 // Deno has one thread for all listeners, made with the first. The parent's did not come along.
 function refuseSignalListeners(): void {
-  Deno.addSignalListener = (signum) => {
+  replaceGlobal("Deno.addSignalListener", () => (signum) => {
     throw new Error(
       `Cannot listen to ${signum} in this child: Deno made its thread for signals before the fork. ` +
         "Fork within half a second of the start, or from a loop that does not await",
     );
-  };
+  });
 }
 
 const M_MXFAST = 1;
@@ -166,14 +167,14 @@ let prepared = false;
 
 /** Before the first fork: what a copy of this process would get wrong. */
 function prepare(): void {
+  makeEntropyForkSafe();
   if (prepared) return;
   prepared = true;
-  makeEntropyForkSafe();
   watchTimers();
   // Between these two nothing may be allocated.
   compile(["madvise", "fork", "open", "read_few", "close"]);
   // glibc lets small free blocks pile up and merges them all at some later call. Were
   // that a child's, it would have to copy every page that one of them lies in.
   libc().mallopt(M_MXFAST, 0);
-  Object.defineProperty(Deno, "pid", { get: getpid, enumerable: true, configurable: true });
+  replaceGetter("Deno.pid", getpid);
 }

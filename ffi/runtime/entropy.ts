@@ -10,6 +10,8 @@
  * each number is drawn once.
  */
 
+import { replaceGlobal } from "./globals.ts";
+
 // A whole block, from wherever in the block the generator stands.
 const BLOCK = new Uint8Array(256);
 // crypto.randomUUID() draws this many at once, and hands them out one by one.
@@ -30,9 +32,19 @@ function random(): number {
   return (high * 0x400_0000 + low) / 0x20_0000_0000_0000;
 }
 
-/** Before the first fork: no random number may come from state that does not know of forks. */
+const NATIVE_RANDOM = "function random() { [native code] }";
+
+let checked: typeof random | undefined;
+
+/**
+ * Before a fork: no random number may come from V8's state, which does not know of forks. What the
+ * program itself has put in its place is the program's to answer for.
+ */
 export function makeEntropyForkSafe(): void {
-  Math.random = random;
+  if (Math.random === checked) return;
+  const isNative = Function.prototype.toString.call(Math.random) === NATIVE_RANDOM;
+  if (isNative) replaceGlobal("Math.random", () => random);
+  checked = Math.random;
 }
 
 /** Throws away what was drawn in advance: in the parent after each fork, since it is the child's now. */

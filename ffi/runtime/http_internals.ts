@@ -4,6 +4,7 @@
  * body that is none. A Deno that keeps it elsewhere is asked in vain, and the public
  * way is left.
  */
+import { replacePrototype } from "./globals.ts";
 
 /** A request as Deno keeps it. One that its server has received knows the client. */
 interface InnerRequest {
@@ -79,7 +80,7 @@ export function interceptBody(request: Request, reads: BodyReads): boolean {
   const body = innerRequest(request)?.body;
   if (!body || !(body.streamOrStatic instanceof ReadableStream)) return false;
   interceptedBody ??= interceptedPrototype(Object.getPrototypeOf(body));
-  Object.setPrototypeOf(body, interceptedBody);
+  replacePrototype(body, interceptedBody);
   (body as InterceptedBody)[READS] = reads;
   return true;
 }

@@ -7,6 +7,7 @@
  * more than the pid: so it is given what is there already, and is stopped right
  * after the pid, by the next thing that it reads.
  */
+import { replaceGetter } from "./globals.ts";
 
 interface Internals {
   __nodeBootstrapArgs?: { readonly argv0?: string; readonly denoVersion: unknown };
@@ -37,13 +38,9 @@ export function renewNodePid(): void {
   const streams = ["stdout", "stderr"].map((name) =>
     [name, Object.getOwnPropertyDescriptor(process, name)!] as const
   );
-  const ppid = Object.getOwnPropertyDescriptor(Deno, "ppid")!;
   const enough = new Error("the pid is read");
-  Object.defineProperty(Deno, "ppid", {
-    get: () => {
-      throw enough;
-    },
-    configurable: true,
+  const restorePpid = replaceGetter("Deno.ppid", () => {
+    throw enough;
   });
   inside.__nodeProcessBootstrapped = false;
   try {
@@ -52,7 +49,7 @@ export function renewNodePid(): void {
     if (error !== enough) throw error;
   } finally {
     inside.__nodeProcessBootstrapped = true;
-    Object.defineProperty(Deno, "ppid", ppid);
+    restorePpid();
     argv.splice(0, Infinity, ...args);
     if (process.platform !== platform) process.platform = platform;
     for (const [name, descriptor] of streams) Object.defineProperty(process, name, descriptor);

@@ -13,6 +13,8 @@
  * however many timers there have been.
  */
 
+import { interceptProperty, replaceProperty } from "./globals.ts";
+
 /** A timer of Deno's own. */
 interface CoreTimer {
   /** The number of timers that were made until then, itself included. */
@@ -123,13 +125,7 @@ export function watchTimers(): void {
   found.cancelTimer(first);
   if (list === undefined) return;
   remember(list);
-  Object.defineProperty(Object.getPrototypeOf(list), "msecs", {
-    // Each list gets it when it is made, and keeps it.
-    set(this: TimersList, msecs: number): void {
-      Object.defineProperty(this, "msecs", { value: msecs });
-      remember(this);
-    },
-  });
+  interceptProperty(Object.getPrototypeOf(list), "msecs", remember);
   if (first._timerId === 1 || lookBack(found, first._timerId)) core = found;
 }
 
@@ -154,19 +150,21 @@ function lookBack(core: Core, made: number): boolean {
     Object.getOwnPropertySymbols(prototype).find(({ description }) => description === name)
   );
   if (create === undefined || destroy === undefined) return false;
-  const { [create]: createTimer, [destroy]: destroyTimer } = prototype;
   // One that is made later may come to stand in a list that is empty now.
-  prototype[create] = function (this: Timeout): number {
-    const id = createTimer.call(this);
-    rememberListOf(this._timer);
-    return id;
-  };
+  replaceProperty(prototype, create, (original) =>
+    function (this: Timeout): number {
+      const id = original.call(this);
+      rememberListOf(this._timer);
+      return id;
+    });
   const durations = new Set<number>();
-  prototype[destroy] = function (this: Timeout): void {
-    durations.add(this._timer._idleTimeout);
-  };
+  const { [destroy]: destroyTimer } = prototype;
+  replaceProperty(prototype, destroy, () =>
+    function (this: Timeout): void {
+      durations.add(this._timer._idleTimeout);
+    });
   for (let id = 1; id < made; id++) clearTimeout(id);
-  prototype[destroy] = destroyTimer;
+  replaceProperty(prototype, destroy, () => destroyTimer);
   for (const duration of durations) {
     const timer = core.createTimer(() => {}, duration, undefined, false, false);
     rememberListOf(timer);

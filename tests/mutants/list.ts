@@ -22,8 +22,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "deno-pid-of-the-parent",
     file: "ffi/forking/fork.ts",
-    text:
-      '  Object.defineProperty(Deno, "pid", { get: getpid, enumerable: true, configurable: true });\n',
+    text: '  replaceGetter("Deno.pid", getpid);\n',
     replacement: "",
     test: "tests/fork_test.ts",
     filter: "fork() gives parent and child their own numbers, in every place that shows them",

@@ -13,6 +13,7 @@ import {
 } from "../../../ffi/descriptor.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { getpid } from "../../../ffi/process.ts";
+import { replaceGlobal } from "../../../ffi/runtime/globals.ts";
 import type { Log } from "../../log.ts";
 import { LONGEST_LINE, openLogFile } from "./log_file.ts";
 
@@ -83,14 +84,13 @@ export function stderrLog(role: string): Log {
  */
 export function keepConsoleQuiet(): void {
   for (const name of ["debug", "error", "info", "log", "trace", "warn"] as const) {
-    const print = console[name];
-    console[name] = (...values) => {
+    replaceGlobal(`console.${name}`, (print) => (...values) => {
       try {
         print.apply(console, values);
       } catch {
         // There is nowhere left to say so.
       }
-    };
+    });
   }
 }
 

@@ -2,6 +2,7 @@
  * The WebSockets of a worker. To Deno's server they are no requests any more, and nobody else
  * closes them.
  */
+import { replaceGlobal } from "../../../ffi/runtime/globals.ts";
 import { innerRequest } from "../../../ffi/runtime/http_internals.ts";
 import { clientOf } from "./connection_limits.ts";
 
@@ -20,8 +21,7 @@ export interface WebSockets {
  */
 export function rememberWebSockets(onUpgrade: (client: string) => void): WebSockets {
   const open = new Set<WebSocket>();
-  const { upgradeWebSocket } = Deno;
-  const value: typeof upgradeWebSocket = (request, options) => {
+  replaceGlobal("Deno.upgradeWebSocket", (upgradeWebSocket) => (request, options) => {
     // Deno forgets it with the upgrade.
     const client = clientOf(innerRequest(request) ?? {});
     const upgrade = upgradeWebSocket(request, options);
@@ -29,9 +29,7 @@ export function rememberWebSockets(onUpgrade: (client: string) => void): WebSock
     open.add(upgrade.socket);
     upgrade.socket.addEventListener("close", () => open.delete(upgrade.socket));
     return upgrade;
-  };
-  // Not assigned: Deno 2.8.0 to 2.8.2 have a getter there.
-  Object.defineProperty(Deno, "upgradeWebSocket", { value, writable: true });
+  });
   return {
     size: () => open.size,
     close(code, reason): void {
