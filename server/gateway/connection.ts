@@ -210,9 +210,10 @@ async function untilClosed(
       !(traffic.calls > 0 && connection.isHalfClosed());
   }
 
-  /** What has come before the stop is served. */
+  /** What has come before the stop is served. To shut Deno's server down breaks off request bodies. */
   function isStopped(): boolean {
-    return signal?.aborted === true && (traffic.exchanges > 0 || !connection.hasInput());
+    return signal?.aborted === true && !isBusy() &&
+      (traffic.exchanges > 0 || !connection.hasInput());
   }
 
   function isIdleFor(milliseconds: number): boolean {

@@ -27,6 +27,9 @@ export default {
         return Response.json({ pid: Deno.pid, url: request.url, addr: info.remoteAddr });
       case "/echo":
         return new Response(request.body);
+      case "/length":
+        console.log("length begins");
+        return new Response(`${(await request.bytes()).length} bytes\n`);
       case "/slow":
         console.log("slow begins");
         await sleep(seconds);
