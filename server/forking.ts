@@ -299,7 +299,9 @@ export function forkPerConnection(
       // It runs as another user by now. To wait for it could take for ever.
       const child = children.remove(pid);
       log(
-        `${formatClient(child!.address)} pid ${pid} is left running: ${(error as Error).message}`,
+        `${formatClient(child!.address)} pid ${pid} is no longer waited for: ${
+          (error as Error).message
+        }`,
       );
     }
   }
