@@ -17,6 +17,7 @@ import { blockInEveryThread } from "./block_signals.ts";
 import { poolRoom, prepareParking } from "../runtime/pool.ts";
 import { hasV8Worker, onMainThread, threadStatus } from "../runtime/threads.ts";
 import { watchTimers } from "../runtime/timers.ts";
+import { prepareV8Workers } from "../runtime/v8_workers.ts";
 import {
   isSingleThreaded,
   SINGLE_THREADED,
@@ -95,6 +96,7 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   const obstacle = isReady ? undefined : findObstacle(wanted);
   if (obstacle === undefined) {
     prepareParking();
+    prepareV8Workers();
     const held = wanted.union(heldSignals());
     holdSignals(held, marker?.mask ?? programSignals().difference(held));
     return watchTimers();

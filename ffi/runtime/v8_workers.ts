@@ -25,6 +25,11 @@ const call = new Uint8Array(new ArrayBuffer(LENGTH));
 const waiting = new Uint8Array(new ArrayBuffer(LENGTH));
 let files: readonly Uint8Array<ArrayBuffer>[] | undefined;
 
+/** Finds V8's worker threads before the first fork, which may have no descriptor left to look with. */
+export function prepareV8Workers(): void {
+  files ??= findWorkers();
+}
+
 /** Returns when V8's worker threads wait to be woken. */
 export function awaitV8Workers(): void {
   files ??= findWorkers();
