@@ -80,6 +80,8 @@ const PATIENCE = 2000;
 const LITTLE_PATIENCE = 10;
 /** How many threads of its own a child with a runtime must be able to have. */
 const LEAST_ROOM = 4;
+/** With fewer, the pool is not left parked: what the program begins now would make it grow. */
+const ENOUGH_ROOM = 24;
 
 /** The cheap kind: the child has nothing to do before it returns, for all it touches is copied. */
 function forkProcess(): number {
@@ -112,7 +114,7 @@ function forkWithRuntime(): number {
   const signals = planChildSignals();
   const pid = forkAndPart(signals);
   if (pid !== 0) {
-    releasePool();
+    if (room < ENOUGH_ROOM) releasePool();
     return pid;
   }
   try {
