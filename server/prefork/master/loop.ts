@@ -107,11 +107,8 @@ export function supervise(context: Context): ChildContext | number {
 
   function stop(grace: number, why: string): void {
     if (!workers.stopping) notify("stopping");
-    log(
-      `${why}: stopping ${workers.count()} workers${
-        grace > 0 ? `, within ${grace} s` : " at once"
-      }`,
-    );
+    const limit = grace === 0 ? " at once" : grace === Infinity ? "" : `, within ${grace} s`;
+    log(`${why}: stopping ${workers.count()} workers${limit}`);
     stopListening(context, grace > 0);
     restart.abort();
     workers.stop(grace);
