@@ -237,7 +237,7 @@ export function errno(): number {
 }
 
 /**
- * Has the calls of functions compiled that were not made often yet: a compiled
+ * Compiles the calls of functions that have not been called often yet: a compiled
  * call allocates nothing, and a forked child inherits it.
  *
  * @param names The functions; all if left out.

@@ -25,7 +25,7 @@ const MFD_CLOEXEC = 1;
  * @returns The memory.
  * @throws {RangeError} When the size is not a whole number from 1.
  * @throws {SyscallError} `ENOMEM` when there is not that much; `EBADF` when a file is wanted and
- *   the descriptor is none; `EACCES` when the file is not open for reading and writing; `EINVAL`.
+ *   the descriptor is not open; `EACCES` when the file is not open for reading and writing; `EINVAL`.
  *
  * @example A counter that children raise
  * ```ts

@@ -32,7 +32,7 @@ export const PR_SET_NO_NEW_PRIVS = 38;
  * teardown. The way out of a forked child.
  *
  * @param status The exit status, 0 to 255.
- * @throws {RangeError} When it is none.
+ * @throws {RangeError} When it is not an exit status.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/_exit.2.html _exit(2)}
  */
@@ -68,7 +68,7 @@ export function getppid(): number {
  * @param pid A process; 0 for this process group, -1 for all, less than -1 for the process
  *   group `-pid`.
  * @param signum The signal's number; 0 only asks whether the process is there.
- * @throws {RangeError} When the pid or the signal is none.
+ * @throws {RangeError} When the pid or the signal is not a valid number.
  * @throws {SyscallError} `ESRCH` when there is no such process, `EPERM`.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/kill.2.html kill(2)}
@@ -176,7 +176,7 @@ export function getgroups(): number[] {
  * @throws {RangeError} When one is no group's number.
  * @throws {SyscallError} `EPERM` without root's rights, `EINVAL` for more than 65536 groups.
  *
- * @example Give up root, for good
+ * @example Give up root permanently
  * ```ts ignore
  * import { getuid, setgid, setgroups, setuid } from "@tine/tine";
  *
@@ -202,7 +202,7 @@ export function setgroups(groups: readonly number[]): void {
  * @param user The user's name.
  * @param gid A further group, mostly the one that `/etc/passwd` gives the user.
  * @throws {TypeError} When the name holds a NUL.
- * @throws {RangeError} When the group's number is none.
+ * @throws {RangeError} When it is not a group's number.
  * @throws {SyscallError} `EPERM` without root's rights.
  *
  * @see {@link https://man7.org/linux/man-pages/man3/initgroups.3.html initgroups(3)}

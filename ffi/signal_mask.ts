@@ -100,7 +100,7 @@ export function setKernelMask(
  * @param how {@linkcode SIG_BLOCK}, {@linkcode SIG_UNBLOCK} or {@linkcode SIG_SETMASK}.
  * @param signals The signals' numbers. With none, `SIG_BLOCK` only reads the mask.
  * @returns The signals that were blocked before, ascending.
- * @throws {RangeError} When `how` or a signal is none.
+ * @throws {RangeError} When `how` or a signal is not valid.
  * @throws {SyscallError} When the kernel refuses.
  *
  * @example Keep SIGUSR1 out for a while

@@ -5,7 +5,7 @@ export const SIGHUP = 1;
 export const SIGINT = 2;
 /** Control-backslash, with a core dump. */
 export const SIGQUIT = 3;
-/** An instruction that is none. */
+/** An illegal instruction. */
 export const SIGILL = 4;
 /** A debugger's trap. */
 export const SIGTRAP = 5;
@@ -13,7 +13,7 @@ export const SIGTRAP = 5;
 export const SIGABRT = 6;
 /** Another name of SIGABRT. */
 export const SIGIOT = 6;
-/** Memory that is mapped but cannot be had. */
+/** An access to mapped memory that has no backing. */
 export const SIGBUS = 7;
 /** Arithmetic that cannot be done. */
 export const SIGFPE = 8;
@@ -63,7 +63,7 @@ export const SIGIO = 29;
 export const SIGPOLL = 29;
 /** The power fails. */
 export const SIGPWR = 30;
-/** A system call that is none. */
+/** A bad system call. */
 export const SIGSYS = 31;
 
 /** The first of the real-time signals that glibc leaves to programs. */

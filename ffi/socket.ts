@@ -79,7 +79,7 @@ export class Socket extends Descriptor {
    * @param family `AF_INET`, `AF_INET6` or `AF_UNIX`.
    * @param type `SOCK_STREAM`, ...
    * @param protocol 0 for the usual one.
-   * @throws {RangeError} When the family is none of the three.
+   * @throws {RangeError} When the family is not one of the three.
    * @throws {SyscallError} `EMFILE` when no descriptor is left, ...
    */
   constructor(family: number, type: number, protocol?: number);
@@ -120,7 +120,7 @@ export class Socket extends Descriptor {
    * @param level `SOL_SOCKET`, `IPPROTO_TCP`, ...
    * @param option `SO_REUSEADDR`, `TCP_NODELAY`, ...
    * @param value A whole number; seconds for `SO_RCVTIMEO` and `SO_SNDTIMEO`.
-   * @throws {RangeError} When the value is none.
+   * @throws {RangeError} When the value is not valid for the option.
    * @throws {SyscallError} When the kernel refuses.
    *
    * @see {@link https://man7.org/linux/man-pages/man2/setsockopt.2.html setsockopt(2)}
@@ -324,7 +324,7 @@ export class Socket extends Descriptor {
   /**
    * The address of the other end.
    *
-   * @throws {SyscallError} `ENOTCONN` when there is none.
+   * @throws {SyscallError} `ENOTCONN` when the socket is not connected.
    *
    * @see {@link https://man7.org/linux/man-pages/man2/getpeername.2.html getpeername(2)}
    */

@@ -66,7 +66,7 @@ export const MSG_NOSIGNAL = 0x4000;
  * @param level `SOL_SOCKET`, `IPPROTO_TCP`, ...
  * @param option `SO_REUSEADDR`, `TCP_NODELAY`, ...
  * @param value A whole number; seconds for `SO_RCVTIMEO` and `SO_SNDTIMEO`.
- * @throws {RangeError} When the value is none.
+ * @throws {RangeError} When the value is not valid for the option.
  * @throws {SyscallError} `EBADF`, `ENOTSOCK`, or when the kernel refuses the option.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/setsockopt.2.html setsockopt(2)}
@@ -134,7 +134,7 @@ export function getsockname(fd: number): Address {
  * The address of a socket's other end.
  *
  * @param fd The socket's descriptor.
- * @throws {SyscallError} `ENOTCONN` when there is none, `EBADF`, `ENOTSOCK`, ...
+ * @throws {SyscallError} `ENOTCONN` when the socket is not connected, `EBADF`, `ENOTSOCK`, ...
  *
  * @see {@link https://man7.org/linux/man-pages/man2/getpeername.2.html getpeername(2)}
  */

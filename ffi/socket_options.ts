@@ -95,7 +95,7 @@ const NO_SYN = Uint16Array.of(0x30, 0, 13, 0, 0x45, 1 << 8, 2, 0, 6, 0, 0, 0, 6,
  * are under way come to their end, and what waits to be accepted can be: so a server
  * that closes afterwards resets nobody. A client that is dropped asks again after a second.
  *
- * @param fd The socket's descriptor; duplicates in other processes are meant too, for good.
+ * @param fd The socket's descriptor; duplicates in other processes are affected too, permanently.
  * @throws {SyscallError} When the kernel refuses.
  *
  * @see {@link https://man7.org/linux/man-pages/man7/socket.7.html socket(7)}

@@ -129,7 +129,7 @@ function waitForChild(
   }
 }
 
-/** Another child's SIGCHLD: runs its handler, or takes it away if there is none. */
+/** Another child's SIGCHLD: runs its handler, or discards it if it has no handler. */
 function discardOrHandle(syscall: string, object: string, blocked: boolean): void {
   if (handlerOf(SIGCHLD) !== undefined && !blocked) {
     waitInterruptibly(syscall, object, null, 0);

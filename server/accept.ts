@@ -32,7 +32,7 @@ const LOST = new Set([
  *
  * @returns The connection, or nothing when a signal handler ran or the attempt failed in a way
  *   that a server survives; the latter is logged.
- * @throws {SyscallError} When the listening socket is none.
+ * @throws {SyscallError} When the socket does not listen.
  */
 export function acceptOne(
   listenSocket: Socket,

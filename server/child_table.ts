@@ -48,7 +48,7 @@ export class ChildTable {
     if (typeof address !== "string") this.#perHost.set(address[0], this.countOf(address) + 1);
   }
 
-  /** Takes a child out that has ended; gives nothing if there is none of that pid. */
+  /** Takes a child out that has ended; returns nothing if there is no such pid. */
   remove(pid: number): Child | undefined {
     const child = this.#byPid.get(pid);
     if (child === undefined) return undefined;

@@ -95,7 +95,7 @@ export interface ChildTask {
  * @param options How it runs.
  * @throws {RangeError} When an option is out of its range.
  * @throws {Error} When the process is not forkable.
- * @throws {SyscallError} When the listening socket is none.
+ * @throws {SyscallError} When the socket does not listen.
  *
  * @example An echo server
  * ```ts ignore

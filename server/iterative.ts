@@ -32,7 +32,7 @@ export interface IterativeOptions {
  * @param handle Serves one connection.
  * @param options How it runs.
  * @throws {RangeError} When an option is out of its range.
- * @throws {SyscallError} When the listening socket is none.
+ * @throws {SyscallError} When the socket does not listen.
  *
  * @example An echo server
  * ```ts ignore

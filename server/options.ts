@@ -5,7 +5,7 @@ export const LONGEST_TIMER: number = 2 ** 31 - 1;
 const MOST_SECONDS = Math.floor(LONGEST_TIMER / 1000);
 
 /**
- * Refuses what is no time in seconds.
+ * Rejects a value that is not a time in seconds.
  *
  * @throws {RangeError} When the value is negative, not a number, or longer than a timer can wait
  *   and yet not `Infinity`.
@@ -33,7 +33,7 @@ export function timeLimit(name: string, value: number): number {
 }
 
 /**
- * Refuses what is no count of at least one.
+ * Rejects a value that is not a count of at least one.
  *
  * @throws {RangeError} When the value is neither a whole number from 1 nor `Infinity`.
  * @throws {TypeError} When it is of another type.
@@ -46,7 +46,7 @@ export function checkCount(name: string, value: unknown): asserts value is numbe
 }
 
 /**
- * Refuses what is no number.
+ * Rejects a value that is not a number.
  *
  * @throws {TypeError} When the value is of another type.
  */

@@ -33,7 +33,7 @@ export async function servePrefork(
 ): Promise<number> {
   const config = resolveOptions(options);
   becomeForkable({ signals: HANDLED_SIGNALS });
-  // Whoever forks without it need not have it in memory, which each child gets a copy of.
+  // Programs that fork without it need not hold it in memory, which every child would copy.
   const { serve } = await import("./prefork/serve.ts");
   return await serve(app, config);
 }

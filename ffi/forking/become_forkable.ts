@@ -63,7 +63,7 @@ const YOUNG = "--max-semi-space-size=4";
  * @param options What the program will do.
  * @throws {Error} Where the program cannot be run again (standard input, the REPL), in a
  *   worker, or when running it again did not help; the message says which.
- * @throws {RangeError} When a signal is none, or SIGKILL or SIGSTOP, which nothing can block.
+ * @throws {RangeError} When a number is not a signal, or is SIGKILL or SIGSTOP, which cannot be blocked.
  * @throws {SyscallError} When the kernel refuses to run it again.
  *
  * @example

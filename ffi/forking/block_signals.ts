@@ -1,6 +1,6 @@
 /**
  * Fact 3, for a process whose threads are those of tokio's blocking pool, besides the
- * main one. They run what they are given, so each can be had to block signals for
+ * main one. They run what they are given, so each can be made to block signals for
  * good, and the program need not run again. V8's worker threads take no such orders:
  * they must have blocked the signals from their start.
  */

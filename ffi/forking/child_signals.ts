@@ -42,7 +42,7 @@ import {
 const LISTENABLE = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCHLD, SIGCONT]
   .concat([SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, SIGIO, SIGPWR]);
 
-/** Whoever lets them in while nothing handles them does not notice. */
+/** Letting them in while nothing handles them has no effect. */
 const IGNORED_BY_DEFAULT: ReadonlySet<number> = new Set([SIGCHLD, SIGCONT, SIGURG, SIGWINCH]);
 
 /** How a child gets the signals that are its own. */

@@ -76,7 +76,7 @@ function report(error: unknown): void {
   console.error("error: Uncaught", error);
 }
 
-// _exit() refuses what is no exit code; in a finally, the child must end all the same.
+// _exit() rejects an invalid exit code, but in a finally the child must end all the same.
 function exitCode(code: number): number {
   if (Number.isInteger(code) && code >= 0 && code <= 255) return code;
   console.error(`error: A child returned ${code}, which is no exit code from 0 to 255`);

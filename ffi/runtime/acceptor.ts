@@ -41,7 +41,7 @@ export interface Acceptor {
   requeue(): void;
   /** Whether any connection waits to be accepted. */
   isAnyWaiting(): boolean;
-  /** Lets go of the socket, for good. The server may be shut down later. */
+  /** Releases the socket permanently. The server may be shut down later. */
   close(): void;
 }
 

@@ -77,7 +77,7 @@ export async function takeOverConnection<T extends { readonly addr: Deno.Addr }>
     } finally {
       unregister(listener.epoll, listener.fd);
       takeAway(listener.fd);
-      // Who else came in.
+      // Clients that connected to the throw-away address.
       for (const { fd } of socketsAt(server.addr)) shutDown(fd);
     }
   } finally {
@@ -130,7 +130,7 @@ function adopt(connection: Socket, { fd, epoll, ...registration }: Watched): voi
   register(epoll, { fd, ...registration });
 }
 
-/** Takes a socket away from its owner in Deno, who is left with one that is of no use. */
+/** Takes a socket away from its owner in Deno, which is left with a dead one. */
 function takeAway(fd: number): void {
   const dead = deadSocket();
   duplicateOnto(dead, fd);

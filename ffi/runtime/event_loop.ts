@@ -187,7 +187,7 @@ function replace(fresh: number, fd: number): void {
   close(fresh);
 }
 
-/** Has a descriptor's number stand for what another one stands for. */
+/** Makes a descriptor's number refer to what another descriptor refers to. */
 export function duplicateOnto(fd: number, number: number): void {
   check(libc().dup3(fd, number, O_CLOEXEC), "dup3", `descriptor ${fd} to ${number}`);
 }

@@ -53,7 +53,7 @@ export function receivedBody(request: Request): Uint8Array | undefined {
   return kept instanceof Uint8Array ? kept : undefined;
 }
 
-/** What stands between a request's body and who reads it. */
+/** What lies between a request's body and its reader. */
 export interface BodyReads {
   /** Gives what is read instead, when the body is read piece by piece or copied. */
   stream(body: RequestBody): RequestBody;

@@ -138,7 +138,7 @@ function findCore(): Core | undefined {
 
 /**
  * Finds the lists that were made before tine looked, by the timers in them: Node's, which the
- * public ones are, can be had by their numbers.
+ * public ones are, can be found by their numbers.
  *
  * @returns Whether that worked.
  */

@@ -46,7 +46,7 @@ function areWaiting(files: readonly Uint8Array<ArrayBuffer>[]): boolean {
   const { close, open, read_few } = libc();
   for (let i = 0; i < files.length; i++) {
     const fd = open(files[i]!, O_RDONLY | O_CLOEXEC, 0);
-    if (fd === -1) continue; // a forked child, which has not got them
+    if (fd === -1) continue; // a forked child does not have them
     const count = read_few(fd, call, size);
     close(fd);
     // -1 after setuid(2), when a process may not look at its own threads.

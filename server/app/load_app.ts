@@ -42,7 +42,7 @@ export interface App {
   onWorkerStop?(worker: WorkerInfo): void | Promise<void>;
 }
 
-/** The app cannot be loaded. The message is one plain line, meant for who runs the server. */
+/** The app cannot be loaded. The message is one plain line, for the operator. */
 export class AppError extends Error {
   /** The error's kind. */
   override name = "AppError";

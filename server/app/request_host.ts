@@ -36,7 +36,7 @@ export function hostRenamer(from: string, to: string): (request: Request) => str
     if (url === right) return url;
     const wrong = starts.find((start) => url.startsWith(start));
     if (wrong === undefined) return right = url;
-    // As a URL, because port 80 or 443 goes without saying.
+    // As a URL, because the default ports 80 and 443 are left out.
     const start = wrong.replace(from, () => to);
     const value = new URL(start + url.slice(wrong.length)).href;
     Object.defineProperty(request, "url", { value, enumerable: true });

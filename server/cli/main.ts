@@ -26,7 +26,7 @@ const COMMANDS = new Map<string, (args: readonly string[]) => Promise<number>>([
  * Runs a command line.
  *
  * @param args The arguments, without the program's name.
- * @returns The exit code: 0, 1 for a failure, 2 for a command line that cannot be meant.
+ * @returns The exit code: 0, 1 for a failure, 2 for a command line that is not understood.
  */
 export async function main(args: readonly string[]): Promise<number> {
   const [command, ...rest] = args;
@@ -58,7 +58,7 @@ function isPlain(error: unknown): error is Error {
     .some((kind) => error instanceof kind);
 }
 
-/** What to do about an address or a file that cannot be had, by the system call and its error. */
+/** What to do about an address or a file that is not available, by system call and error. */
 const ADVICE = new Map([
   ["bind EADDRINUSE", "Stop what is there, or choose another --port, --unix or --admin"],
   [

@@ -196,7 +196,7 @@ const parseArgs = parseUntyped as (
  *
  * @param args Its arguments.
  * @returns The exit code.
- * @throws {UsageError} When they cannot be meant.
+ * @throws {UsageError} When they are not understood.
  */
 export async function serve(args: readonly string[]): Promise<number> {
   const flags = Object.entries(OPTIONS).filter(([, option]) => typeof option !== "string");

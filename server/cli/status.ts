@@ -52,7 +52,7 @@ const parseArgs = parseUntyped as (
  *
  * @param args Its arguments, without the command's name.
  * @returns The exit code: 0, or 1 when there is no server to ask; the reason has been printed.
- * @throws {UsageError} When the arguments cannot be meant.
+ * @throws {UsageError} When the arguments are not understood.
  */
 export async function status(args: readonly string[]): Promise<number> {
   try {

@@ -161,7 +161,7 @@ interface Traffic {
   /** Whether it is no longer HTTP. */
   upgraded: boolean;
   add(kind: "calls" | "exchanges", work: Promise<unknown>): void;
-  /** Ends the pause of who watches. */
+  /** Ends the watcher's pause. */
   lookNow(): void;
 }
 
@@ -204,7 +204,7 @@ async function untilClosed(
     server.shutdown();
   }
 
-  /** Whether anybody waits for a response. Who has gone does not, but Deno only sees that when it sends one. */
+  /** Whether the client waits for a response. One that has gone does not, but Deno notices that only when it sends one. */
   function isBusy(): boolean {
     return !traffic.upgraded && traffic.exchanges > 0 &&
       !(traffic.calls > 0 && connection.isHalfClosed());

@@ -40,7 +40,7 @@ const INTERVAL = 200;
  * The app is loaded once; a child starts with all that it has in memory. Its hooks
  * `onWorkerStart` and `onWorkerStop` run in each child.
  *
- * The parent's event loop stands still: timers and requests that the app has begun
+ * The parent's event loop does not run: timers and requests that the app has begun
  * before go on neither in the parent nor in a child.
  *
  * @param listenSocket A listening socket; it is closed when the server stops.
@@ -51,7 +51,7 @@ const INTERVAL = 200;
  * @throws {TypeError} When one of `cert` and `key` is missing.
  * @throws {Deno.errors.InvalidData} When one of them is no certificate, or no key.
  * @throws {Error} When the process is not forkable.
- * @throws {SyscallError} When the listening socket is none.
+ * @throws {SyscallError} When the socket does not listen.
  *
  * @example
  * ```ts ignore

@@ -51,7 +51,7 @@ const BACK_OFF = 100;
  * @throws {RangeError} When an option is out of its range.
  * @throws {TypeError} When one of `cert` and `key` is missing.
  * @throws {Deno.errors.InvalidData} When one of them is no certificate, or no key.
- * @throws {SyscallError} When the listening socket is none.
+ * @throws {SyscallError} When the socket does not listen.
  *
  * @example
  * ```ts ignore
@@ -132,7 +132,7 @@ export async function serveFetchIterative(
   }
 }
 
-/** A listener of Deno's on an address of no use, which the listening socket takes the place of. */
+/** A listener of Deno's on a throw-away address, whose place the listening socket takes. */
 function listen(family: number): Deno.Listener {
   using place = throwAwayAddress(family);
   const { address } = place;

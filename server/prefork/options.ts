@@ -110,7 +110,7 @@ const CHECKS: {
 };
 
 /**
- * Puts in the defaults and refuses what cannot be meant. Paths become absolute: the app may
+ * Fills in the defaults and rejects what makes no sense. Paths become absolute: the app may
  * change the working directory before files are opened anew, or removed.
  *
  * @param options The options.
@@ -234,7 +234,7 @@ function checkFormat(name: string, value: unknown): void {
 }
 
 /**
- * Where the admin process listens. A word that may be an address and is none of a UNIX socket's
+ * Where the admin process listens. A word that may be an address, and is not a UNIX socket's
  * plain names is refused: a socket would be made that nobody looks for.
  */
 function adminAddress(name: string, text: string): Address {

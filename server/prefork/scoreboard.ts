@@ -234,7 +234,7 @@ export class Scoreboard {
    * Looks at memory as a scoreboard.
    *
    * @param memory As {@linkcode createScoreboard} maps it, or bytes read from its file.
-   * @throws {Error} When it is none, or one of another version of tine.
+   * @throws {Error} When it is not a scoreboard, or one of another version of tine.
    */
   constructor(memory: ArrayBuffer) {
     if (memory.byteLength < HEADER_BYTES || new Int32Array(memory, 0, 1)[0] !== MAGIC) {

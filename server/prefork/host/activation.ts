@@ -13,7 +13,7 @@ import { SO_ACCEPTCONN, SO_TYPE, SOL_SOCKET } from "../../../ffi/socket_calls.ts
 /** The first descriptor that is handed over. */
 const FIRST = 3;
 
-/** What was handed over cannot be served on. The message is one plain line, meant for who runs the server. */
+/** What was handed over cannot be served on. The message is one plain line, for the operator. */
 export class ActivationError extends Error {
   /** The class's name. */
   override readonly name: string = "ActivationError";

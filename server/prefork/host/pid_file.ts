@@ -8,7 +8,7 @@ import { readText } from "../../../ffi/proc.ts";
 import { getpid, kill } from "../../../ffi/process.ts";
 import { removeIfThere } from "../../remove_file.ts";
 
-/** The pid file is not to be had. The message is one plain line, meant for who runs the server. */
+/** The pid file cannot be used. The message is one plain line, for the operator. */
 export class PidFileError extends Error {
   /** The class's name. */
   override readonly name: string = "PidFileError";
@@ -72,7 +72,7 @@ function claim(fresh: string, path: string): boolean {
     Deno.linkSync(fresh, path);
     return true;
   } catch {
-    return false; // there is one; or links are not to be had there
+    return false; // it exists, or the file system has no hard links
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * The line of one request in an access log, in one of three formats. What clients
- * send stands in it escaped: none can forge a line, or a terminal's control sequence.
+ * send is escaped in it: none can forge a line, or a terminal's control sequence.
  */
 import { LONGEST_LINE } from "./log_file.ts";
 
@@ -133,7 +133,7 @@ function escapeBytes(text: string): string {
   );
 }
 
-/** What stands between the quotes of a JSON string, in ASCII. */
+/** The contents of a JSON string between its quotes, in ASCII. */
 function escapeJson(text: string): string {
   if (!UNSAFE.test(text)) return text;
   return JSON.stringify(text.slice(0, LONGEST_LINE)).slice(1, -1).replace(

@@ -44,7 +44,7 @@ export class Health {
     this.#context.notify("tick");
   }
 
-  /** Kills a worker that has had its time. */
+  /** Kills a worker whose time is up. */
   #checkTime(worker: Worker, now: number): void {
     if (worker.killedFor !== undefined || now < worker.retryAt) return;
     const { timeout, grace, bootTimeout } = this.#context.config;

@@ -32,7 +32,7 @@ function refuseNew(socket: Socket): void {
     if (socket.family === AF_UNIX) removeIfThere(String(socket.getsockname()));
     else dropConnectionRequests(socket.fileno());
   } catch {
-    // Not everybody may; then who connects in the last milliseconds is reset.
+    // Without the permission, clients that connect in the last milliseconds are reset.
   }
 }
 

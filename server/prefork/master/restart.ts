@@ -56,7 +56,7 @@ export class Restart {
     context.notify("ready"); // the restart is over
   }
 
-  /** Has the newest code loaded: a request that comes while a canary runs is for another one. */
+  /** Asks for the newest code: a request that comes while a canary runs starts another one later. */
   request(): void {
     if (!this.#workers.stopping) this.#isRequested = true;
   }
@@ -121,7 +121,7 @@ export class Restart {
     this.#fail(`Cannot execute anew: ${error.message}`);
   }
 
-  /** The old code serves on; where there is none to fork with, there will be another attempt. */
+  /** The old code serves on; without an app to fork with, there will be another attempt. */
   #fail(reason: string): void {
     const { hasApp, log, notify } = this.#context;
     log(`${reason}, the old ${hasApp ? "one serves" : "workers serve"} on`);

@@ -90,7 +90,7 @@ function row(worker: WorkerStatus): string[] {
     String(worker.errors),
     String(worker.inFlight),
     String(worker.connections),
-    // Of one that stands still this is as old as its last sign of life.
+    // For a stalled worker this is as old as its last heartbeat.
     worker.stalled > 0 ? "-" : `${Math.round(worker.busy * 100)}%`,
     memory === null ? "-" : formatBytes(memory.privateBytes),
     memory === null ? "-" : formatBytes(memory.sharedBytes),

@@ -91,7 +91,7 @@ export interface MemoryStatus {
   readonly proportionalBytes: number;
 }
 
-/** There is no status. The message is one plain line, meant for who asked. */
+/** There is no status. The message is one plain line, for the user. */
 export class StatusError extends Error {
   /** The class's name. */
   override readonly name: string = "StatusError";

@@ -5,9 +5,9 @@
  * descriptor that the event loop watches, and the kernel knows when something passed there
  * last, and in which direction.
  *
- * A connection that has had its time is shut down: to Deno it looks as if the client had
+ * A connection whose time is up is shut down: to Deno it looks as if the client had
  * gone. Connections of a UNIX socket are counted only. The kernel keeps no such
- * clocks for them, and who connects there is a proxy with timeouts of its own.
+ * clocks for them, and its clients are proxies with timeouts of their own.
  */
 import { type Address, formatAddress } from "../../../ffi/address.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
@@ -85,7 +85,7 @@ export interface Connections {
    */
   broken(info: Deno.ServeHandlerInfo): void;
   /**
-   * Looks now: counts, and ends what has had its time.
+   * Looks now: counts connections, and ends those whose time is up.
    *
    * @returns How many are open.
    */
@@ -148,7 +148,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
   const refused = new Map<string, number>();
   const broken = new Set<string>();
 
-  // It does not go on while the event loop stands still: clients were not heard then.
+  // It stops while the event loop is blocked: clients were not heard then.
   let clock = 0;
   let sweptAt = performance.now();
   let countCost = 0;
@@ -365,7 +365,7 @@ function clientAt(fd: number, addresses: readonly Address[]): string | undefined
   }
 }
 
-/** Whether who listens at an address gets connections to another one. */
+/** Whether a socket that listens at one address accepts connections to another. */
 function includes(listening: Address, own: Address): boolean {
   if (typeof listening === "string" || typeof own === "string") return listening === own;
   const [host, port] = listening;
@@ -399,7 +399,7 @@ function ifThere(call: () => void): void {
   }
 }
 
-/** How many connections there are descriptors for. Deno accepts no more, for good, after EMFILE. */
+/** How many connections there are descriptors for. After EMFILE, Deno never accepts again. */
 function room(): number {
   const { soft } = getrlimit(RLIMIT_NOFILE);
   return Math.max(soft - RESERVE, Math.floor(soft / 2), 1);

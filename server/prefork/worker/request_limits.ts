@@ -3,7 +3,7 @@
  * header, which it answers with 400, and none for a body.
  *
  * A refusal says `connection: close`, but Deno goes on reading what the client
- * sends: who is told of it ends the connection.
+ * sends: the callback that is told of it ends the connection.
  */
 import { after, nextTurn } from "../../../ffi/runtime/timers.ts";
 import {
@@ -191,7 +191,7 @@ export function limitRequests(
         } catch (error) {
           if (isOver(error)) {
             if (onFailure(error)) discard(reader!, LINGER);
-            // Deno keeps a connection for good whose response fails while its body is being read.
+            // Deno never closes a connection whose response fails while its request body is being read.
             else await discard(reader!, Infinity);
           }
           throw error;
@@ -230,7 +230,7 @@ function withBody(request: Request, body: RequestBody): Request {
   return copy;
 }
 
-/** Has a read fail that lasts too long; with `info`, only if the client sends nothing. */
+/** Makes a read fail that lasts too long; with `info`, only if the client sends nothing. */
 type Within = <T>(read: Promise<T>, info?: Deno.ServeHandlerInfo) => Promise<T>;
 
 /** Watches reads, with one timer for all of them. */

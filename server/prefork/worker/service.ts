@@ -292,7 +292,7 @@ function checkSpareDescriptors(): void {
   for (let i = 0; i < SPARE; i++) spare.use(new Descriptor(fcntl(2, F_DUPFD_CLOEXEC)));
 }
 
-/** Deno's server on an address of no use, which the shared socket takes the place of. */
+/** Deno's server on a throw-away address, whose place the shared socket takes. */
 function listen(family: number, config: Config, handle: Deno.ServeHandler): Deno.HttpServer {
   using place = throwAwayAddress(family);
   return serveAt(place.address, config, handle);
