@@ -10,7 +10,7 @@ import {
   SIGUSR2,
 } from "../../ffi/signals.ts";
 
-/** The signals that a master handles: those to be named to `becomeForkable()`. */
+/** The signals that a master handles. They must be passed to `becomeForkable()`. */
 export const HANDLED_SIGNALS: readonly number[] = [
   SIGCHLD,
   SIGTERM,

@@ -1,23 +1,23 @@
-/** The health of the workers: who hangs, who takes too long, who has grown too large. */
+/** Health checks of the workers: event loops that are blocked, timeouts, and memory use. */
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { readText } from "../../../ffi/proc.ts";
 import type { Context } from "./context.ts";
 import { isAnyWaiting } from "./listeners.ts";
 import { isWorker, nameOf, stays, type Worker, type Workers } from "./workers.ts";
 
-/** How often the master looks at its workers at least, in milliseconds. */
+/** The longest interval between two health checks, in milliseconds. */
 const INTERVAL = 1000;
 
 /** Checks the workers of a master. */
 export class Health {
-  /** How long the master may sleep between two checks, in milliseconds. */
+  /** The longest time the master may sleep between two checks, in milliseconds. */
   readonly interval: number;
   readonly #context: Context;
   readonly #workers: Workers;
   #checkedAt = 0;
   #lookedAt = 0;
 
-  /** Checks these workers. */
+  /** Creates the health checks for the given workers. */
   constructor(context: Context, workers: Workers) {
     const { timeout } = context.config;
     this.#context = context;
@@ -25,10 +25,10 @@ export class Health {
     this.interval = timeout > 0 ? Math.min(INTERVAL, timeout * 250) : INTERVAL;
   }
 
-  /** Called in each turn of the master's loop. */
+  /** Runs the checks. Called in each iteration of the master's loop. */
   check(): void {
     const now = performance.now();
-    // Had this process not run either (a container that was paused), all would seem to hang.
+    // If this process was suspended too (a paused container), all workers would seem to hang.
     const wasSuspended = now - this.#checkedAt > 2 * this.interval;
     this.#checkedAt = now;
     for (const worker of this.#workers.all()) {
@@ -44,7 +44,7 @@ export class Health {
     this.#context.notify("tick");
   }
 
-  /** Kills a worker whose time is up. */
+  /** Kills a worker that exceeded a time limit. */
   #checkTime(worker: Worker, now: number): void {
     if (worker.killedFor !== undefined || now < worker.retryAt) return;
     const { timeout, grace, bootTimeout } = this.#context.config;
@@ -59,8 +59,8 @@ export class Health {
   }
 
   /**
-   * A connection wakes one worker. Should that one end, or stop accepting, before it
-   * has accepted, no other would know: so the master looks whether any waits.
+   * A connection wakes one worker. If that worker ends or stops accepting before it has accepted
+   * the connection, no other worker is woken. The master therefore checks for waiting connections.
    */
   #wakeForWaiting(): void {
     if (this.#workers.stopping) return;
@@ -80,14 +80,14 @@ export class Health {
   }
 }
 
-/** The memory that a process shares with no other, in bytes. */
+/** Returns the private memory of a process, in bytes. */
 function privateMemory(pid: number): number {
   try {
     const text = readText(`/proc/${pid}/smaps_rollup`);
     const kilobytes = [...text.matchAll(/^Private_\w+:\s+(\d+) kB$/gm)];
     return kilobytes.reduce((sum, [, count]) => sum + Number(count) * 1024, 0);
   } catch (error) {
-    if (isSyscallError(error)) return 0; // it has just ended
+    if (isSyscallError(error)) return 0; // the process has just ended
     throw error;
   }
 }

@@ -1,7 +1,7 @@
 /**
- * What a master hands on when it executes itself anew: its pid stays, and with it
- * its children, its listening sockets and the scoreboard. What the new program must
- * know of them it finds in the environment.
+ * What a master passes on when it re-executes itself: it keeps its pid, and with it its children,
+ * its listening sockets and the scoreboard. An environment variable describes them to the new
+ * program.
  */
 import { Descriptor } from "../../../ffi/descriptor.ts";
 import { F_SETFD, fcntl, FD_CLOEXEC } from "../../../ffi/descriptor_calls.ts";
@@ -14,10 +14,12 @@ import { createScoreboard, inheritScoreboard, type Scoreboard } from "../scorebo
 import { HANDLED_SIGNALS } from "../signals.ts";
 import type { Context, Inheritance, InheritedWorker, Knowledge } from "./context.ts";
 
-/** The variable of the environment. */
+/** The name of the environment variable. */
 const INHERITANCE = "TINE_INHERITANCE";
 
-/** An inheritance as it stands in the environment, with descriptors and slots by their numbers. */
+/**
+ * An inheritance as the environment variable holds it: descriptors and slots are given by number.
+ */
 interface Record extends Omit<Knowledge, "workers"> {
   readonly pid: number;
   readonly listeners: readonly number[];
@@ -31,12 +33,11 @@ interface Record extends Omit<Knowledge, "workers"> {
 }
 
 /**
- * Executes this process's program anew, in its place, from the directory in which
- * the server was started.
+ * Re-executes this process's program, in place, from the directory in which the server was started.
  *
- * @param context What the master works with.
- * @param knowledge What else the program is to know.
- * @returns Why it could not; then nothing has changed.
+ * @param context The master's context.
+ * @param knowledge What else the new program must know.
+ * @returns The error if execution failed; nothing has changed then.
  */
 export function executeAnew(context: Context, { workers, ...knowledge }: Knowledge): Error {
   const record: Record = {
@@ -70,7 +71,9 @@ export function executeAnew(context: Context, { workers, ...knowledge }: Knowled
   }
 }
 
-/** Takes what a master has handed on that executed this program in its place; nothing if none has. */
+/**
+ * Takes over what the master that executed this program passed on; `undefined` if there is nothing.
+ */
 export function inherit(): Inheritance | undefined {
   const text = getenv(INHERITANCE);
   if (text === undefined) return undefined;
@@ -104,7 +107,8 @@ function findScoreboard({ scoreboard: fd, workers }: Record): {
   try {
     return { scoreboard: inheritScoreboard(file), file };
   } catch {
-    // The new code is of another version of tine. The workers that it inherits write to the old one.
+    // The new code is of another version of tine. The inherited workers write to the old
+    // scoreboard.
     file.close();
     const fresh = createScoreboard();
     for (const { pid, number, slot } of workers) {

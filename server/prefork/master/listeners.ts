@@ -1,4 +1,6 @@
-/** What a master does with the listening sockets, on which it never accepts itself. */
+/**
+ * The master's operations on the listening sockets, on which it never accepts connections itself.
+ */
 import { AF_UNIX } from "../../../ffi/address.ts";
 import { retryOnEintr } from "../../../ffi/interruption.ts";
 import { poll, POLLIN } from "../../../ffi/poll.ts";
@@ -10,33 +12,34 @@ import type { Inheritance } from "./context.ts";
 /**
  * Closes the master's listening sockets.
  *
- * @param inheritance Where they are.
- * @param isGraceful Whether the workers go on to accept what waits: then no more is to join it.
+ * @param inheritance The inheritance that holds the sockets.
+ * @param isGraceful Whether the workers still accept the waiting connections. If so, no further
+ *   connection may be queued.
  */
 export function stopListening(
   { listeners, admin, isActivated }: Inheritance,
   isGraceful: boolean,
 ): void {
   for (const socket of listeners) {
-    // The service manager's socket stays open, and what waits there waits for the next server.
+    // The service manager's socket stays open: connections queued on it wait for the next server.
     if (isGraceful && !isActivated) refuseNew(socket);
     socket.close();
   }
   admin?.close();
 }
 
-/** Has no more connections join the queue: those that no worker has accepted would be reset. */
+/** Stops queuing connections: those that no worker has accepted would be reset. */
 function refuseNew(socket: Socket): void {
   if (socket.fileno() === -1) return;
   try {
     if (socket.family === AF_UNIX) removeIfThere(String(socket.getsockname()));
     else dropConnectionRequests(socket.fileno());
   } catch {
-    // Without the permission, clients that connect in the last milliseconds are reset.
+    // Without the permission to do so, clients that connect in the last milliseconds are reset.
   }
 }
 
-/** Whether a connection waits to be accepted on one of the sockets. */
+/** Whether a connection is waiting to be accepted on one of the sockets. */
 export function isAnyWaiting(listeners: readonly Socket[]): boolean {
   const requests = listeners.map((socket) => ({ fd: socket.fileno(), events: POLLIN }));
   return retryOnEintr(() => poll(requests, 0)).length > 0;

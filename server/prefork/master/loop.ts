@@ -1,8 +1,8 @@
 /**
- * The master: it forks workers, watches them, replaces those that end, and never
- * serves a request itself. One loop does it all, in this order: reap what has
- * ended, act on the signals, hear the workers, check their health, spawn what is
- * missing, sleep. Signal handlers only queue; the `switch` in `act()` is the manual.
+ * The master forks workers, watches them, and replaces those that end. It never serves a request
+ * itself. One loop does all of its work, in this order: reap ended children, act on signals, read
+ * the workers' messages, check their health, spawn a missing worker, sleep. Signal handlers only
+ * queue; the `switch` in `act()` documents the signals.
  */
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { POLLIN } from "../../../ffi/poll.ts";
@@ -28,16 +28,19 @@ import { stopListening } from "./listeners.ts";
 import { Restart } from "./restart.ts";
 import { Workers } from "./workers.ts";
 
-/** How long the loop rests after an error in it, in milliseconds. */
+/** How long the loop pauses after an error, in milliseconds. */
 const PAUSE_AFTER_ERROR = 1000;
-/** Signals to stop within so many milliseconds are one: `deno task` passes on a terminal's SIGINT. */
+/**
+ * Stop signals within this many milliseconds count as one: `deno task` forwards a terminal's
+ * SIGINT.
+ */
 const ONE_REQUEST = 500;
 
 /**
  * Keeps the workers running until a signal ends the server.
  *
- * @param context What the master works with.
- * @returns In the master the exit code; in each child, who it is.
+ * @param context The master's context.
+ * @returns In the master, the exit code; in each child, its context.
  */
 export function supervise(context: Context): ChildContext | number {
   const { config, log, notify } = context;
@@ -71,19 +74,19 @@ export function supervise(context: Context): ChildContext | number {
         sleep();
       }
     } catch (error) {
-      // A child never gets here: spawn() lets no error out of it. The workers need their master.
+      // A child never gets here: spawn() does not throw in it. The workers need their master.
       failed = true;
       log(`Error in the master's loop, which goes on: ${(error as Error).stack ?? error}`);
     }
   }
 
-  /** The signals, and what each does. */
+  /** Acts on a signal. */
   function act(signum: number): void {
     switch (signum) {
       case SIGTERM:
-      case SIGINT: // gracefully; the second time at once
+      case SIGINT: // gracefully; immediately the second time
         return stopGracefully(signum);
-      case SIGQUIT: // at once
+      case SIGQUIT: // immediately
         return stop(0, signalName(signum));
       case SIGHUP: // new code, no connection dropped
         return restart.request();
@@ -120,7 +123,7 @@ export function supervise(context: Context): ChildContext | number {
     workers.tellAll("reopen");
   }
 
-  /** Collects every child that has ended. */
+  /** Reaps every child that has ended. */
   function reap(): void {
     try {
       for (;;) {
@@ -133,7 +136,7 @@ export function supervise(context: Context): ChildContext | number {
     }
   }
 
-  /** Until a signal comes, a worker says something, or it is time for the next check. */
+  /** Sleeps until a signal arrives, a worker sends a message, or the next check is due. */
   function sleep(): void {
     const requests = workers.channels().map((fd) => ({ fd, events: POLLIN }));
     sleepInterruptibly(Math.min(health.interval, workers.untilSpawn()), requests);

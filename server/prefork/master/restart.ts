@@ -1,11 +1,9 @@
 /**
- * How a running server gets new code without dropping a connection: a canary, which
- * is a process of its own, tries to load it; only if it can does the master execute
- * itself anew, in place.
+ * How a running server loads new code without dropping a connection: a canary, a separate process,
+ * tries to load the code. The master re-executes itself in place only if the canary succeeds.
  *
- * Should the code change once more in between and fail to load then, the master has
- * no app to fork with. It tries again, with growing pauses, while the old workers
- * serve on.
+ * If the code changes again in between and then fails to load, the master has no app to fork
+ * workers from. It retries with growing pauses, while the old workers keep serving.
  */
 import { getenv, setenv } from "../../../ffi/environment.ts";
 import { execve } from "../../../ffi/execve.ts";
@@ -21,14 +19,17 @@ import type { Workers } from "./workers.ts";
 
 const CANARY = "TINE_CANARY";
 
-/** What a canary ends with where it would begin to serve: an app may end itself with 0. */
+/**
+ * The exit status of a canary that would now start to serve. It is not 0, because an app may exit
+ * with 0.
+ */
 export const LOADED = 86;
 
-/** The pause before the first new attempt, in milliseconds; each further one doubles it. */
+/** The pause before the first retry, in milliseconds. It doubles with each further retry. */
 const FIRST_PAUSE = 1000;
 const LONGEST_PAUSE = 60_000;
 
-/** Whether this process is there only to load the code. */
+/** Whether this process is a canary, which only loads the code. */
 export function isCanary(): boolean {
   return getenv(CANARY) === String(getpid());
 }
@@ -39,29 +40,32 @@ export class Restart {
   readonly #workers: Workers;
   #isRequested = false;
   #canary: { readonly pid: number; readonly killAt: number } | undefined;
-  /** Whether the last canary could load the code. */
+  /** Whether the last canary loaded the code. */
   #isLoadable = false;
-  /** How many attempts in a row have failed, and when to make the next one of its own accord. */
+  /** The number of consecutive failed attempts, and when to retry automatically. */
   #failures: number;
   #retryAt = Infinity;
   #triedWithoutWorkers = false;
 
-  /** Hands these workers on. */
+  /** Creates the restart logic, which passes the given workers on. */
   constructor(context: Context, workers: Workers) {
     this.#context = context;
     this.#workers = workers;
     this.#failures = context.hasApp ? 0 : context.failedRestarts;
     if (context.hasApp) return;
     this.#retryLater();
-    context.notify("ready"); // the restart is over
+    context.notify("ready"); // the restart is complete
   }
 
-  /** Asks for the newest code: a request that comes while a canary runs starts another one later. */
+  /** Requests the newest code. A request made while a canary runs starts another canary later. */
   request(): void {
     if (!this.#workers.stopping) this.#isRequested = true;
   }
 
-  /** Called in each turn of the master's loop, when it has acted on all signals. */
+  /**
+   * Makes progress. Called in each iteration of the master's loop, after it has acted on all
+   * signals.
+   */
   proceed(): void {
     const now = performance.now();
     if (this.#workers.stopping) return;
@@ -96,9 +100,9 @@ export class Restart {
   }
 
   /**
-   * A child has ended: if it is the canary, the new code can be loaded, or it cannot.
+   * Handles a child that ended. If it is the canary, its status tells whether the new code loads.
    *
-   * @returns Whether it is the canary.
+   * @returns Whether the child was the canary.
    */
   reaped(pid: number, status: WaitStatus): boolean {
     if (pid !== this.#canary?.pid) return false;
@@ -110,7 +114,9 @@ export class Restart {
     return true;
   }
 
-  /** Not before the loop has acted on all signals: those that it has queued would be forgotten. */
+  /**
+   * Re-executes the master. The loop must have acted on all signals first: queued signals get lost.
+   */
   #executeAnew(): void {
     this.#context.log("The new code can be loaded: executing anew");
     const error = executeAnew(this.#context, {
@@ -121,7 +127,10 @@ export class Restart {
     this.#fail(`Cannot execute anew: ${error.message}`);
   }
 
-  /** The old code serves on; without an app to fork with, there will be another attempt. */
+  /**
+   * Logs a failure. The old code keeps serving; without an app to fork from, another attempt
+   * follows.
+   */
   #fail(reason: string): void {
     const { hasApp, log, notify } = this.#context;
     log(`${reason}, the old ${hasApp ? "one serves" : "workers serve"} on`);
@@ -135,13 +144,13 @@ export class Restart {
     this.#context.log(`Trying the new code again in ${pause / 1000} s, or at SIGHUP`);
   }
 
-  /** Kills the canary, if there is one. */
+  /** Kills the canary, if one is running. */
   abort(): void {
     if (this.#canary !== undefined) kill(this.#canary.pid, SIGKILL);
   }
 }
 
-/** Starts this program a second time, as a canary; gives its pid. */
+/** Starts this program a second time, as a canary, and returns its pid. */
 function startCanary(startDirectory: string): number {
   return forkChild(() => {
     Deno.chdir(startDirectory);

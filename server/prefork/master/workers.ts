@@ -1,6 +1,6 @@
 /**
- * The workers of a master: how they are spawned, told to stop, killed and reaped;
- * and how long to wait before the next attempt when they fail.
+ * The workers of a master: how they are spawned, stopped, killed and reaped, and how long the
+ * master waits before it retries after a failure.
  */
 import { fork } from "../../../ffi/forking/fork.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
@@ -13,59 +13,59 @@ import { hear, type Order, tell } from "../orders.ts";
 import { ADMIN, type Slot } from "../scoreboard.ts";
 import type { ChildContext, Context, InheritedWorker } from "./context.ts";
 
-/** A worker, as the master knows it. Times are in milliseconds of `performance.now()`. */
+/** A worker as the master sees it. Times are in milliseconds of `performance.now()`. */
 export interface Worker extends ChildContext {
   readonly pid: number;
-  /** When it was spawned; long ago if it is inherited. */
+  /** When the worker was spawned; `-Infinity` if it is inherited. */
   readonly spawnedAt: number;
   ready: boolean;
-  /** Why it is to be replaced: it stops once there is another in its place. */
+  /** Why the worker is being replaced. It stops once its replacement is ready. */
   retiring?: string;
-  /** Whether it was told to stop. */
+  /** Whether the worker has been told to stop. */
   stopping: boolean;
-  /** When it is to be killed: it was told to stop, or it is not ready yet. */
+  /** When to kill the worker if it has not stopped, or is not ready, by then. */
   killAt: number;
-  /** Why the master has killed it. */
+  /** Why the master killed the worker. */
   killedFor?: string;
-  /** When to try again what the kernel has refused. */
+  /** When to retry a kill(2) that the kernel refused. */
   retryAt: number;
-  /** What it said before it failed. */
+  /** The reason the worker reported before it failed. */
   failure?: string;
-  /** Its heartbeat at the last change, and when that was. */
+  /** The last heartbeat seen, and when it changed. */
   heartbeat: number;
   heardAt: number;
 }
 
-/** A worker that serves nobody and lives for less is replaced after a short delay. */
+/** A worker that served no request and lived shorter than this is replaced after a short delay. */
 const QUICK = 1000;
-/** After so many workers in a row that never got ready, with none left, the server gives up. */
+/** The server gives up after this many consecutive workers failed to start and none is ready. */
 const MAX_FAILURES = 5;
-/** The delay after the first of them; each further one doubles it, up to the longest. */
+/** The delay after the first failure. It doubles with each further failure, up to the maximum. */
 const FIRST_DELAY = 100;
 const LONGEST_DELAY = 30_000;
-/** When to try again what the kernel has refused: to make a process, to kill one. */
+/** How long to wait before retrying a fork(2) or a kill(2) that the kernel refused. */
 const FORK_RETRY = 1000;
 const KILL_RETRY = 10_000;
 
-/** The workers of a master, the admin process among them. */
+/** The workers of a master, including the admin process. */
 export class Workers {
-  /** How many workers there are to be. */
+  /** The number of workers to maintain. */
   wanted: number;
-  /** Whether all were told to stop, and none is to be spawned any more. */
+  /** Whether all workers have been told to stop. No further worker is spawned then. */
   stopping = false;
-  /** Whether there is no worker, and no way to get one: the server is to give up. */
+  /** Whether no worker is left and none can be started. The server gives up then. */
   haveFailed = false;
   readonly #context: Context;
   readonly #workers = new Map<number, Worker>();
-  /** What the last worker of each number ended of. */
+  /** How the last worker of each number ended. */
   readonly #lastEnd = new Map<number, string>();
-  /** Those that are still to be replaced, one after the other. */
+  /** The workers still to be replaced, one at a time. */
   #toReplace: Worker[] = [];
   #failures = 0;
   #spawnAt = 0;
   #announced = false;
 
-  /** Begins with the workers that the context has inherited. */
+  /** Adopts the workers that the context has inherited. */
   constructor(context: Context) {
     this.#context = context;
     const { config, resized } = context;
@@ -74,33 +74,35 @@ export class Workers {
     for (const worker of context.workers) this.#adopt(worker);
   }
 
-  /** How many processes there are. */
+  /** The number of child processes. */
   get size(): number {
     return this.#workers.size;
   }
 
-  /** How many workers there are. */
+  /** The number of workers. */
   count(): number {
     return this.all().filter(isWorker).length;
   }
 
-  /** All of them, the admin process included. */
+  /** All child processes, including the admin process. */
   all(): Worker[] {
     return [...this.#workers.values()];
   }
 
-  /** The descriptors on which they say something. */
+  /** The descriptors on which the children send messages. */
   channels(): number[] {
     return this.all().map(({ channel }) => channel.fileno());
   }
 
-  /** How many milliseconds it is until the next one may be spawned; `Infinity` if that is now. */
+  /**
+   * The number of milliseconds until a worker may be spawned; `Infinity` if one may be spawned now.
+   */
   untilSpawn(): number {
     const wait = this.#spawnAt - performance.now();
     return wait > 0 ? wait : Infinity;
   }
 
-  /** The number of a worker that is to be spawned now, if any is. */
+  /** The number of a worker to spawn now; `undefined` if none is missing. */
   missing(): number | undefined {
     if (this.stopping || !this.#context.hasApp || performance.now() < this.#spawnAt) return;
     const present = new Set(this.all().filter(stays).map(({ number }) => number));
@@ -111,9 +113,9 @@ export class Workers {
   /**
    * Forks a worker.
    *
-   * @param number Its number.
-   * @returns In the child, who it is; nothing in the master, also where it could not be forked:
-   *   that is logged, and tried again later.
+   * @param number The worker's number.
+   * @returns In the child, its context. In the master, `undefined`, even if the fork failed: the
+   *   failure is logged, and the master retries later.
    */
   spawn(number: number): ChildContext | undefined {
     const slot = this.#context.scoreboard.slots.find((one) => one.pid === 0);
@@ -148,7 +150,10 @@ export class Workers {
     });
   }
 
-  /** Closes the master's ends. An error must not take the child into the master's loop. */
+  /**
+   * Closes the master's ends of the socket pairs. An error must not take the child into the
+   * master's loop.
+   */
   #inChild(child: ChildContext, ours: Socket): ChildContext {
     try {
       child.slot.pid = getpid();
@@ -187,20 +192,20 @@ export class Workers {
     });
   }
 
-  /** What the worker before it ended of, or is replaced for. */
+  /** How the previous worker of this number ended, or why it is being replaced. */
   #reasonFor(number: number): string {
     const previous = this.all().find((one) => one.number === number && one.retiring);
     return previous?.retiring ?? this.#lastEnd.get(number) ?? "start";
   }
 
-  /** There is nothing to fork with just now. */
+  /** Logs why no worker could be forked, and schedules a retry. */
   #spawnLater(error: unknown): undefined {
     const reason = error instanceof Error ? error.message : error;
     this.#context.log(`Cannot start a worker, trying again in a second: ${reason}`);
     this.#spawnAt = performance.now() + FORK_RETRY;
   }
 
-  /** Reads what the workers have said. */
+  /** Reads the messages of the workers. */
   hear(): void {
     for (const worker of this.#workers.values()) this.#hear(worker);
   }
@@ -227,7 +232,9 @@ export class Workers {
     }
   }
 
-  /** A worker has become ready: once all are, those that they replace stop. */
+  /**
+   * Handles a worker that became ready. Once all are ready, the workers they replace are stopped.
+   */
   #onReady(): void {
     const { config, log, notify, scoreboard } = this.#context;
     const ready = this.all().filter((worker) => isWorker(worker) && worker.ready && stays(worker));
@@ -238,7 +245,7 @@ export class Workers {
     if (!this.#announced) {
       log(`Serving ${scoreboard.url} with ${this.wanted} workers`);
       notify("ready");
-      // Deno loads timers where they are first named: now, for all workers that come later.
+      // Deno loads timers when they are first referenced: do so here, once for all later workers.
       void setTimeout;
     }
     this.#announced = true;
@@ -249,18 +256,20 @@ export class Workers {
     }
   }
 
-  /** Says something to all that are ready. */
+  /** Sends an order to all ready workers. */
   tellAll(order: Order): void {
     for (const worker of this.#workers.values()) if (worker.ready) tell(worker.channel, order);
   }
 
-  /** Has all workers replaced, one after the other. */
+  /** Schedules all workers for replacement, one after the other. */
   replaceAll(): void {
     this.#context.log("SIGUSR2: replacing all workers, one after the other");
     this.#toReplace = this.all().filter((worker) => isWorker(worker) && stays(worker));
   }
 
-  /** Retires the next one that {@linkcode replaceAll} has named, once the one before it stops. */
+  /**
+   * Retires the next worker scheduled by {@linkcode replaceAll} once the one before it is stopping.
+   */
   replaceNext(): void {
     const isOneRetiring = this.all().some((one) => one.retiring !== undefined && !one.stopping);
     if (this.#toReplace.length === 0 || isOneRetiring) return;
@@ -268,7 +277,7 @@ export class Workers {
     if (this.#workers.has(next.pid) && stays(next)) next.retiring = "SIGUSR2";
   }
 
-  /** Changes how many workers there are, within what the scoreboard has room for. */
+  /** Changes the number of workers, within the capacity of the scoreboard. */
   resize(count: number): void {
     const { config, log, scoreboard } = this.#context;
     this.wanted = Math.min(Math.max(count, 1), scoreboard.slots.length / 2);
@@ -279,13 +288,13 @@ export class Workers {
     }
   }
 
-  /** Stops all: within `grace` seconds, or at once if that is 0. */
+  /** Stops all workers: within `grace` seconds, or immediately if `grace` is 0. */
   stop(grace: number): void {
     this.stopping = true;
     for (const worker of this.all()) {
       this.#stop(worker, grace, "stop");
       if (grace > 0 && worker.ready) continue;
-      if (this.#kill(worker)) worker.killAt = Infinity; // one that boots hears nothing
+      if (this.#kill(worker)) worker.killAt = Infinity; // a booting worker reads no orders
     }
   }
 
@@ -296,12 +305,15 @@ export class Workers {
     worker.killAt = Math.min(worker.killAt, performance.now() + grace * 1000);
   }
 
-  /** Kills a worker. What it ends of is why. */
+  /** Kills a worker, and records why. */
   kill(worker: Worker, why: string): void {
     if (this.#kill(worker)) worker.killedFor = `killed, for ${why}`;
   }
 
-  /** Whether it could: a worker that has changed its user may be beyond the master's reach. */
+  /**
+   * Kills a worker. Returns false on failure: the master may not signal a worker that changed its
+   * user.
+   */
   #kill(worker: Worker): boolean {
     try {
       kill(worker.pid, SIGKILL);
@@ -314,11 +326,13 @@ export class Workers {
     }
   }
 
-  /** A child has ended: counts, logs, and decides when the next one may be spawned. */
+  /**
+   * Handles a child that ended: updates the counters, logs, and decides when to spawn the next one.
+   */
   reaped(pid: number, status: WaitStatus): void {
     const worker = this.#workers.get(pid);
     if (worker === undefined) return;
-    this.#hear(worker); // its last words
+    this.#hear(worker); // its last messages
     this.#workers.delete(pid);
     worker.channel.close();
     const { scoreboard, log } = this.#context;
@@ -341,12 +355,12 @@ export class Workers {
     if (this.stopping || worker.stopping) return;
     if (!ready) return this.#failed(worker.failure ?? end);
     this.#failures = 0;
-    // The app can be loaded; but should each worker end at once, forking must not be all there is.
+    // The app loads. The delay keeps a worker that ends immediately from causing a fork loop.
     const isQuick = performance.now() - worker.spawnedAt < QUICK;
     if (isQuick && !hasServed) this.#spawnAt = performance.now() + FIRST_DELAY;
   }
 
-  /** A worker has ended before it was ready. */
+  /** Handles a worker that ended before it was ready. */
   #failed(reason: string): void {
     this.#failures++;
     const delay = Math.min(FIRST_DELAY * 2 ** (this.#failures - 1), LONGEST_DELAY);
@@ -356,7 +370,7 @@ export class Workers {
     this.haveFailed = true;
   }
 
-  /** The workers, for the program that is executed in this one's place. */
+  /** Describes the workers for the program that replaces this one. */
   handOn(): InheritedWorker[] {
     const now = performance.now();
     return this.all().map((worker) => ({
@@ -366,17 +380,17 @@ export class Workers {
   }
 }
 
-/** Whether it is a worker, and not the admin process. */
+/** Whether a child is a worker, as opposed to the admin process. */
 export function isWorker({ number }: ChildContext): boolean {
   return number !== ADMIN;
 }
 
-/** Whether a worker is neither to be replaced nor killed. */
+/** Whether a worker is neither being replaced nor killed. */
 export function stays(worker: Worker): boolean {
   return worker.retiring === undefined && worker.killedFor === undefined;
 }
 
-/** A worker as the log names it. */
+/** Returns the name of a worker in the log. */
 export function nameOf(worker: Worker): string {
   const name = isWorker(worker) ? `Worker ${worker.number}` : "The admin process";
   return `${name} (pid ${worker.pid})`;

@@ -1,7 +1,7 @@
 /**
- * What a worker serves: Deno's HTTP server on the listening sockets that all
- * workers share, with what Deno leaves to others around it. Deno accepts, parses and
- * answers; here is counted, limited, logged, and brought to an orderly end.
+ * What a worker serves: Deno's HTTP server on the listening sockets that all workers share, and
+ * what Deno leaves to its users. Deno accepts, parses and answers; this module counts, limits and
+ * logs requests, and shuts down gracefully.
  */
 import { AF_UNIX } from "../../../ffi/address.ts";
 import { Descriptor } from "../../../ffi/descriptor.ts";
@@ -23,62 +23,68 @@ import { responseBytes } from "../logs/response_bytes.ts";
 import type { Scoreboard, Slot } from "../scoreboard.ts";
 import { rememberWebSockets } from "./web_sockets.ts";
 
-/** What it is served with. */
+/** Options for {@linkcode openService}. */
 export interface ServiceOptions {
   readonly config: Config;
-  /** The listening sockets; they are closed here, for Deno has duplicates. */
+  /** The listening sockets. The service closes them, because Deno has duplicates. */
   readonly listeners: readonly Socket[];
   readonly slot: Slot;
   readonly scoreboard: Scoreboard;
   readonly log: Log;
-  /** Hears that the worker has served as many requests as it is to serve. */
+  /** Called when the worker has served its maximum number of requests. */
   readonly onMaxRequests: () => void;
 }
 
 /** A running service. */
 export interface Service {
-  /** Looks again whether connections wait to be accepted. */
+  /** Checks again whether connections are waiting to be accepted. */
   lookAgain(): void;
-  /** Opens the access log anew, after it was moved. */
+  /** Reopens the access log after it was moved. */
   reopenLog(): void;
-  /** Accepts all that waits, for nobody will when the server has ended. */
+  /** Accepts all waiting connections: once the server has ended, no process will. */
   acceptRest(): Promise<void>;
   /**
-   * Accepts no more, finishes what is under way, and closes.
+   * Stops accepting, finishes the requests in progress, and closes the connections.
    *
-   * @param end Until when open connections may stay silent, in milliseconds of
-   *   `performance.now()`: a request may be on its way.
+   * @param end Returns the time until which open connections may stay silent, in milliseconds of
+   *   `performance.now()`. A request may be on its way.
    */
   drain(end: () => number): Promise<void>;
 }
 
-/** The status with which a server that goes away closes a WebSocket, RFC 6455 section 7.4.1. */
+/**
+ * The status code with which a server that is going away closes a WebSocket, RFC 6455 section
+ * 7.4.1.
+ */
 const GOING_AWAY = 1001;
 /** How long to wait after accept(2) has failed, in milliseconds. */
 const ACCEPT_RETRY = 100;
-/** How many descriptors must be free then. */
+/** The number of descriptors that must be free for a retry. */
 const SPARE = 8;
-/** How long a server that ends accepts what waits, in milliseconds. */
+/** How long a stopping server accepts waiting connections, in milliseconds. */
 const ACCEPT_REST = 1000;
-/** How often connections are counted, in milliseconds. */
+/** The interval between two counts of the connections, in milliseconds. */
 const COUNT_INTERVAL = 500;
-/** How often a service that drains looks whether it is done, in milliseconds; and per connection. */
+/**
+ * The interval at which a draining service checks whether it is done, in milliseconds: a base value
+ * and a value per connection.
+ */
 const DRAIN_INTERVAL = 20;
 const DRAIN_INTERVAL_EACH = 0.2;
 /** How long a WebSocket may take to close, in milliseconds. */
 const CLOSING = 1000;
 
 /**
- * Serves an app from here on.
+ * Starts to serve an app.
  *
- * @throws {SyscallError} When the access log cannot be opened, or no descriptor is left.
+ * @throws {SyscallError} If the access log cannot be opened, or no descriptor is left.
  */
 export function openService(app: App, options: ServiceOptions): Service {
   const { config, listeners, slot, scoreboard, log, onMaxRequests } = options;
   const accessLog = config.accessLog === undefined
     ? undefined
     : openAccessLog({ target: config.accessLog, format: config.accessLogFormat, log });
-  // Those that wait for something. Most are answered in the turn in which they came.
+  // Requests whose handler is pending. Most are answered in the turn in which they arrive.
   const inFlight = new Map<Request, Deno.ServeHandlerInfo>();
   const lastRequest = config.maxRequests + Math.floor(Math.random() * config.maxRequests / 10);
   const addresses = listeners.map((socket) => socket.getsockname());
@@ -97,7 +103,7 @@ export function openService(app: App, options: ServiceOptions): Service {
 
   function accept(index: number): void {
     const socket = listeners[index]!;
-    // What Deno knows of a UNIX socket's client is the path of the throw-away socket.
+    // The client address that Deno reports for a UNIX socket is the path of the throw-away socket.
     const address = addrOf(socket.getsockname());
     const client = socket.family === AF_UNIX ? address : undefined;
     let urlOf = ({ url }: Request) => url;
@@ -122,7 +128,10 @@ export function openService(app: App, options: ServiceOptions): Service {
     });
   }
 
-  /** When there are descriptors again: Deno's server ends when accept(2) fails, and serves what it has. */
+  /**
+   * Retries when descriptors are free again. Deno's server ends when accept(2) fails, and serves
+   * the connections it has.
+   */
   function acceptLater(index: number): void {
     after(ACCEPT_RETRY, () => {
       if (draining) return;
@@ -182,11 +191,11 @@ export function openService(app: App, options: ServiceOptions): Service {
   ): Response {
     if (!(response instanceof Response)) {
       end(request, 500, null, endEntry);
-      return response; // Deno complains of it
+      return response; // Deno reports the error
     }
     const { status } = response;
     const bytes = accessLog === undefined ? null : responseBytes(response);
-    // Most are done when they are returned; only of streams must Deno tell.
+    // Most responses are complete when they are returned; only for streams must Deno report it.
     if (status === 101 || wholeBody(response) !== undefined) {
       end(request, status, bytes, endEntry);
     } else {
@@ -194,14 +203,14 @@ export function openService(app: App, options: ServiceOptions): Service {
       const done = () => end(request, status, bytes, endEntry);
       info.completed.then(done, done);
     }
-    // With HTTP/2 there is no such word.
+    // HTTP/2 has no `connection: close`.
     const isLast = draining || (!secure && spread.sheds());
     return isLast && status !== 101 ? lastOfConnection(response, info) : response;
   }
 
   function fail(error: unknown, request: Request, endEntry: EndEntry | undefined): never {
     end(request, 500, null, endEntry);
-    throw error; // Deno tells of it, and answers
+    throw error; // Deno reports the error and answers
   }
 
   function end(
@@ -216,17 +225,16 @@ export function openService(app: App, options: ServiceOptions): Service {
     endEntry?.(status, bytes);
   }
 
-  /** Has the client open another connection, to a worker that lasts or has less to do. */
+  /** Makes the client open another connection, to a worker that keeps running or has less to do. */
   function lastOfConnection(response: Response, info: Deno.ServeHandlerInfo): Response {
-    if (!secure) connections.refused(info); // should the client not close it
-    // One without a body may be the app's to answer with again, and one that came from fetch()
-    // cannot be changed.
+    if (!secure) connections.refused(info); // in case the client does not close it
+    // An app may return a response without a body again, and a response from fetch() is immutable.
     if (wholeBody(response) !== null) {
       try {
         response.headers.set("connection", "close");
         return response;
       } catch {
-        // copied
+        // copied below
       }
     }
     const copy = new Response(response.body, response);
@@ -252,7 +260,7 @@ export function openService(app: App, options: ServiceOptions): Service {
     },
     async drain(end): Promise<void> {
       draining = true;
-      // A look at all connections costs the more, the more there are.
+      // Checking all connections costs more, the more there are.
       const interval = () => DRAIN_INTERVAL + connections.open * DRAIN_INTERVAL_EACH;
       for (const acceptor of acceptors) acceptor.close();
       for (const socket of listeners) socket.close();
@@ -272,7 +280,7 @@ export function openService(app: App, options: ServiceOptions): Service {
   };
 }
 
-/** As Deno does, waits for whatever has a `then` method. */
+/** Like Deno, accepts any value that has a `then` method. */
 function toPromise(result: Response | PromiseLike<Response>): Response | Promise<Response> {
   const { then } = (result ?? {}) as Partial<PromiseLike<Response>>;
   return typeof then === "function" ? Promise.resolve(result) : result as Response;
@@ -283,16 +291,16 @@ async function until(condition: () => boolean, interval: () => number): Promise<
 }
 
 /**
- * Whether there are descriptors again.
+ * Checks that enough descriptors are free.
  *
- * @throws {SyscallError} `EMFILE` while there are not.
+ * @throws {SyscallError} `EMFILE` if there are not.
  */
 function checkSpareDescriptors(): void {
   using spare = new DisposableStack();
   for (let i = 0; i < SPARE; i++) spare.use(new Descriptor(fcntl(2, F_DUPFD_CLOEXEC)));
 }
 
-/** Deno's server on a throw-away address, whose place the shared socket takes. */
+/** Starts Deno's server on a throw-away address. The shared socket then replaces its socket. */
 function listen(family: number, config: Config, handle: Deno.ServeHandler): Deno.HttpServer {
   using place = throwAwayAddress(family);
   return serveAt(place.address, config, handle);

@@ -1,28 +1,29 @@
 /**
- * The WebSockets of a worker. To Deno's server they are no requests any more, and nobody else
- * closes them.
+ * The WebSockets of a worker. Deno's server no longer counts them as requests and does not close
+ * them.
  */
 import { replaceGlobal } from "../../../ffi/runtime/globals.ts";
 import { innerRequest } from "../../../ffi/runtime/http_internals.ts";
 import { clientOf } from "./connection_limits.ts";
 
-/** The WebSockets that a worker has. */
+/** The open WebSockets of a worker. */
 export interface WebSockets {
-  /** How many are open, or about to be. */
+  /** The number of WebSockets that are open or about to open. */
   size(): number;
-  /** Closes them all. */
+  /** Closes all WebSockets. */
   close(code: number, reason: string): void;
 }
 
 /**
- * Remembers all WebSockets that are made from here on.
+ * Tracks all WebSockets that are created from now on.
  *
- * @param onUpgrade Hears whose connection has become one, where the client has an address.
+ * @param onUpgrade Called with the client's address when its connection becomes a WebSocket; not
+ *   called if the client has no address.
  */
 export function rememberWebSockets(onUpgrade: (client: string) => void): WebSockets {
   const open = new Set<WebSocket>();
   replaceGlobal("Deno.upgradeWebSocket", (upgradeWebSocket) => (request, options) => {
-    // Deno forgets it with the upgrade.
+    // The upgrade makes Deno forget the address.
     const client = clientOf(innerRequest(request) ?? {});
     const upgrade = upgradeWebSocket(request, options);
     if (client !== undefined) onUpgrade(client);
@@ -34,7 +35,7 @@ export function rememberWebSockets(onUpgrade: (client: string) => void): WebSock
     size: () => open.size,
     close(code, reason): void {
       for (const socket of open) {
-        // Not before it is open: then it would be an error.
+        // Closing a WebSocket before it is open would be an error.
         if (socket.readyState === WebSocket.OPEN) socket.close(code, reason);
       }
     },

@@ -1,7 +1,7 @@
 /**
- * A worker: a forked child with an event loop of its own. It runs Deno's HTTP
- * server on the listening sockets that all workers share, and does what the master
- * says, until that is gone.
+ * A worker is a forked child with an event loop of its own. It runs Deno's HTTP server on the
+ * listening sockets that all workers share, and follows the master's orders for as long as the
+ * master exists.
  */
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { after, every } from "../../../ffi/runtime/timers.ts";
@@ -36,13 +36,13 @@ import { ADMIN, type Scoreboard, type Slot } from "../scoreboard.ts";
 import { openService, type Service } from "./service.ts";
 import { HANDLED_SIGNALS } from "../signals.ts";
 
-/** What a worker starts with. */
+/** What a worker needs to start. */
 export interface WorkerContext {
   readonly config: Config;
-  /** The app where it was loaded before the fork, or where it can be loaded from. */
+  /** The app if it was loaded before the fork; otherwise the specifier to load it from. */
   readonly app: App | string;
   readonly listeners: readonly Socket[];
-  /** Its end of the talk with the master. */
+  /** The worker's end of the socket pair shared with the master. */
   readonly channel: Socket;
   readonly slot: Slot;
   readonly scoreboard: Scoreboard;
@@ -50,25 +50,25 @@ export interface WorkerContext {
 }
 
 /**
- * How long open connections may stay silent before a worker that stops, or that
- * leaves its place to another, closes them, in milliseconds: a request may be on its way.
+ * How long open connections may stay silent before a worker closes them, in milliseconds, by
+ * whether the worker stops or is replaced. A request may be on its way.
  */
 const LINGER = { stop: 1000, leave: 5000, orphaned: 1000 } as const;
 type Ending = keyof typeof LINGER;
 
 /**
- * Serves until the master says stop, or is gone.
+ * Serves until the master orders the worker to stop, or the master ends.
  *
- * @returns Never: the process ends.
+ * @returns Never; the process exits.
  */
 export async function runWorker(context: WorkerContext): Promise<never> {
   const { config, channel, slot, number, listeners, scoreboard } = context;
   const log = stderrLog(number === ADMIN ? "admin" : `worker ${number}`);
   keepConsoleQuiet();
-  // As long as nothing here could notice that the master is gone.
+  // Until the worker can notice by itself that the master has ended.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  // What a terminal sends to all that run in it is the master's to hear. Neither ignoring it
-  // nor blocking it would do, for the app's own subprocesses would inherit that.
+  // Signals that a terminal sends to its foreground process group are for the master. Ignoring or
+  // blocking them instead would not do: the app's own subprocesses would inherit that.
   setpgid(0, 0);
   letOthersFinish();
   for (const signum of HANDLED_SIGNALS) signal(signum, SIG_DFL);
@@ -84,8 +84,8 @@ export async function runWorker(context: WorkerContext): Promise<never> {
     app.onListen?.(address);
     slot.state = "ready";
     tell(channel, "ready");
-    // From here on it hears when the master is gone; with a timeout, the watchdog ends it
-    // should it hang.
+    // From here on the worker notices that the master has ended. If the worker hangs and a timeout
+    // is set, the watchdog ends it.
     prctl(PR_SET_PDEATHSIG, 0);
     const next = () => followOrders(channel, service, () => reopenLogs(config, service, log));
     let end = 0;
@@ -96,7 +96,7 @@ export async function runWorker(context: WorkerContext): Promise<never> {
     const order = await next();
     beginEnd(order);
     slot.state = "stopping";
-    // While it leaves, the server may stop, or the master be gone.
+    // While the worker leaves, the server may stop or the master may end.
     next().then(beginEnd);
     if (order !== "leave") await service.acceptRest();
     await service.drain(() => end);
@@ -111,19 +111,19 @@ export async function runWorker(context: WorkerContext): Promise<never> {
 }
 
 /**
- * On a busy machine a worker that is woken interrupts nobody: so more requests wait for it when
- * it gets to run, and it answers all of them in one go.
+ * Sets the scheduling policy SCHED_BATCH. On a busy machine, a woken worker then does not preempt
+ * other processes: more requests are waiting when it runs, and it answers all of them in one go.
  */
 function letOthersFinish(): void {
   try {
     sched_setscheduler(0, SCHED_BATCH);
   } catch (error) {
-    // A sandbox may forbid it, and all works without.
+    // A sandbox may forbid the call. The worker runs without it.
     if (!isSyscallError(error)) throw error;
   }
 }
 
-/** Nobody else sees to it. */
+/** Exits after a time limit, because no master is left to enforce one. */
 function endWithin(seconds: number): void {
   after(Math.min(seconds * 1000, LONGEST_TIMER), () => _exit(1));
 }
@@ -133,7 +133,10 @@ function reopenLogs(config: Config, service: Service, log: Log): void {
   if (config.errorLog !== undefined) reopenStderr(config.errorLog, log);
 }
 
-/** Shows the master that the event loop turns. Its own watchdog ends it where there is no master. */
+/**
+ * Shows the master that the event loop is running. If there is no master, a watchdog timer ends the
+ * worker.
+ */
 function startHeartbeat(slot: Slot, timeout: number): () => void {
   const interval = timeout === 0 ? 1 : Math.min(1, timeout / 4);
   const cpuTime = () => clock_gettime(CLOCK_PROCESS_CPUTIME_ID);
@@ -145,14 +148,14 @@ function startHeartbeat(slot: Slot, timeout: number): () => void {
     slot.heartbeat++;
     watchdog();
     const [cpuNow, now] = [cpuTime(), performance.now()];
-    // A moving average over some seconds.
+    // A moving average over a few seconds.
     slot.busy += ((cpuNow - cpu) / ((now - at) / 1000) - slot.busy) * 0.5;
     [cpu, at] = [cpuNow, now];
   });
   return () => timer.cancel();
 }
 
-/** Does what the master says, until it says how this is to end. */
+/** Follows the master's orders until one tells how the worker is to end. */
 async function followOrders(
   channel: Socket,
   service: Service,
@@ -162,7 +165,7 @@ async function followOrders(
     const message = await readAsync(channel.fileno(), 64);
     const order = new TextDecoder().decode(message) as Order | "";
     if (order === "stop" || order === "leave") return order;
-    if (order === "") return "orphaned"; // no master is left that would kill it
+    if (order === "") return "orphaned"; // the master has ended
     if (order === "look") service.lookAgain();
     if (order === "reopen") reopenLogs();
   }
