@@ -70,7 +70,13 @@ export class Program implements AsyncDisposable {
   }
 
   kill(signal: Deno.Signal = "SIGTERM"): void {
-    if (!this.#ended) this.#process.kill(signal);
+    if (this.#ended) return;
+    try {
+      this.#process.kill(signal);
+    } catch (error) {
+      // "Child process has already terminated", and its status is on its way.
+      if (!(error instanceof TypeError)) throw error;
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
