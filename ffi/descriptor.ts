@@ -229,15 +229,11 @@ export class Descriptor implements Disposable {
   }
 }
 
-/** Flags of open(2) that only some programs need and whose numbers differ. */
-const ARCHITECTURE_FLAGS = {
-  x86_64: { O_DIRECTORY: 0o200000, O_NOFOLLOW: 0o400000 },
-  aarch64: { O_DIRECTORY: 0o40000, O_NOFOLLOW: 0o100000 },
-} as const;
+const O_DIRECTORY = { x86_64: 0o200000, aarch64: 0o40000 } as const;
 
 /** The `O_DIRECTORY` of this architecture. */
 export function directoryFlag(): number {
-  return ARCHITECTURE_FLAGS[architecture()].O_DIRECTORY;
+  return O_DIRECTORY[architecture()];
 }
 
 /**

@@ -4,10 +4,8 @@
  */
 import { errno, libc } from "./libc.ts";
 import { POLLOUT } from "./poll.ts";
-import { MSG_DONTWAIT } from "./socket_calls.ts";
+import { MSG_DONTWAIT, MSG_NOSIGNAL } from "./socket_calls.ts";
 import { pollfd, timespec } from "./structs.ts";
-
-const MSG_NOSIGNAL = 0x4000;
 
 /**
  * write(2), once.
