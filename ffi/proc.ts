@@ -3,7 +3,8 @@
  * `--allow-ffi`. What is not named as a system call makes several.
  */
 import { cString } from "./c_string.ts";
-import { directoryFlag, O_CLOEXEC, O_RDONLY, open } from "./descriptor.ts";
+import { directoryFlag, O_CLOEXEC, O_RDONLY } from "./descriptor.ts";
+import { read } from "./descriptor_calls.ts";
 import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
 import { architecture, SYSTEM_CALLS } from "./platform.ts";
@@ -11,28 +12,29 @@ import { architecture, SYSTEM_CALLS } from "./platform.ts";
 // Small, for a buffer is garbage for a while, and every fork() copies its pages.
 const CHUNK = 4096;
 
-// Without `using`, which V8 takes longer for: a fork with a runtime reads dozens of these.
+// By number: a fork with a runtime reads dozens of these, and what a parent calls so often that V8
+// compiles it as a part of its callers (open() and close(), say) each child would compile again.
 
 /** The text of a small file: open(2), read(2) to its end, close(2). */
 export function readText(path: string): string {
-  const file = open(path, O_RDONLY | O_CLOEXEC);
+  const fd = check(libc().open(cString(path), O_RDONLY | O_CLOEXEC, 0), "open", path);
   try {
     const decoder = new TextDecoder();
     let text = "";
     for (;;) {
-      const bytes = file.read(CHUNK);
+      const bytes = read(fd, CHUNK);
       if (bytes.length === 0) return text + decoder.decode();
       text += decoder.decode(bytes, { stream: true });
     }
   } finally {
-    file.close();
+    libc().close(fd);
   }
 }
 
 /** The names in a folder whose names are numbers: threads, descriptors; by getdents64(2). */
 export function readNumbers(path: string): number[] {
-  const folder = open(path, O_RDONLY | O_CLOEXEC | directoryFlag());
-  const fd = folder.fileno();
+  const flags = O_RDONLY | O_CLOEXEC | directoryFlag();
+  const fd = check(libc().open(cString(path), flags, 0), "open", path);
   const isOwn = path.startsWith("/proc/self/"); // then the folder itself is among the descriptors
   try {
     const { getdents64 } = libc();
@@ -52,7 +54,7 @@ export function readNumbers(path: string): number[] {
       }
     }
   } finally {
-    folder.close();
+    libc().close(fd);
   }
 }
 
