@@ -1,30 +1,30 @@
 /**
- * The scoreboard: what the master and its workers know of each other, in memory
- * that all of them share. Each worker writes to a slot of its own, so nothing is
- * ever locked, and whoever may look into the master's `/proc` can read it.
+ * The scoreboard: what the master and its workers know about each other, in shared memory. Each
+ * worker writes to its own slot, so no locks are needed. Any process that may access the master's
+ * `/proc` can read it.
  *
- * It is a file in memory: the master keeps it when it executes itself anew, and the
- * status command opens it as `/proc/PID/fd/N`.
+ * It is a file in memory: the master keeps it when it re-executes itself, and the status command
+ * opens it as `/proc/PID/fd/N`.
  */
 import type { Descriptor } from "../../ffi/descriptor.ts";
 import { MAP_SHARED, memfd_create, mmap } from "../../ffi/memory.ts";
 
-/** What `/proc/PID/fd` of a master shows the scoreboard as. */
+/** The name of the scoreboard in a master's `/proc/PID/fd`. */
 export const SCOREBOARD_NAME = "tine-scoreboard";
 
-/** How many workers there may be at once, those included that are being replaced. */
+/** The maximum number of workers at a time, including those that are being replaced. */
 export const SLOTS = 256;
 
-/** The number of the admin process: it has a slot, and is no worker. */
+/** The number of the admin process, which has a slot but is not a worker. */
 export const ADMIN = 0;
 
 const MAGIC = 0x656e6974; // "tine"
-/** Changes with the layout below. */
+/** Must change when the layout below changes. */
 const VERSION = 2;
 const HEADER_BYTES = 4096;
 const SLOT_BYTES = 1024;
 
-/** The size of the whole, in bytes. A slot that was never used costs no memory. */
+/** The size of the scoreboard, in bytes. A slot that was never used takes no memory. */
 export const SCOREBOARD_BYTES: number = HEADER_BYTES + SLOTS * SLOT_BYTES;
 
 /** What a slot's worker is doing. */
@@ -32,8 +32,8 @@ export const STATES = ["free", "booting", "ready", "stopping"] as const;
 /** One of {@linkcode STATES}. */
 export type State = typeof STATES[number];
 
-// Places in a slot: 16 numbers of 4 bytes, 8 of 8 bytes, and three texts.
-/** The methods that are put down as a number; with 0, the method stands in the text. */
+// Layout of a slot: 16 numbers of 4 bytes, 8 of 8 bytes, and three strings.
+/** The methods that are stored as a number. If the number is 0, the string contains the method. */
 const METHODS = ["", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 
 const INTEGERS = {
@@ -56,19 +56,19 @@ const REQUEST_BYTES = SLOT_BYTES - REQUEST_AT;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** One worker's part of the scoreboard. Assigning to a property is seen by all processes. */
+/** One worker's slot of the scoreboard. All processes see an assignment to a property. */
 export class Slot {
-  /** Which slot it is, from 0. */
+  /** The index of the slot, from 0. */
   readonly index: number;
   readonly #integers: Int32Array;
   readonly #numbers: Float64Array;
   readonly #reason: Text;
   readonly #request: Text;
-  // What this process has put there.
+  // What this process wrote last.
   #lastMethod = "";
   #lastUrl = "";
 
-  /** The slot of that number in a scoreboard. */
+  /** Creates a view of the slot with the given index in a scoreboard. */
   constructor(memory: ArrayBuffer, index: number) {
     const at = HEADER_BYTES + index * SLOT_BYTES;
     this.index = index;
@@ -95,7 +95,7 @@ export class Slot {
     this.beatAt = Date.now();
   }
 
-  /** How often the master had executed itself anew when it forked this worker. */
+  /** How often the master had re-executed itself when it forked this worker. */
   get generation(): number {
     return this.#integers[INTEGERS.generation]!;
   }
@@ -103,7 +103,7 @@ export class Slot {
     this.#integers[INTEGERS.generation] = value;
   }
 
-  /** Grows for as long as the worker's event loop turns. */
+  /** Increases for as long as the worker's event loop runs. */
   get heartbeat(): number {
     return this.#integers[INTEGERS.heartbeat]!;
   }
@@ -112,7 +112,7 @@ export class Slot {
     this.beatAt = Date.now();
   }
 
-  /** Requests that have no complete response yet. */
+  /** The number of requests whose response is not complete. */
   get inFlight(): number {
     return this.#integers[INTEGERS.inFlight]!;
   }
@@ -120,7 +120,7 @@ export class Slot {
     this.#integers[INTEGERS.inFlight] = value;
   }
 
-  /** Open connections of clients, as of the worker's last look. */
+  /** The number of open client connections, as of the worker's last check. */
   get connections(): number {
     return this.#integers[INTEGERS.connections]!;
   }
@@ -128,7 +128,7 @@ export class Slot {
     this.#integers[INTEGERS.connections] = value;
   }
 
-  /** The worker's number, from 1; the one that replaces it has the same; or {@linkcode ADMIN}. */
+  /** The worker's number, from 1, which its replacement inherits; or {@linkcode ADMIN}. */
   get number(): number {
     return this.#integers[INTEGERS.number]!;
   }
@@ -136,7 +136,7 @@ export class Slot {
     this.#integers[INTEGERS.number] = value;
   }
 
-  /** When the worker last gave a sign of life: set with `heartbeat` and `state`. */
+  /** When `heartbeat` or `state` was last set. */
   get beatAt(): number {
     return this.#numbers[NUMBERS.beatAt]!;
   }
@@ -144,7 +144,7 @@ export class Slot {
     this.#numbers[NUMBERS.beatAt] = value;
   }
 
-  /** When it was forked, in milliseconds since 1970. */
+  /** When the worker was forked, in milliseconds since 1970. */
   get started(): number {
     return this.#numbers[NUMBERS.started]!;
   }
@@ -152,7 +152,7 @@ export class Slot {
     this.#numbers[NUMBERS.started] = value;
   }
 
-  /** Requests that have come. */
+  /** The number of requests received. */
   get requests(): number {
     return this.#numbers[NUMBERS.requests]!;
   }
@@ -160,7 +160,7 @@ export class Slot {
     this.#numbers[NUMBERS.requests] = value;
   }
 
-  /** Requests whose handler threw, or answered with a status from 500. */
+  /** The number of requests whose handler threw or answered with a status of 500 or above. */
   get errors(): number {
     return this.#numbers[NUMBERS.errors]!;
   }
@@ -168,7 +168,7 @@ export class Slot {
     this.#numbers[NUMBERS.errors] = value;
   }
 
-  /** The share of one processor that the worker has used lately, 0 to 1 and above with threads. */
+  /** The share of one processor that the worker has used recently: 0 to 1, or more with threads. */
   get busy(): number {
     return this.#numbers[NUMBERS.busy]!;
   }
@@ -176,7 +176,7 @@ export class Slot {
     this.#numbers[NUMBERS.busy] = value;
   }
 
-  /** Why there is this worker: what its predecessor ended of, or `"start"`. */
+  /** Why this worker was started: how its predecessor ended, or `"start"`. */
   get reason(): string {
     return this.#reason.get();
   }
@@ -184,7 +184,7 @@ export class Slot {
     this.#reason.set(value);
   }
 
-  /** The request that came last: method and URL, cut where the room ends. */
+  /** The last request: method and URL, truncated to the available space. */
   get request(): string {
     const method = METHODS[this.#integers[INTEGERS.method]!];
     return method ? `${method} ${this.#request.get()}` : this.#request.get();
@@ -196,7 +196,9 @@ export class Slot {
     this.#request.set(value);
   }
 
-  /** Sets `request`, before each call of the app, so in little time: often it is the same again. */
+  /**
+   * Sets `request`. It is called before each call of the app, so it is fast: requests often repeat.
+   */
   setRequest(method: string, url: string): void {
     if (url === this.#lastUrl && method === this.#lastMethod) return;
     const known = METHODS.indexOf(method);
@@ -209,7 +211,7 @@ export class Slot {
     }
   }
 
-  /** Makes the slot ready for another worker. */
+  /** Resets the slot for another worker. */
   clear(): void {
     this.#integers.fill(0);
     this.#numbers.fill(0);
@@ -218,12 +220,12 @@ export class Slot {
   }
 }
 
-// Places in the header: 8 numbers of 4 bytes, 4 of 8 bytes, and texts.
+// Layout of the header: 8 numbers of 4 bytes, 4 of 8 bytes, and strings.
 const HEADER = { magic: 0, version: 1, master: 2, generation: 3, workers: 4 };
 
 /** The whole scoreboard. */
 export class Scoreboard {
-  /** Its slots. */
+  /** The slots. */
   readonly slots: readonly Slot[];
   readonly #integers: Int32Array;
   readonly #numbers: Float64Array;
@@ -231,10 +233,10 @@ export class Scoreboard {
   readonly #app: Text;
 
   /**
-   * Looks at memory as a scoreboard.
+   * Creates a view of memory as a scoreboard.
    *
-   * @param memory As {@linkcode createScoreboard} maps it, or bytes read from its file.
-   * @throws {Error} When it is not a scoreboard, or one of another version of tine.
+   * @param memory The memory mapped by {@linkcode createScoreboard}, or bytes read from its file.
+   * @throws {Error} If it is not a scoreboard, or the scoreboard of another version of tine.
    */
   constructor(memory: ArrayBuffer) {
     if (memory.byteLength < HEADER_BYTES || new Int32Array(memory, 0, 1)[0] !== MAGIC) {
@@ -258,7 +260,7 @@ export class Scoreboard {
     this.#integers[HEADER.master] = value;
   }
 
-  /** How often the master has executed itself anew. */
+  /** How often the master has re-executed itself. */
   get generation(): number {
     return this.#integers[HEADER.generation]!;
   }
@@ -266,7 +268,7 @@ export class Scoreboard {
     this.#integers[HEADER.generation] = value;
   }
 
-  /** How many workers there are to be. */
+  /** The number of workers to maintain. */
   get workers(): number {
     return this.#integers[HEADER.workers]!;
   }
@@ -274,7 +276,7 @@ export class Scoreboard {
     this.#integers[HEADER.workers] = value;
   }
 
-  /** When the master started first, in milliseconds since 1970. */
+  /** When the master first started, in milliseconds since 1970. */
   get started(): number {
     return this.#numbers[0]!;
   }
@@ -282,7 +284,10 @@ export class Scoreboard {
     this.#numbers[0] = value;
   }
 
-  /** Requests of workers that have ended: with theirs, the sum of all is monotonic. */
+  /**
+   * The number of requests of workers that have ended. Together with the others' it makes the sum
+   * monotonic.
+   */
   get pastRequests(): number {
     return this.#numbers[1]!;
   }
@@ -290,7 +295,7 @@ export class Scoreboard {
     this.#numbers[1] = value;
   }
 
-  /** Workers that have ended without having been told to. */
+  /** The number of workers that ended without being told to. */
   get crashes(): number {
     return this.#numbers[2]!;
   }
@@ -298,7 +303,7 @@ export class Scoreboard {
     this.#numbers[2] = value;
   }
 
-  /** Errors of workers that have ended, as {@linkcode Slot.errors} counts them. */
+  /** The number of errors of workers that have ended, as {@linkcode Slot.errors} counts them. */
   get pastErrors(): number {
     return this.#numbers[3]!;
   }
@@ -306,7 +311,7 @@ export class Scoreboard {
     this.#numbers[3] = value;
   }
 
-  /** Where clients connect. */
+  /** The URL at which clients connect. */
   get url(): string {
     return this.#url.get();
   }
@@ -314,7 +319,7 @@ export class Scoreboard {
     this.#url.set(value);
   }
 
-  /** The app's module, as it was named. */
+  /** The specifier of the app's module, as given. */
   get app(): string {
     return this.#app.get();
   }
@@ -323,7 +328,7 @@ export class Scoreboard {
   }
 }
 
-/** Makes an empty scoreboard. */
+/** Creates an empty scoreboard. */
 export function createScoreboard(): { file: Descriptor; scoreboard: Scoreboard } {
   const file = memfd_create(SCOREBOARD_NAME);
   file.ftruncate(SCOREBOARD_BYTES);
@@ -332,12 +337,12 @@ export function createScoreboard(): { file: Descriptor; scoreboard: Scoreboard }
   return { file, scoreboard: new Scoreboard(memory) };
 }
 
-/** Finds the scoreboard that was created before this process executed itself anew. */
+/** Maps the scoreboard that was created before this process re-executed itself. */
 export function inheritScoreboard(file: Descriptor): Scoreboard {
   return new Scoreboard(mmap(SCOREBOARD_BYTES, MAP_SHARED, file.fileno()));
 }
 
-/** A text in shared memory, behind its length. A reader may see one half old, half new. */
+/** A string in shared memory, preceded by its length. A reader may see a partial update. */
 class Text {
   readonly #length: Int32Array;
   readonly #bytes: Uint8Array<ArrayBuffer>;

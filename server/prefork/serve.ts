@@ -1,6 +1,6 @@
 /**
- * The highest rung: workers that are forked before the clients come, each running
- * Deno's own HTTP server on the one listening socket.
+ * The prefork model: workers that are forked before clients connect. Each runs Deno's own HTTP
+ * server on the shared listening socket.
  */
 import { AF_UNIX } from "../../ffi/address.ts";
 import { poolRoom } from "../../ffi/runtime/pool.ts";
@@ -29,16 +29,16 @@ import { ADMIN, createScoreboard } from "./scoreboard.ts";
 import { runWorker } from "./worker/worker.ts";
 
 const ADMIN_BACKLOG = 64;
-/** How many threads a worker is to be able to have for file operations and the like. */
+/** The number of threads a worker must be able to create for file operations and the like. */
 const ROOM = 8;
-/** How long that is waited for, in milliseconds: idle threads end after ten seconds. */
+/** How long to wait for that, in milliseconds. Idle threads end after ten seconds. */
 const ROOM_PATIENCE = 15_000;
 
 /**
- * Serves an app with forked workers, in a process that is forkable, until a signal ends the server.
+ * Serves an app with forked workers until a signal ends the server. The process must be forkable.
  *
  * @param app The app's module, or the app itself.
- * @param config How it is served.
+ * @param config The configuration.
  * @returns The exit code, in the master.
  * @throws As `servePrefork()` does.
  */
@@ -62,7 +62,7 @@ export async function serve(app: App | string | URL, config: Config): Promise<nu
     scoreboard.url = formatUrl(listeners[0]!.getsockname(), config.cert !== undefined);
     scoreboard.app = isSpecifier(app) ? String(app) : "";
     const log = stderrLog("master");
-    // A turn of the event loop begins with no promise job waiting: none runs in a child.
+    // No promise job is pending when a turn of the event loop begins, so none runs in a child.
     const turn = nextTurn();
     loadOnce();
     await turn;
@@ -87,19 +87,22 @@ export async function serve(app: App | string | URL, config: Config): Promise<nu
   }
 }
 
-/** Deno loads this where it is first named: here, and not in each worker. */
+/** Deno loads `Request` when it is first referenced: do so once here, instead of in each worker. */
 function loadOnce(): void {
   void Request;
 }
 
-/** What there must be before workers are forked. */
+/** What must exist before workers are forked. */
 interface Start {
   readonly place: Place;
-  /** Nothing when new code could not be loaded after a restart. */
+  /** `undefined` if new code could not be loaded after a restart. */
   readonly loaded: App | string | undefined;
 }
 
-/** Whatever fails is the end, and is said where the server was started: its log comes last. */
+/**
+ * Starts the server. Any failure ends it and is reported on the original standard error: the error
+ * log is opened last.
+ */
 async function start(app: App | string | URL, config: Config): Promise<Start> {
   const place = openPlace(config);
   const cleanUp = cleanUpFor(config, place);
@@ -115,7 +118,10 @@ async function start(app: App | string | URL, config: Config): Promise<Start> {
   }
 }
 
-/** Workers depend on this process: it goes on without what it can do without. */
+/**
+ * Continues after a re-execution. Workers depend on this process, so it continues without anything
+ * that is not essential.
+ */
 async function restart(app: App | string | URL, config: Config, place: Place): Promise<Start> {
   const { errorLog, pidFile } = config;
   try {
@@ -149,14 +155,14 @@ function openPlace(config: Config): Place {
 }
 
 /**
- * Makes the function that closes the sockets and removes the files of a server. It is made while
- * the sockets are open: they know their paths, whatever the options of new code say.
+ * Returns the function that closes the sockets and removes the files of a server. It is created
+ * while the sockets are open: they know their paths, whatever the options of new code say.
  */
 function cleanUpFor(
   config: Config,
   { listeners, admin, isActivated }: Pick<Place, "listeners" | "admin" | "isActivated">,
 ): () => void {
-  // What the service manager has opened is its own.
+  // Sockets that the service manager opened belong to it.
   const own = [...isActivated ? [] : listeners, ...admin === undefined ? [] : [admin]];
   const files = own.filter(({ family }) => family === AF_UNIX)
     .map((socket) => String(socket.getsockname()));
@@ -167,7 +173,9 @@ function cleanUpFor(
   };
 }
 
-/** A module's top level may wait for something that never comes. */
+/**
+ * Loads the app with a time limit: a module's top level may wait for something that never happens.
+ */
 async function loadInTime(app: App | string | URL, config: Config): Promise<App | string> {
   const { bootTimeout } = config;
   let timer: Timer | undefined;
@@ -185,11 +193,14 @@ async function loadInTime(app: App | string | URL, config: Config): Promise<App 
   }
 }
 
-/** Nothing lets signals in while an app is loaded: Control-C would be dead. */
+/**
+ * Handles stop signals while an app is loading. They are blocked otherwise, and Control-C would
+ * have no effect.
+ */
 async function interruptibly<T>(work: Promise<T>, cleanUp: () => void): Promise<T> {
   let stopped = false;
   const timer = every(50, () => {
-    // Each time anew: Deno, half a second after its start, sets handlers of its own.
+    // Set the handlers every time: Deno sets its own half a second after it starts.
     for (const signum of [SIGTERM, SIGINT, SIGQUIT]) signal(signum, () => stopped = true);
     sleepInterruptibly(0);
     if (!stopped) return;
@@ -203,15 +214,15 @@ async function interruptibly<T>(work: Promise<T>, cleanUp: () => void): Promise<
   }
 }
 
-/** The app, or where each worker finds it. */
+/** Returns the app, or the specifier from which each worker loads it. */
 async function load(app: App | string | URL, { preload }: Config): Promise<App | string> {
   if (!isSpecifier(app)) return app;
   return preload ? await loadApp(String(app)) : String(app);
 }
 
 /**
- * Waits until the runtime has let go of threads that loading the app took: those that it has
- * when workers are forked, none of them can have.
+ * Waits until the runtime has ended the threads it created to load the app: the threads that exist
+ * when workers are forked reduce the number that a worker can create.
  */
 async function whenThereIsRoom<T>(loaded: T): Promise<T> {
   if (poolRoom() >= ROOM) return loaded;
@@ -226,13 +237,13 @@ async function whenThereIsRoom<T>(loaded: T): Promise<T> {
   return loaded;
 }
 
-/** A child that answers clients. */
+/** Runs a child that serves clients. */
 function serveAsWorker(config: Config, place: Place, child: ChildContext, app: App | string) {
   place.admin?.close();
   return runWorker({ ...place, ...child, config, app });
 }
 
-/** The child that answers on the admin socket. */
+/** Runs the child that serves the admin socket. */
 function runAdmin(config: Config, place: Place, child: ChildContext): Promise<never> {
   for (const socket of place.listeners) socket.close();
   return runWorker({
@@ -252,7 +263,7 @@ function openAdmin({ admin }: Config): Socket | undefined {
   return admin === undefined ? undefined : openListener(admin, ADMIN_BACKLOG);
 }
 
-/** The admin process serves in plain HTTP, and is not replaced for what it has served. */
+/** The admin process serves plain HTTP, and is not replaced after a number of requests. */
 function adminConfig(config: Config): Config {
   return {
     ...config,

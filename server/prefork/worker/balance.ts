@@ -1,30 +1,31 @@
 /**
- * Spreads connections over the workers. The kernel wakes the first in the wait queue that
- * is idle, so that while there is little to do, one worker would get them all; and
- * when there is more to do, those of its clients that keep their connections would
- * stay with it, while others are idle.
+ * Balances connections across the workers. The kernel wakes the first idle worker in the wait
+ * queue. Under light load, one worker would therefore get all connections; when the load grows, its
+ * clients with persistent connections would stay with it while other workers are idle.
  */
 import { after } from "../../../ffi/runtime/timers.ts";
 import type { Acceptor } from "../../../ffi/runtime/acceptor.ts";
 import { ADMIN, type Scoreboard, type Slot } from "../scoreboard.ts";
 
-/** How often a worker goes to the end of the wait queue at most, in milliseconds. */
+/** The shortest interval at which a worker moves to the end of the wait queue, in milliseconds. */
 const TURN = 5;
-/** A worker has too many connections when it has so many times its share, and a few. */
+/**
+ * A worker has too many connections if it has more than its share times this factor, plus a few.
+ */
 const TOLERANCE = 1.25;
 const A_FEW = 2;
 
-/** A worker's part in it. */
+/** A worker's part in the balancing. */
 export interface Balance {
-  /** At each request: who has had a connection goes to the end of the wait queue. */
+  /** Called for each request: a worker that got a connection moves to the end of the wait queue. */
   takeTurn(): void;
-  /** When connections were counted: how many are to go elsewhere. */
+  /** Called after the connections were counted: computes how many should move elsewhere. */
   updateSurplus(): void;
-  /** At each response: whether its client is to open another connection. */
+  /** Called for each response: returns whether its client should open another connection. */
   sheds(): boolean;
 }
 
-/** Takes part in spreading connections. */
+/** Joins the balancing of connections. */
 export function balance(
   acceptors: readonly Acceptor[],
   slot: Slot,
@@ -36,7 +37,7 @@ export function balance(
     takeTurn(): void {
       if (waits) return;
       waits = true;
-      // To ask for the time at each request would cost more.
+      // Reading the clock at each request would cost more.
       after(TURN, () => waits = false);
       for (const acceptor of acceptors) acceptor.requeue();
     },

@@ -1,13 +1,12 @@
 /**
- * Limits on connections: how many clients a worker has at a time, and how long one may be
- * silent. Deno accepts them, reads requests and writes responses; it has no timeout and no
- * limit, and shows a program nothing but whole requests. Yet each connection is a
- * descriptor that the event loop watches, and the kernel knows when something passed there
- * last, and in which direction.
+ * Limits on connections: how many clients a worker has at a time, and how long a client may be
+ * silent. Deno accepts connections, reads requests and writes responses; it has no timeouts and no
+ * limits, and exposes only whole requests to a program. But each connection is a descriptor that
+ * the event loop watches, and the kernel knows when data last passed in each direction.
  *
- * A connection whose time is up is shut down: to Deno it looks as if the client had
- * gone. Connections of a UNIX socket are counted only. The kernel keeps no such
- * clocks for them, and its clients are proxies with timeouts of their own.
+ * A connection that exceeds a limit is shut down: to Deno it looks as if the client had
+ * disconnected. Connections of a UNIX socket are only counted: the kernel does not keep these times
+ * for them, and their clients are proxies with timeouts of their own.
  */
 import { type Address, formatAddress } from "../../../ffi/address.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
@@ -28,100 +27,101 @@ import {
 } from "../../../ffi/socket_calls.ts";
 import { resetOnClose, socketCookie, type TcpInfo, tcpInfo } from "../../../ffi/socket_options.ts";
 
-/** Which connections there are, and how long one may be open for nothing. Times are in seconds. */
+/** Which connections to watch, and their limits. Times are in seconds. */
 export interface ConnectionOptions {
-  /** Where clients connect: the listening sockets' own addresses. */
+  /** The addresses of the listening sockets. */
   readonly addresses: readonly Address[];
-  /** Whether the connections speak TLS: then none gets an answer in plain text. */
+  /** Whether the connections use TLS. If so, no answer is sent in plain text. */
   readonly secure: boolean;
   /**
-   * How long a client may take for a request's header; 0 for ever. Over TLS, where the kernel
-   * cannot tell what passes, a client that has stopped sending gets the idle time.
+   * How long a client may take for a request's header; 0 for no limit. Over TLS the kernel cannot
+   * tell what is sent, and a client that has stopped sending gets the idle timeout.
    */
   readonly headerTimeout: number;
-  /** How long a client may do nothing between requests, or not read its response; 0 for ever. */
+  /** How long a client may be idle between requests, or not read its response; 0 for no limit. */
   readonly idleTimeout: number;
   /**
-   * How many may be open before no more are accepted; `Infinity` for as many as there is room.
-   * Deno accepts up to 128 at a time: when many connect at once, some hundreds more get in.
+   * The number of open connections at which accepting stops; `Infinity` for as many as descriptors
+   * allow. Deno accepts up to 128 at a time: if many clients connect at once, a few hundred more
+   * get in.
    */
   readonly maxConnections: number;
-  /** The requests that have no complete response yet. */
+  /** The requests whose response is not complete. */
   readonly inFlight: ReadonlyMap<unknown, Deno.ServeHandlerInfo>;
-  /** One for each listening socket. */
+  /** The acceptors, one for each listening socket. */
   readonly acceptors: readonly Acceptor[];
 }
 
-/** The connections of clients to this worker. */
+/** The client connections of this worker. */
 export interface Connections {
-  /** How many are open, as of the last look. */
+  /** The number of open connections, as of the last check. */
   readonly open: number;
   /**
-   * To be called when a connection has become a WebSocket: from then on it may be silent.
+   * Must be called when a connection has become a WebSocket: it may be silent from then on.
    *
-   * @param client As {@linkcode clientOf} tells it before.
+   * @param client The client, as {@linkcode clientOf} returned it before the upgrade.
    */
   upgraded(client: string): void;
   /**
-   * Says for how many milliseconds a client has sent nothing. Of HTTP/2 that is all that it
-   * sends, for whatever request.
+   * Returns for how many milliseconds a client has sent nothing. For HTTP/2 this covers all
+   * requests of the connection.
    *
-   * @param info What belongs to a request that is under way.
-   * @returns Nothing when the connection is not known.
+   * @param info The info of a request in progress.
+   * @returns `undefined` if the connection is not known.
    */
   silence(info: Deno.ServeHandlerInfo): number | undefined;
   /**
-   * To be called before a request is refused whose client may go on sending: its
-   * connection ends a second later, time for the client to read why.
+   * Must be called before a request is refused whose client may still be sending. Its connection
+   * ends a second later, which leaves the client time to read the answer.
    *
-   * @param info What belongs to the request.
+   * @param info The info of the request.
    */
   refused(info: Deno.ServeHandlerInfo): void;
   /**
-   * To be called when a request cannot go on whose response has begun: its connection
-   * ends with the next look.
+   * Must be called when a request fails after its response has begun. Its connection ends at the
+   * next check.
    *
    * @param info What belongs to the request.
    */
   broken(info: Deno.ServeHandlerInfo): void;
   /**
-   * Looks now: counts connections, and ends those whose time is up.
+   * Checks now: counts the connections, and ends those that exceed a limit.
    *
-   * @returns How many are open.
+   * @returns The number of open connections.
    */
   sweep(): number;
-  /** Looks no more, and leaves the acceptors as they are. */
+  /** Stops the checks, and leaves the acceptors as they are. */
   stop(): void;
 }
 
-/** One that is open. Times are in milliseconds, of the watch's own clock. */
+/** An open connection. Times are in milliseconds of the watch's own clock. */
 interface Connection {
   readonly fd: number;
-  /** What tells it from the next one of that descriptor. */
+  /** Distinguishes the connection from a later one with the same descriptor. */
   readonly cookie: number;
-  /** The client's address; empty where it has none. */
+  /** The client's address; empty if it has none. */
   readonly client: string;
-  /** Whether it may be silent for ever. */
+  /** Whether the connection may be silent without limit. */
   upgraded: boolean;
-  /** Since when a header has been incomplete, and how much of it was there then. */
+  /** Since when a header has been incomplete, and how many bytes had been received by then. */
   header: { since: number; received: number } | undefined;
-  /** What the client has acknowledged, and since when no more. */
+  /** How many bytes the client has acknowledged, and since when it has acknowledged no more. */
   progress: { acked: number; since: number };
-  /** When to end it whatever it does. */
+  /** When to end the connection unconditionally. */
   deadline: number;
 }
 
-/** The longest time between two looks, in milliseconds. */
+/** The longest interval between two checks, in milliseconds. */
 const INTERVAL = 1000;
 /** How long a client whose request was refused may read the answer, in milliseconds. */
 const LINGER = 1000;
-/** How many connections a worker can accept in a millisecond. */
+/** The number of connections that a worker can accept per millisecond. */
 const RATE = 100;
-/** The shortest time between two counts, in milliseconds. */
+/** The shortest interval between two counts, in milliseconds. */
 const TICK = 5;
-/** The share of its time that a worker may count in. */
+/** The share of its time that a worker may spend counting. */
 const COUNTING = 1 / 50;
-/** Descriptors that are left for the app, and for what is accepted before a pause. */
+/** Descriptors reserved for the app, and for connections accepted before a pause takes effect. */
 const RESERVE = 512;
 
 const REQUEST_TIMEOUT = new TextEncoder().encode(
@@ -129,10 +129,10 @@ const REQUEST_TIMEOUT = new TextEncoder().encode(
 );
 
 /**
- * Watches this worker's connections from now on. To be called when it accepts.
+ * Watches this worker's connections from now on. Must be called once the worker accepts.
  *
- * @param options Which they are, and what they may.
- * @returns What the worker tells of its requests, and may ask.
+ * @param options Which connections to watch, and their limits.
+ * @returns The interface through which the worker reports and queries its connections.
  */
 export function watchConnections(options: ConnectionOptions): Connections {
   const { addresses, secure, inFlight, acceptors } = options;
@@ -142,17 +142,17 @@ export function watchConnections(options: ConnectionOptions): Connections {
   const interval = Math.max(10 * TICK, Math.min(INTERVAL, headerTimeout / 4, idleTimeout / 4));
 
   let connections = new Map<number, Connection>();
-  // Descriptors that are no client's connection, by their cookies.
+  // Descriptors that are not client connections, with their cookies.
   let others = new Map<number, number>();
   const upgraded = new Set<string>();
   const refused = new Map<string, number>();
   const broken = new Set<string>();
 
-  // It stops while the event loop is blocked: clients were not heard then.
+  // The clock stops while the event loop is blocked: clients were not read then.
   let clock = 0;
   let sweptAt = performance.now();
   let countCost = 0;
-  // How many descriptors are open: at the last look, and at the last count.
+  // The number of open descriptors, at the last check and at the last count.
   let descriptors = openDescriptors();
   let counted = descriptors;
   let growing = false;
@@ -165,10 +165,10 @@ export function watchConnections(options: ConnectionOptions): Connections {
     timer = after(Math.min(sweptAt + interval - performance.now(), untilCount()), tick);
   }
 
-  /** No more can be accepted in this time than there is room for. */
+  /** Returns the time in which the worker cannot accept more connections than it has room for. */
   function untilCount(): number {
     const wait = Math.max((limit - connections.size) / RATE, countCost / COUNTING);
-    // Many come at once, before the limit or after a pause: look at every turn.
+    // Many connections arrive at once, below the limit or after a pause: check in every turn.
     return !paused && growing ? wait : Math.max(TICK, wait);
   }
 
@@ -188,7 +188,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
     return connections.size;
   }
 
-  /** Sees which connections there are, and pauses or resumes accepting. Says whether it could. */
+  /** Finds the open connections, and pauses or resumes accepting. Returns whether it succeeded. */
   function look(): boolean {
     const start = performance.now();
     const watched = whatIsWatched();
@@ -211,7 +211,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
       else connections.set(fd, begin(fd, cookie, client));
     }
     counted = descriptors = openDescriptors();
-    // Where descriptors cannot be counted, every count is a look.
+    // If descriptors cannot be counted, every count is a full check.
     countCost = counted === 0 ? performance.now() - start : 0;
     const full = connections.size >= limit;
     if (full) { for (const acceptor of acceptors) acceptor.pause(); }
@@ -221,12 +221,12 @@ export function watchConnections(options: ConnectionOptions): Connections {
     return true;
   }
 
-  /** What the event loop watches; nothing when that cannot be seen now. */
+  /** Returns what the event loop watches; `undefined` if that cannot be determined now. */
   function whatIsWatched(): Watched[] | undefined {
     try {
       return watchedDescriptors();
     } catch (error) {
-      // EMFILE: the app has all descriptors. There will be another look.
+      // EMFILE: the app has used up all descriptors. The next check tries again.
       if (isSyscallError(error)) return undefined;
       throw error;
     }
@@ -244,7 +244,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
     };
   }
 
-  /** Looks when the number of open descriptors says that it may be time to pause or resume. */
+  /** Runs a full check if the number of open descriptors suggests to pause or resume accepting. */
   function count(): void {
     const now = openDescriptors();
     growing = now > counted;
@@ -260,7 +260,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
     const info = tcpInfo(connection.fd);
     if (info === undefined) return;
     if (clock >= connection.deadline) {
-      // HTTP/2: only that one request was refused.
+      // HTTP/2: only that request was refused.
       if (!busy.has(connection.client)) return end(connection);
       connection.deadline = Infinity;
     }
@@ -271,7 +271,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
     if (connection.upgraded || busy.has(connection.client) || info.unacked) {
       connection.header = undefined;
     } else if (isFresh(info) || info.sinceReceived < info.sinceSent) {
-      // In the same tick of the kernel's clock, it was a request and its response.
+      // If both happened in the same tick of the kernel's clock, it was a request and its response.
       connection.header ??= { since: clock, received: info.bytesReceived };
       if (isHeaderLate(connection.header, info)) {
         if (!secure && info.bytesReceived > 0) say(connection, REQUEST_TIMEOUT);
@@ -283,7 +283,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
     }
   }
 
-  /** Whether the client has not read what was sent to it. */
+  /** Whether the client does not read what was sent to it. */
   function isStuck({ progress }: Connection, info: TcpInfo): boolean {
     if (!info.unacked || info.bytesAcked !== progress.acked) {
       progress.acked = info.bytesAcked;
@@ -293,7 +293,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
   }
 
   function isHeaderLate(header: { since: number; received: number }, info: TcpInfo): boolean {
-    // A client of HTTP/2 may acknowledge something after the last response. It is idle then.
+    // An HTTP/2 client may send an acknowledgment after the last response. It is idle then.
     const mayBeIdle = secure && !isFresh(info) && info.bytesReceived === header.received;
     return mayBeIdle ? info.sinceReceived >= idleTimeout : clock - header.since >= headerTimeout;
   }
@@ -328,10 +328,10 @@ export function watchConnections(options: ConnectionOptions): Connections {
 }
 
 /**
- * The client of a request that is under way.
+ * Returns the client of a request in progress.
  *
- * @param request The request as Deno keeps it, or what its handler is told of it.
- * @returns The address; nothing where the request is over, or the client has no address.
+ * @param request Deno's internal request, or the info that its handler gets.
+ * @returns The address; `undefined` if the request is over, or the client has no address.
  */
 export function clientOf(request: { readonly remoteAddr?: Deno.Addr }): string | undefined {
   try {
@@ -340,13 +340,13 @@ export function clientOf(request: { readonly remoteAddr?: Deno.Addr }): string |
       ? formatAddress([address.hostname, address.port])
       : undefined;
   } catch (error) {
-    // "Request closed", or turned into a WebSocket.
+    // "Request closed", or upgraded to a WebSocket.
     if (error instanceof TypeError) return undefined;
     throw error;
   }
 }
 
-/** The client of a connection that was made to one of the addresses. */
+/** Returns the client of a connection to one of the addresses. */
 function clientAt(fd: number, addresses: readonly Address[]): string | undefined {
   try {
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN) !== 0) return undefined;
@@ -359,13 +359,13 @@ function clientAt(fd: number, addresses: readonly Address[]): string | undefined
   try {
     return formatAddress(getpeername(fd));
   } catch (error) {
-    // ENOTCONN: it is gone, and Deno has not noticed yet.
+    // ENOTCONN: the client has disconnected, and Deno has not noticed yet.
     if (isSyscallError(error)) return "";
     throw error;
   }
 }
 
-/** Whether a socket that listens at one address accepts connections to another. */
+/** Whether a socket that listens on one address accepts connections to another. */
 function includes(listening: Address, own: Address): boolean {
   if (typeof listening === "string" || typeof own === "string") return listening === own;
   const [host, port] = listening;
@@ -383,7 +383,7 @@ function say({ fd, cookie }: Connection, bytes: Uint8Array<ArrayBuffer>): void {
   });
 }
 
-/** Both directions, for Deno to find: it closes the descriptor. */
+/** Shuts down both directions. Deno notices that and closes the descriptor. */
 function end({ fd, cookie }: Connection): void {
   ifThere(() => {
     if (socketCookie(fd) === cookie) shutdown(fd, SHUT_RDWR);
@@ -394,22 +394,26 @@ function ifThere(call: () => void): void {
   try {
     call();
   } catch (error) {
-    // ENOTCONN, EPIPE, ECONNRESET: the client was faster.
+    // ENOTCONN, EPIPE, ECONNRESET: the client disconnected first.
     if (!isSyscallError(error)) throw error;
   }
 }
 
-/** How many connections there are descriptors for. After EMFILE, Deno never accepts again. */
+/**
+ * Returns how many connections there are descriptors for. After EMFILE, Deno never accepts again.
+ */
 function room(): number {
   const { soft } = getrlimit(RLIMIT_NOFILE);
   return Math.max(soft - RESERVE, Math.floor(soft / 2), 1);
 }
 
-/** How many descriptors are open; 0 where the kernel does not say, before Linux 6.2. */
+/**
+ * Returns the number of open descriptors; 0 if the kernel does not report it (before Linux 6.2).
+ */
 function openDescriptors(): number {
   try {
     return Deno.statSync("/proc/self/fd").size;
   } catch {
-    return 0; // may not be read
+    return 0; // not permitted
   }
 }

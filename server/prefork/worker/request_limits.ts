@@ -1,9 +1,9 @@
 /**
- * Limits on requests: how much one may bring, and how slowly. Deno's own limits are 64 KiB for a
- * header, which it answers with 400, and none for a body.
+ * Limits on requests: their size, and how slowly a client may send them. Deno itself limits a
+ * header to 64 KiB, which it answers with 400, and does not limit a body.
  *
- * A refusal says `connection: close`, but Deno goes on reading what the client
- * sends: the callback that is told of it ends the connection.
+ * A refusal says `connection: close`, but Deno keeps reading what the client sends. The callback
+ * that is notified of the refusal ends the connection.
  */
 import { after, nextTurn } from "../../../ffi/runtime/timers.ts";
 import {
@@ -14,38 +14,44 @@ import {
   type RequestBody,
 } from "../../../ffi/runtime/http_internals.ts";
 
-/** What a request may bring at most. Sizes in bytes, times in seconds. */
+/** The limits. Sizes are in bytes, times in seconds. */
 export interface LimitOptions {
   /**
-   * The largest header, from the request line to the empty line; `undefined` for Deno's own
-   * limit. What of it Deno does not show does not count: white space around a value, the scheme
-   * and the host where the request line has a whole URL, further Cookie fields' names; and of
-   * HTTP/2, whose header counts as if it were HTTP/1.1's, the host.
+   * The largest header, from the request line to the empty line; `undefined` for Deno's own limit.
+   * Parts that Deno does not expose are not counted: white space around a value, the scheme and the
+   * host if the request line has an absolute URL, the names of further Cookie fields. A header of
+   * HTTP/2 is counted as if it were HTTP/1.1's, without the host.
    */
   readonly maxHeaderBytes: number | undefined;
   /** The largest body; `Infinity` for no limit. */
   readonly maxBodyBytes: number;
   /**
-   * How long a client may pause within a body that the app is reading; 0 for ever. Where the
-   * client's silence is not known (UNIX sockets), only of a body that is read as a stream.
+   * How long a client may pause within a body that the app is reading; 0 for no limit. If the
+   * client's silence is not known (UNIX sockets), the limit applies only to a body that is read as
+   * a stream.
    */
   readonly bodyTimeout: number;
-  /** Says for how many milliseconds a client has sent nothing; nothing if that is not known. */
+  /**
+   * Returns for how many milliseconds a client has sent nothing; `undefined` if that is not known.
+   */
   readonly silence: (info: Deno.ServeHandlerInfo) => number | undefined;
-  /** Hears of a request that is about to be refused, while its client may go on sending. */
+  /** Called with a request that is about to be refused, while its client may still be sending. */
   readonly onRefused: (info: Deno.ServeHandlerInfo) => void;
-  /** Hears of one whose response has begun, so that only the end of the connection can tell. */
+  /**
+   * Called with a request that fails after its response has begun: only the end of the connection
+   * can tell the client.
+   */
   readonly onBroken: (info: Deno.ServeHandlerInfo) => void;
 }
 
-/** What an app reads of a body that is over a limit. */
+/** The error that an app gets when it reads a body that exceeds a limit. */
 export class BodyError extends Error {
   /** The class's name. */
   override readonly name: string = "BodyError";
-  /** The status that the client gets if there is no response yet: 408 or 413. */
+  /** The status that the client gets if the response has not begun: 408 or 413. */
   readonly status: number;
 
-  /** Describes the limit. */
+  /** Creates an error that describes the limit. */
   constructor(status: number, message: string) {
     super(message);
     this.status = status;
@@ -54,13 +60,13 @@ export class BodyError extends Error {
 
 const encoder = new TextEncoder();
 
-/** Methods with which no request is made that has a body. */
+/** Methods whose requests cannot have a body. */
 const BODILESS = /^(get|head|connect|trace|track)$/i;
 
-/** How long a refused client's body is still taken, in milliseconds. */
+/** How long the body of a refused request is still read, in milliseconds. */
 const LINGER = 1000;
 
-/** A read that waits for the client. */
+/** A read that is waiting for the client. */
 interface Read {
   readonly since: number;
   readonly info: Deno.ServeHandlerInfo | undefined;
@@ -68,13 +74,14 @@ interface Read {
 }
 
 /**
- * Puts limits before an app.
+ * Wraps an app's handler with limits.
  *
- * A request that can have no body reaches it as it is, in the same turn.
+ * A request that cannot have a body is passed on unchanged, in the same turn.
  *
- * @param fetch Answers one request.
+ * @param fetch The app's handler.
  * @param options The limits.
- * @returns The same, for requests within the limits; `fetch` itself where there are none.
+ * @returns A handler that passes on the requests within the limits; `fetch` itself if there are no
+ *   limits.
  */
 export function limitRequests(
   fetch: (request: Request, info: Deno.ServeHandlerInfo) => Response | Promise<Response>,
@@ -110,7 +117,7 @@ export function limitRequests(
       if (reader !== undefined) discard(reader, LINGER);
       return refusal(413, "The request's body is too large\n");
     }
-    // A body does not get longer than was said, and one that is there does not keep waiting.
+    // A body cannot exceed its declared length, and a body that has arrived cannot pause.
     if (received !== undefined || (length !== undefined && bodyTimeout === 0)) {
       return fetch(request, info);
     }
@@ -120,7 +127,7 @@ export function limitRequests(
     const stream = (body: RequestBody | null) => limited(body, fails, () => begun);
     const whole = <T>(read: Promise<T>) =>
       within(read, info).catch((error) =>
-        // A client that cannot be told any more is cut off, and Deno sees that itself.
+        // A client that can no longer be told is cut off, and Deno notices that itself.
         isOver(error) && !fails(error) ? read : Promise.reject(error)
       );
     const reads = length === undefined ? { stream } : { stream, whole };
@@ -133,14 +140,14 @@ export function limitRequests(
     return new Promise((resolve, reject) => {
       refuse = resolve;
       result.then((response) => {
-        // Only the first counts.
+        // Only the first response counts.
         if (refuse === undefined) response.body?.cancel().catch(() => {});
         begun = true;
         resolve(response);
       }, reject);
     });
 
-    /** A limit was passed. Says whether the client hears of it. */
+    /** Handles an exceeded limit. Returns whether the client is told. */
     function fails(error: BodyError): boolean {
       if (begun) {
         onBroken(info);
@@ -154,9 +161,9 @@ export function limitRequests(
   }
 
   /**
-   * A request's body, within the limits.
+   * Wraps a request's body with the limits.
    *
-   * @param onFailure Hears of the first limit that is passed; says whether the client hears of it.
+   * @param onFailure Called when the first limit is exceeded; returns whether the client is told.
    */
   function limited(
     body: RequestBody | null,
@@ -166,10 +173,10 @@ export function limitRequests(
     let reader: Reader | undefined;
     let received = 0;
 
-    /** What comes next and is not empty; nothing at the end. */
+    /** Reads the next chunk that is not empty; returns `undefined` at the end. */
     async function next(reader: Reader): Promise<Uint8Array<ArrayBuffer> | undefined> {
       for (;;) {
-        // Not before Deno has written what the app gave it.
+        // Wait until Deno has written what the app gave it.
         if (LOSES_READS && (received === 0 || hasBegun())) await nextTurn();
         const { done, value } = await within(reader.read());
         if (done) return undefined;
@@ -207,8 +214,8 @@ export function limitRequests(
 type Reader = ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
 
 /**
- * Reads on for nobody, until the end or for some milliseconds. A client that is cut off
- * while it sends may not read the answer; one of HTTP/2 even loses it.
+ * Reads and discards the rest, until the end or for some milliseconds. A client that is cut off
+ * while it sends may not read the answer; an HTTP/2 client even loses it.
  */
 async function discard(reader: Reader, milliseconds: number): Promise<void> {
   const end = performance.now() + milliseconds;
@@ -221,16 +228,16 @@ async function discard(reader: Reader, milliseconds: number): Promise<void> {
   }
 }
 
-/** The same request with another body. */
+/** Copies a request, with another body. */
 function withBody(request: Request, body: RequestBody): Request {
   const { url, method, headers } = request;
   const copy = new Request(url, { method, headers, body });
-  // Deno warns of a signal's use, and new Request(request) already is one.
+  // Deno warns when a signal is used, and new Request(request) already uses it.
   Object.defineProperty(copy, "signal", { get: () => request.signal, configurable: true });
   return copy;
 }
 
-/** Makes a read fail that lasts too long; with `info`, only if the client sends nothing. */
+/** Makes a read fail if it takes too long; with `info`, only if the client sends nothing. */
 type Within = <T>(read: Promise<T>, info?: Deno.ServeHandlerInfo) => Promise<T>;
 
 /** Watches reads, with one timer for all of them. */
@@ -274,18 +281,18 @@ function isOver(error: unknown): error is BodyError {
   return error instanceof BodyError;
 }
 
-/** How many bytes a client of HTTP/1.1 has sent for a request's header. */
+/** Returns how many bytes an HTTP/1.1 client sent for a request's header. */
 function headerBytes(request: Request): number {
   const target = encoder.encode(targetOf(request.url)).length;
   let bytes = `${request.method}  HTTP/1.1\r\n\r\n`.length + target;
-  // What the public way gives has the values of equal names in one field.
+  // The public `headers` joins the values of equal names in one field.
   for (const [name, value] of innerRequest(request)?.headerList ?? request.headers) {
     bytes += name.length + value.length + ": \r\n".length;
   }
   return bytes;
 }
 
-/** What the request line names: mostly a path; the authority of a CONNECT. */
+/** Returns the target in the request line: usually a path; the authority for CONNECT. */
 function targetOf(url: string): string {
   const host = url.indexOf("//") + 2;
   const path = url.indexOf("/", host);
