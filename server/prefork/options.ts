@@ -3,69 +3,82 @@ import { cannot, checkCount, checkNumber, checkSeconds, timeLimit } from "../opt
 import { SLOTS } from "./scoreboard.ts";
 
 /**
- * How a preforking server runs. Times are in seconds, at most 24 days; sizes are in bytes.
- * `Infinity` means no limit. An option that is `undefined` is left out.
+ * Options of a preforking server. Times are in seconds, at most 24 days; sizes are in bytes.
+ * `Infinity` means no limit. An option that is `undefined` counts as omitted.
  */
 export interface PreforkOptions {
-  /** The port; 8000 if left out, 0 for a free one. */
+  /** The port. The default is 8000; 0 selects a free one. */
   readonly port?: number;
-  /** The address to listen on: an IPv4 or IPv6 address; all of IPv4 if left out. */
+  /** The IPv4 or IPv6 address to listen on. The default is all IPv4 addresses. */
   readonly hostname?: string;
-  /** Listens on a UNIX socket of this path instead of a port, unless the service manager listens. */
+  /**
+   * The path of a UNIX socket to listen on instead of a port. Ignored if the service manager
+   * listens.
+   */
   readonly path?: string;
-  /** The certificate chain, as PEM text, for HTTPS; with `key`. */
+  /** The certificate chain for HTTPS, as PEM text. Requires `key`. */
   readonly cert?: string;
   /** The certificate's private key, as PEM text. */
   readonly key?: string;
-  /** How many workers; one per processor if left out. */
+  /** The number of workers. The default is one per processor. */
   readonly workers?: number;
-  /** Whether the app is loaded once, in the master, and not in each worker; true if left out. */
+  /**
+   * Whether the app is loaded once, in the master, instead of in each worker. The default is true.
+   */
   readonly preload?: boolean;
-  /** How many connections the kernel holds until a worker accepts them; 1024 if left out. */
+  /** How many connections the kernel queues until a worker accepts them. The default is 1024. */
   readonly backlog?: number;
-  /** How many connections a worker has open at most; no limit if left out. */
+  /** The maximum number of open connections per worker. The default is no limit. */
   readonly maxConnections?: number;
-  /** A worker is replaced after about this many requests (up to a tenth more); never if left out. */
+  /**
+   * A worker is replaced after about this many requests (up to a tenth more). The default is never.
+   */
   readonly maxRequests?: number;
-  /** A worker that has more memory of its own than this is replaced; never if left out. */
+  /** A worker that has more private memory than this is replaced. The default is never. */
   readonly maxWorkerMemory?: number;
-  /** A worker whose event loop stands still for longer is killed; 30 if left out, 0 for never. */
+  /**
+   * A worker whose event loop is blocked for longer is killed. The default is 30; 0 means never.
+   */
   readonly timeout?: number;
-  /** How long a worker that stops may finish its requests; 30 if left out, 0 for not at all. */
+  /**
+   * How long a stopping worker may take to finish its requests. The default is 30; 0 means no time.
+   */
   readonly grace?: number;
-  /** How long a worker, or new code at a restart, may take to get ready; 60 if left out. */
+  /** How long a worker, or new code at a restart, may take to become ready. The default is 60. */
   readonly bootTimeout?: number;
-  /** How long a client may take for a request's header; 15 if left out, 0 for ever. */
+  /** How long a client may take for a request's header. The default is 15; 0 means no limit. */
   readonly headerTimeout?: number;
-  /** How long a connection may be idle between requests; 75 if left out, 0 for ever. */
+  /** How long a connection may be idle between requests. The default is 75; 0 means no limit. */
   readonly idleTimeout?: number;
-  /** How long a client may pause within a request's body; 30 if left out, 0 for ever. */
+  /** How long a client may pause within a request's body. The default is 30; 0 means no limit. */
   readonly bodyTimeout?: number;
-  /** The largest header; Deno's own limit if left out. */
+  /** The maximum size of a request's header. The default is Deno's own limit. */
   readonly maxHeaderBytes?: number;
-  /** The largest body of a request; no limit if left out. */
+  /** The maximum size of a request's body. The default is no limit. */
   readonly maxBodyBytes?: number;
-  /** Where the access log goes: `"-"` for standard output, or a file; none if left out. */
+  /**
+   * Where the access log goes: a file, or `"-"` for standard output. The default is no access log.
+   */
   readonly accessLog?: string;
-  /** How its lines look; `"common"` if left out. */
+  /** The format of the access log. The default is `"common"`. */
   readonly accessLogFormat?: "common" | "combined" | "json";
-  /** A file for the error log and all that goes to standard error. */
+  /** A file for the error log and everything else that is written to standard error. */
   readonly errorLog?: string;
-  /** A file that holds the master's pid while it runs. */
+  /** A file that contains the master's pid while it runs. */
   readonly pidFile?: string;
   /**
-   * Where status, metrics and health can be asked for: `host:port`, such as `127.0.0.1:9090` or
-   * `[::1]:9090` (`:9090` is port 9090 of every IPv4 address), or a UNIX socket's path.
+   * Where to serve status, metrics and health: `host:port`, such as `127.0.0.1:9090` or
+   * `[::1]:9090` (`:9090` is port 9090 on all IPv4 addresses), or the path of a UNIX socket.
    */
   readonly admin?: string;
 }
 
-/** {@linkcode PreforkOptions} with nothing left out that has a default. */
+/** {@linkcode PreforkOptions} with the defaults filled in. */
 export type Config =
   & Required<Omit<PreforkOptions, Optional>>
   & { readonly [name in Exclude<Optional, "admin">]: PreforkOptions[name] | undefined }
   & {
-    /** Where the admin process listens, if there is to be one. */
+    /** Where the admin process listens; `undefined` if there is no admin process. */
     readonly admin: Address | undefined;
   };
 
@@ -79,7 +92,7 @@ type Optional =
   | "pidFile"
   | "admin";
 
-/** What each option takes. */
+/** The check of each option's value. */
 const CHECKS: {
   readonly [name in keyof PreforkOptions]-?: (name: string, value: unknown) => void;
 } = {
@@ -110,13 +123,14 @@ const CHECKS: {
 };
 
 /**
- * Fills in the defaults and rejects what makes no sense. Paths become absolute: the app may
- * change the working directory before files are opened anew, or removed.
+ * Fills in the defaults and rejects invalid values. Paths become absolute, because the app may
+ * change the working directory before files are reopened or removed.
  *
  * @param options The options.
- * @param nameOf What an error calls an option; its own name if left out.
- * @throws {RangeError} When a value is out of its range.
- * @throws {TypeError} When a value is of another type, or one of `cert` and `key` is missing.
+ * @param nameOf Returns the name of an option in an error message. The default is the option's own
+ *   name.
+ * @throws {RangeError} If a value is out of range.
+ * @throws {TypeError} If a value has the wrong type, or only one of `cert` and `key` is given.
  */
 export function resolveOptions(
   options: PreforkOptions,
@@ -175,7 +189,7 @@ export function resolveOptions(
   };
 }
 
-/** While workers are replaced there are twice as many. */
+/** While workers are being replaced there are twice as many. */
 const MOST_WORKERS = SLOTS / 2;
 const MOST_BACKLOG = 2 ** 31 - 1;
 const FORMATS: readonly unknown[] = ["common", "combined", "json"];
@@ -210,7 +224,7 @@ function checkText(name: string, value: unknown): asserts value is string {
 
 function checkHost(name: string, value: unknown): void {
   checkText(name, value);
-  // A URL, a port, or IPv6 as it is written before a port.
+  // A URL, a port, or IPv6 in the notation used before a port.
   if (
     /[[\]/\s]/.test(value) || (value.includes(":") && !/^[\da-f]*:[\da-f.:]*(%.+)?$/i.test(value))
   ) {
@@ -234,8 +248,8 @@ function checkFormat(name: string, value: unknown): void {
 }
 
 /**
- * Where the admin process listens. A word that may be an address, and is not a UNIX socket's
- * plain names is refused: a socket would be made that nobody looks for.
+ * Parses the address of the admin process. A word that may be an address, and is not a UNIX
+ * socket's
  */
 function adminAddress(name: string, text: string): Address {
   if (text.includes("/")) return absolute(text);
@@ -257,6 +271,6 @@ function adminAddress(name: string, text: string): Address {
 function absolute(path: string): string;
 function absolute(path: string | undefined): string | undefined;
 function absolute(path: string | undefined): string | undefined {
-  // An abstract UNIX socket's name begins with a NUL.
+  // The name of an abstract UNIX socket begins with a NUL byte.
   return path === undefined || /^[/\0]/.test(path) ? path : `${Deno.cwd()}/${path}`;
 }

@@ -1,7 +1,7 @@
 /**
- * Socket activation: the service manager opens the listening sockets, and starts the
- * server when the first client comes; so a restart of the server refuses nobody. The
- * sockets are descriptors 3 and up, and the environment says how many.
+ * Socket activation: the service manager opens the listening sockets, and starts the server when
+ * the first client connects. A restart of the server therefore refuses no client. The sockets are
+ * descriptors 3 and up; the environment tells how many there are.
  */
 import { F_SETFD, fcntl, FD_CLOEXEC } from "../../../ffi/descriptor_calls.ts";
 import { getenv, unsetenv } from "../../../ffi/environment.ts";
@@ -10,16 +10,16 @@ import { getpid } from "../../../ffi/process.ts";
 import { SOCK_STREAM, Socket } from "../../../ffi/socket.ts";
 import { SO_ACCEPTCONN, SO_TYPE, SOL_SOCKET } from "../../../ffi/socket_calls.ts";
 
-/** The first descriptor that is handed over. */
+/** The first descriptor that is passed. */
 const FIRST = 3;
 
-/** What was handed over cannot be served on. The message is one plain line, for the operator. */
+/** The passed descriptors cannot be served on. The message is one plain line, for the operator. */
 export class ActivationError extends Error {
   /** The class's name. */
   override readonly name: string = "ActivationError";
 }
 
-/** A listening socket that was handed over. */
+/** A listening socket that was passed by the service manager. */
 export interface ActivatedSocket {
   /** The socket. */
   readonly socket: Socket;
@@ -28,12 +28,12 @@ export interface ActivatedSocket {
 }
 
 /**
- * Takes the listening sockets that the service manager has opened for this process,
- * and removes from the environment what told of them: they are nobody else's. Only
- * after `becomeForkable()`, which runs the program twice and hands them on.
+ * Takes over the listening sockets that the service manager opened for this process, and removes
+ * their variables from the environment, so that no other process uses them. Call it only after
+ * `becomeForkable()`, which runs the program twice and passes the sockets on.
  *
- * @returns The sockets; none when the process was not started by activation.
- * @throws {ActivationError} When what was handed over is no listening socket of TCP or UNIX.
+ * @returns The sockets; empty if the process was not started by socket activation.
+ * @throws {ActivationError} If a passed descriptor is not a listening TCP or UNIX socket.
  *
  * @see {@link https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html sd_listen_fds(3)}
  */
@@ -42,7 +42,7 @@ export function takeActivatedSockets(): ActivatedSocket[] {
   const count = getenv("LISTEN_FDS");
   const names = getenv("LISTEN_FDNAMES")?.split(":") ?? [];
   for (const name of ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]) unsetenv(name);
-  // They are meant for a process from which this one was started, and used up there.
+  // They were meant for an ancestor of this process, which has used them.
   if (count === undefined || Number(pid) !== getpid()) return [];
   if (!/^[1-9]\d{0,3}$/.test(count)) {
     throw new ActivationError(

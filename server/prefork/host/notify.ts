@@ -1,6 +1,6 @@
 /**
- * Tells the service manager that started this process what it does now: the protocol
- * of sd_notify(3), one datagram to a UNIX socket.
+ * Notifies the service manager that started this process of its state, with the protocol of
+ * sd_notify(3): one datagram to a UNIX socket.
  */
 import { AF_UNIX } from "../../../ffi/address.ts";
 import { getenv } from "../../../ffi/environment.ts";
@@ -11,29 +11,30 @@ import { SOCK_DGRAM, Socket } from "../../../ffi/socket.ts";
 import { MSG_DONTWAIT } from "../../../ffi/socket_calls.ts";
 import type { Log } from "../../log.ts";
 
-/** What a master does now; a tick tells that it does anything at all. */
+/** The state of a master. `"tick"` is the keep-alive for the watchdog. */
 export type MasterState = "ready" | "reloading" | "stopping" | "tick";
 
 /**
- * Tells the service manager.
+ * Notifies the service manager.
  *
- * @param state What the master does now.
- * @param status The same for people: one line, which `systemctl status` shows.
+ * @param state The state of the master.
+ * @param status The state in words: one line, which `systemctl status` shows.
  */
 export type Notify = (state: MasterState, status?: string) => void;
 
 /**
- * Finds out whom to tell. Without `NOTIFY_SOCKET` in the environment nobody is told,
- * and ticks go out only where a watchdog waits for them (`WATCHDOG_USEC`).
+ * Reads the environment and returns the function that notifies the service manager. Without
+ * `NOTIFY_SOCKET` it does nothing, and it sends ticks only if a watchdog expects them
+ * (`WATCHDOG_USEC`).
  *
- * @param log Hears of the first failure; there is no other consequence.
+ * @param log Receives the first failure. A failure has no other effect.
  *
  * @see {@link https://man7.org/linux/man-pages/man3/sd_notify.3.html sd_notify(3)}
  */
 export function openNotify(log: Log): Notify {
   const path = getenv("NOTIFY_SOCKET");
   if (!path) return () => {};
-  // An abstract name is written with an @ for its NUL.
+  // In an abstract name, @ stands for the NUL byte.
   const address = path.replace(/^@/, "\0");
   const watched = isWatched();
   let failed = false;
@@ -54,7 +55,7 @@ export function openNotify(log: Log): Notify {
 function assignments(state: MasterState): string[] {
   switch (state) {
     case "ready":
-      // It may have been started through another program, such as npx.
+      // The master may have been started through another program, such as npx.
       return ["READY=1", `MAINPID=${getpid()}`];
     case "reloading":
       return ["RELOADING=1", `MONOTONIC_USEC=${Math.floor(clock_gettime(CLOCK_MONOTONIC) * 1e6)}`];
@@ -72,7 +73,7 @@ function isWatched(): boolean {
 }
 
 function send(address: string, message: string): void {
-  // A socket for each message: it may be another one after a restart of the manager.
+  // Open a socket for each message: a restart of the manager may have replaced the socket.
   using socket = new Socket(AF_UNIX, SOCK_DGRAM);
   retryOnEintr(() => socket.connect(address));
   socket.send(new TextEncoder().encode(message), MSG_DONTWAIT);

@@ -1,6 +1,6 @@
 /**
- * The pid file: who stops or reloads the server reads in it whom to signal. Written
- * by the master; needs `--allow-read` and `--allow-write`.
+ * The pid file. It tells which process to signal to stop or reload the server. The master writes
+ * it; it needs `--allow-read` and `--allow-write`.
  */
 import { O_CLOEXEC, O_CREAT, O_EXCL, O_WRONLY, open } from "../../../ffi/descriptor.ts";
 import { isSyscallError, SyscallError } from "../../../ffi/errno.ts";
@@ -15,13 +15,12 @@ export class PidFileError extends Error {
 }
 
 /**
- * Writes this process's pid to a file, whole at once: nobody reads half of it. A file
- * that a process has left which is gone is replaced, and so is one of its own, as after
- * a restart in place.
+ * Writes this process's pid to a file, atomically: no process reads a partial file. The file of a
+ * process that has ended is replaced, and so is this process's own, as after a restart in place.
  *
  * @param path The file.
- * @throws {PidFileError} When a process that runs has the file, or it cannot be read or replaced.
- * @throws {SyscallError} `ENOENT` when there is no such folder, `EACCES`, `ENOSPC`, ...
+ * @throws {PidFileError} If the file belongs to a running process, or cannot be read or replaced.
+ * @throws {SyscallError} `ENOENT` if the folder does not exist, `EACCES`, `ENOSPC`, ...
  */
 export function writePidFile(path: string): void {
   const pid = getpid();
@@ -43,7 +42,7 @@ export function writePidFile(path: string): void {
 }
 
 /**
- * Removes a pid file, unless it is another process's by now.
+ * Removes a pid file, unless it belongs to another process.
  *
  * @param path The file.
  */
@@ -51,12 +50,12 @@ export function removePidFile(path: string): void {
   try {
     if (ownerOf(path) === getpid()) Deno.removeSync(path);
   } catch {
-    // It names a process that is about to end: the next one replaces it.
+    // The file names a process that is about to end: the next server replaces it.
   }
 }
 
 function fill(fresh: string, path: string, text: string): void {
-  removeIfThere(fresh); // left by a process of the same number
+  removeIfThere(fresh); // left by a process with the same pid
   try {
     using file = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644);
     file.write(new TextEncoder().encode(text));
@@ -66,13 +65,15 @@ function fill(fresh: string, path: string, text: string): void {
   }
 }
 
-/** Gives a file its name, if no other has it: of two that start at once, one does. */
+/**
+ * Links a file to its final name if the name is free. If two processes start at once, one succeeds.
+ */
 function claim(fresh: string, path: string): boolean {
   try {
     Deno.linkSync(fresh, path);
     return true;
   } catch {
-    return false; // it exists, or the file system has no hard links
+    return false; // the name exists, or the file system has no hard links
   }
 }
 
@@ -84,7 +85,7 @@ function replace(fresh: string, path: string): void {
   }
 }
 
-/** Whose pid file it is; `undefined` when it is nobody's. */
+/** Returns the pid in a pid file; `undefined` if there is none. */
 function ownerOf(path: string): number | undefined {
   try {
     const pid = Number(Deno.readTextFileSync(path));
@@ -98,10 +99,10 @@ function ownerOf(path: string): number | undefined {
 function isAlive(pid: number): boolean {
   try {
     kill(pid, 0);
-    // A zombie has ended: only its parent has not noticed.
+    // A zombie has ended, but its parent has not reaped it.
     return !/^State:\s+Z/m.test(readText(`/proc/${pid}/status`));
   } catch (error) {
     if (!isSyscallError(error)) throw error;
-    return error.code === "EPERM"; // another user's
+    return error.code === "EPERM"; // it belongs to another user
   }
 }

@@ -1,11 +1,11 @@
 import { getenv } from "../../../ffi/environment.ts";
 
 /**
- * Finds the directory in which the server is started, by the name that the shell
- * has for it. Where that is a symbolic link that moves from one release to the
- * next, a restart loads what it points to then.
+ * Returns the directory in which the server was started, by the name that the shell has for it. If
+ * that is a symbolic link that is moved from one release to the next, a restart loads the code it
+ * then points to.
  *
- * @returns `$PWD`, where it names the working directory; else the working directory.
+ * @returns `$PWD` if it names the working directory; otherwise the working directory.
  */
 export function findStartDirectory(): string {
   const directory = Deno.cwd();
@@ -18,6 +18,6 @@ function isSameFile(a: string, b: string): boolean {
     const [one, other] = [Deno.statSync(a), Deno.statSync(b)];
     return one.dev === other.dev && one.ino === other.ino;
   } catch {
-    return false; // it is not there any more, or may not be looked at
+    return false; // it no longer exists, or access is not permitted
   }
 }

@@ -1,54 +1,54 @@
 /**
- * The line of one request in an access log, in one of three formats. What clients
- * send is escaped in it: none can forge a line, or a terminal's control sequence.
+ * Formats the line of one request in an access log, in one of three formats. Text from clients is
+ * escaped, so that no client can forge a line or a terminal control sequence.
  */
 import { LONGEST_LINE } from "./log_file.ts";
 
-/** How the lines of an access log can look. */
+/** The formats of an access log. */
 export const ACCESS_LOG_FORMATS = ["common", "combined", "json"] as const;
 /** One of {@linkcode ACCESS_LOG_FORMATS}. */
 export type AccessLogFormat = typeof ACCESS_LOG_FORMATS[number];
 
-/** What a line tells. */
+/** The contents of a line. */
 export interface Entry {
-  /** The worker. */
+  /** The worker's pid. */
   readonly pid: number;
-  /** When the request came, in milliseconds since 1970. */
+  /** When the request arrived, in milliseconds since 1970. */
   readonly time: number;
-  /** The client's address; UNIX clients have none. */
+  /** The client's address; `undefined` for a client of a UNIX socket. */
   readonly remote: string | undefined;
   readonly method: string;
   /** Path and query. */
   readonly url: string;
   readonly status: number;
-  /** The size of the response's body, `null` when it is not known. */
+  /** The size of the response's body; `null` if it is not known. */
   readonly bytes: number | null;
-  /** Milliseconds from the request to the end of the response. */
+  /** The time from the request to the end of the response, in milliseconds. */
   readonly duration: number;
   readonly referer: string | null;
   readonly agent: string | null;
 }
 
 /**
- * Makes an entry's line.
+ * Formats an entry.
  *
- * @param format How it looks.
- * @param entry What it tells.
- * @returns The line with its newline: ASCII, and {@linkcode LONGEST_LINE} at most.
+ * @param format The format.
+ * @param entry The entry.
+ * @returns The line, including its newline: ASCII, at most {@linkcode LONGEST_LINE} characters.
  */
 export function formatEntry(format: AccessLogFormat, entry: Entry): string {
   return format === "json" ? formatJson(entry) : formatApache(format, entry);
 }
 
 /**
- * Apache's `"%h %l %u %t \"%r\" %>s %b"`, and with the header's two fields behind it
- * Combined. HTTP/1.1 stands for any version: Deno does not tell it.
+ * Formats an entry as Apache's `"%h %l %u %t \"%r\" %>s %b"`; Combined appends the two header
+ * fields. The version is always HTTP/1.1, because Deno does not expose it.
  */
 function formatApache(format: AccessLogFormat, entry: Entry): string {
   const { time, remote, status, bytes, method, url, referer, agent } = entry;
   const combined = format === "combined";
   const start = ` - - [${apacheTime(time)}] "`;
-  // Apache does not tell an empty body from none.
+  // Apache does not distinguish an empty body from no body.
   const result = `" ${status} ${bytes || "-"}`;
   const build = ([remote, method, url, referer, agent]: readonly string[]) =>
     `${remote}${start}${method} ${url} HTTP/1.1${result}` +
@@ -74,9 +74,9 @@ function formatJson(entry: Entry): string {
 }
 
 /**
- * A line that is not too long: where it would be, its longest fields are cut.
+ * Builds a line. If it would be too long, its longest fields are truncated.
  *
- * @param whole Matches as many escaped characters as are whole.
+ * @param whole Matches the longest prefix of complete escape sequences.
  */
 function fit(
   fields: readonly string[],
@@ -86,7 +86,7 @@ function fit(
   const line = build(fields);
   if (line.length <= LONGEST_LINE) return line;
   let room = LONGEST_LINE - (line.length - fields.reduce((sum, { length }) => sum + length, 0));
-  // The short ones stay whole, and what they leave is for the long ones.
+  // Short fields stay whole. The space they leave is used for the long ones.
   let left = fields.length;
   const cut = [...fields];
   const order = [...fields.keys()].sort((a, b) => fields[a]!.length - fields[b]!.length);
@@ -102,7 +102,7 @@ function fit(
   return build(cut);
 }
 
-/** Stands where something was cut off. */
+/** Marks where a field was truncated. */
 const CUT = "...";
 
 const encoder = new TextEncoder();
@@ -118,13 +118,13 @@ const NAMED: Record<string, string> = {
   "\\": "\\\\",
 };
 
-/** Text as Apache escapes it, byte for byte of its UTF-8. */
+/** Escapes text as Apache does, byte by byte of its UTF-8 encoding. */
 function escapeText(text: string): string {
   if (!UNSAFE.test(text)) return text;
   return escapeBytes(String.fromCharCode(...encoder.encode(text.slice(0, LONGEST_LINE))));
 }
 
-/** A header field, where each character is a byte, as Apache escapes it. */
+/** Escapes a header field, in which each character is a byte, as Apache does. */
 function escapeBytes(text: string): string {
   if (!UNSAFE.test(text)) return text;
   return text.slice(0, LONGEST_LINE).replace(
@@ -133,7 +133,7 @@ function escapeBytes(text: string): string {
   );
 }
 
-/** The contents of a JSON string between its quotes, in ASCII. */
+/** Returns the contents of a JSON string, without its quotes, in ASCII. */
 function escapeJson(text: string): string {
   if (!UNSAFE.test(text)) return text;
   return JSON.stringify(text.slice(0, LONGEST_LINE)).slice(1, -1).replace(
@@ -165,7 +165,7 @@ function jsonTime(time: number): string {
   return `${isoSecond(time)}.${String(time % 1000).padStart(3, "0")}Z`;
 }
 
-/** Remembers what it has made of a time for as long as the second lasts. */
+/** Caches a formatted time for as long as the second lasts. */
 function perSecond(format: (date: Date) => string): (time: number) => string {
   let second = -1;
   let text = "";

@@ -1,6 +1,6 @@
 /**
- * The access log: one line for each request, in one of three formats. Each worker
- * opens it for itself, after the fork, and writes its lines whole.
+ * The access log: one line per request, in one of three formats. Each worker opens the log for
+ * itself, after the fork, and writes whole lines.
  */
 import { isSyscallError, SyscallError } from "../../../ffi/errno.ts";
 import { getpid } from "../../../ffi/process.ts";
@@ -9,13 +9,15 @@ import { type AccessLogFormat, formatEntry } from "./access_line.ts";
 import { innerRequest } from "../../../ffi/runtime/http_internals.ts";
 import { LONGEST_LINE, openLogFile } from "./log_file.ts";
 
-/** Where an access log goes, and how it looks. */
+/** The target and the format of an access log. */
 export interface AccessLogOptions {
-  /** `"-"` for standard output, or a file. */
+  /** A file, or `"-"` for standard output. */
   readonly target: string;
-  /** How its lines look: Apache's Common or Combined log format, or an object of JSON each. */
+  /**
+   * The format of the lines: Apache's Common or Combined log format, or one JSON object per line.
+   */
   readonly format: AccessLogFormat;
-  /** Where it is said that lines were dropped. */
+  /** Receives reports of dropped lines. */
   readonly log: Log;
 }
 
@@ -23,35 +25,35 @@ export interface AccessLogOptions {
  * Writes the line of a request that has been answered.
  *
  * @param status The response's status.
- * @param bytes The size of its body; `null` when it is not known.
+ * @param bytes The size of the response's body; `null` if it is not known.
  */
 export type EndEntry = (status: number, bytes: number | null) => void;
 
 /** An open access log. */
 export interface AccessLog {
   /**
-   * Takes down a request that has come. Deno forgets its method, its URL, its header and
-   * the client's address as soon as it is answered or upgraded: so call it first.
+   * Records a request that has arrived. Call it first: Deno forgets the request's method, URL,
+   * header and client address as soon as it is answered or upgraded.
    *
    * @param request The request.
-   * @param info Who sent it.
-   * @returns To be called once, at its end; nothing is written before.
+   * @param info The request's info, with the client's address.
+   * @returns A function to call once, when the request ends. Nothing is written before.
    */
   begin(request: Request, info: Deno.ServeHandlerInfo): EndEntry;
-  /** Opens the file anew, after it has been moved; if it cannot, the log says so. */
+  /** Reopens the file after it was moved. A failure is logged. */
   reopen(): void;
-  /** Closes it. */
+  /** Closes the access log. */
   close(): void;
 }
 
-/** How long to wait between two reports about dropped lines, in milliseconds. */
+/** The shortest interval between two reports of dropped lines, in milliseconds. */
 const REPORT_INTERVAL = 1000;
 
 /**
  * Opens an access log.
  *
- * @param options Where it goes, and how it looks.
- * @throws {SyscallError} When the file cannot be opened.
+ * @param options The target and the format.
+ * @throws {SyscallError} If the file cannot be opened.
  */
 export function openAccessLog({ target, format, log }: AccessLogOptions): AccessLog {
   const file = openLogFile(target === "-" ? 1 : target);
@@ -120,7 +122,7 @@ export function openAccessLog({ target, format, log }: AccessLogOptions): Access
   };
 }
 
-/** One field of a request's header. */
+/** Returns one field of a request's header. */
 function fieldOf(request: Request, name: string): string | null {
   const inner = innerRequest(request);
   return inner?.header === undefined ? request.headers.get(name) : inner.header(name);
@@ -135,7 +137,7 @@ function remoteOf(info: Deno.ServeHandlerInfo): string | undefined {
   return "hostname" in address ? address.hostname : undefined;
 }
 
-/** Path and query, as they stood in the request. */
+/** Returns the path and the query, as they were in the request. */
 function pathOf(url: string): string {
   const start = url.indexOf("/", url.indexOf("//") + 2);
   return start === -1 ? url : url.slice(start);

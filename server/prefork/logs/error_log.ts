@@ -1,7 +1,6 @@
 /**
- * The error log is standard error, and a file that takes its place: so all that is
- * printed there, by whatever process, the app's `console.error()` and V8's last words
- * included, is in it too.
+ * The error log is standard error, or a file in its place. Everything that any process writes there
+ * is therefore in it, including the app's `console.error()` and V8's fatal errors.
  */
 import {
   O_APPEND,
@@ -20,23 +19,23 @@ import { LONGEST_LINE, openLogFile } from "./log_file.ts";
 const STDERR = 2;
 
 /**
- * Puts a file in the place of standard error: in the master, before it forks.
+ * Redirects standard error to a file. Must be called in the master, before it forks.
  *
- * @param path The file, which is written to at its end.
- * @throws {SyscallError} When it cannot be opened; standard error is what it was then.
+ * @param path The file. It is appended to.
+ * @throws {SyscallError} If the file cannot be opened. Standard error is then unchanged.
  */
 export function redirectStderr(path: string): void {
-  // Not blocking: a FIFO without a reader is an error at once.
+  // O_NONBLOCK: opening a FIFO without a reader fails immediately.
   using file = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0o644);
   file.dup2(STDERR);
 }
 
 /**
- * Opens the file anew, after it has been moved: in each process. If that fails, all goes
- * on to the file that was open.
+ * Reopens the file after it was moved. Must be called in each process. If it fails, output
+ * continues to go to the file that was open.
  *
  * @param path The file.
- * @param log Hears of a failure.
+ * @param log Receives a failure.
  */
 export function reopenStderr(path: string, log: Log): void {
   try {
@@ -48,16 +47,16 @@ export function reopenStderr(path: string, log: Log): void {
 }
 
 /**
- * Makes the log of a master or a worker. Each line goes to standard error with the
- * time, the role and the pid before it, whole; one that cannot be written is dropped,
- * and the next that can tells how many were. Made in each process, after
+ * Creates the log of a master or a worker. Each line is written to standard error as a whole,
+ * preceded by the time, the role and the pid. A line that cannot be written is dropped, and the
+ * next line that can be written reports how many were. Must be called in each process, after
  * {@linkcode redirectStderr}.
  *
  * ```text
  * 2026-11-20T13:00:01.123Z [master 4711] Worker 1 (pid 4712) ended: killed by SIGKILL
  * ```
  *
- * @param role `"master"` or `"worker"`, with a number if there are many.
+ * @param role `"master"` or `"worker"`, with a number if there are several.
  */
 export function stderrLog(role: string): Log {
   const file = openLogFile(STDERR);
@@ -78,9 +77,9 @@ export function stderrLog(role: string): Log {
 }
 
 /**
- * Keeps the console from throwing where standard error or output cannot be written: a
- * handler that calls `console.error()` would fail, and its client get a 500, because
- * the disk is full. In each process once; children inherit it.
+ * Keeps the console from throwing if standard output or standard error cannot be written to.
+ * Otherwise a handler that calls `console.error()` would fail, and its client get a 500, because
+ * the disk is full. Must be called once per process; children inherit the effect.
  */
 export function keepConsoleQuiet(): void {
   for (const name of ["debug", "error", "info", "log", "trace", "warn"] as const) {
@@ -88,13 +87,13 @@ export function keepConsoleQuiet(): void {
       try {
         print.apply(console, values);
       } catch {
-        // There is nowhere left to say so.
+        // There is nowhere left to report it.
       }
     });
   }
 }
 
-// A message may hold what a client sent, and a stack trace has many lines.
+// A message may contain text from a client, and a stack trace has many lines.
 function onOneLine(text: string): string {
   return text.trimEnd().replace(/\n\s*/g, " | ").replace(
     // deno-lint-ignore no-control-regex

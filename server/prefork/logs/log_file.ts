@@ -1,8 +1,8 @@
 /**
- * What a log's lines are written to: a file, or the standard output or error that
- * this process was started with. A line goes out whole, in one write(2), or not at
- * all; so the lines of several processes never mix, and a full disk leaves no half
- * line behind. A reader that does not read costs lines, and not the server.
+ * The output of a log: a file, or the standard output or error that this process was started with.
+ * A line is written whole, in one write(2), or not at all. Lines of several processes therefore
+ * never mix, and a full disk leaves no partial line. A reader that does not read costs lines, but
+ * does not block the server.
  */
 import {
   type Descriptor,
@@ -18,42 +18,46 @@ import { isSyscallError } from "../../../ffi/errno.ts";
 import { readlink } from "../../../ffi/proc.ts";
 import { isWritable, trySend, tryWrite } from "../../../ffi/nonblocking_write.ts";
 
-/** The longest line, in bytes: PIPE_BUF, up to which a pipe takes all or nothing, pipe(7). */
+/**
+ * The maximum length of a line, in bytes: PIPE_BUF, up to which writes to a pipe are atomic,
+ * pipe(7).
+ */
 export const LONGEST_LINE = 4096;
 
-/** How long a reader may let a line wait, in milliseconds; less than a client would notice. */
+/** How long to wait for a reader, in milliseconds. It is less than a client would notice. */
 const PATIENCE = 50;
 
-const O_NOCTTY = 0o400; // a terminal that is opened must not become this process's own
+const O_NOCTTY = 0o400; // an opened terminal must not become the controlling terminal
 const EBADF = 9;
 const EAGAIN = 11;
 const ENOSPC = 28;
 const NEWLINE = new Uint8Array([10]);
 
-/** Where lines are written to. */
+/** A file that lines are written to. */
 export interface LogFile {
   /**
    * Writes one line.
    *
-   * @param line Its bytes, the newline at the end included.
-   * @param byteLength How many they are, {@linkcode LONGEST_LINE} at most.
-   * @returns 0, or the number of the error for which the line was dropped.
+   * @param line The bytes of the line, including the newline.
+   * @param byteLength The number of bytes, at most {@linkcode LONGEST_LINE}.
+   * @returns 0, or the errno for which the line was dropped.
    */
   write(line: Uint8Array<ArrayBuffer>, byteLength: number): number;
   /**
-   * Opens the file anew, after it has been moved. Standard output and error stay.
+   * Reopens the file after it was moved. Standard output and error stay open.
    *
-   * @throws {SyscallError} When it cannot be opened; lines go on to the moved file then.
+   * @throws {SyscallError} If the file cannot be opened. Lines then continue to go to the moved
+   *   file.
    */
   reopen(): void;
-  /** Closes what was opened here. */
+  /** Closes the file if it was opened here. */
   close(): void;
 }
 
-/** An open file, and how to write to it without waiting. */
+/** An open file, and a function that writes to it without waiting. */
 interface Output {
   readonly fd: number;
-  /** What was opened here; nothing where it is inherited. */
+  /** The descriptor if it was opened here; `undefined` if it is inherited. */
   readonly file?: Descriptor;
   readonly put: (data: Uint8Array<ArrayBuffer>, byteLength: number) => number;
 }
@@ -61,11 +65,10 @@ interface Output {
 const CLOSED: Output = { fd: -1, put: () => -EBADF };
 
 /**
- * Opens what a log's lines are written to. Each process opens it for itself, after
- * the fork.
+ * Opens the output of a log. Each process opens it for itself, after the fork.
  *
- * @param target A file's path; or 1 for standard output, 2 for standard error.
- * @throws {SyscallError} When the file cannot be opened.
+ * @param target The path of a file; or 1 for standard output, 2 for standard error.
+ * @throws {SyscallError} If the file cannot be opened.
  */
 export function openLogFile(target: string | 1 | 2): LogFile {
   let output = openOutput(target);
@@ -79,14 +82,14 @@ export function openLogFile(target: string | 1 | 2): LogFile {
       do {
         patient = isWritable(output.fd, Math.max(0, end - performance.now()));
         count = output.put(data, byteLength);
-        // Another process may have been quicker.
+        // Another process may have filled the space first.
       } while (count === -EAGAIN && patient);
     }
     if (count > 0) patient = true;
     return count;
   }
 
-  /** Removes the half line at the end, if nobody has written behind it. */
+  /** Removes the partial line at the end, if no process has written after it. */
   function takeBack(byteLength: number): boolean {
     const { file } = output;
     if (file === undefined) return false;
@@ -96,7 +99,7 @@ export function openLogFile(target: string | 1 | 2): LogFile {
       file.ftruncate(end - byteLength);
       return true;
     } catch (error) {
-      if (isSyscallError(error)) return false; // not that kind of file
+      if (isSyscallError(error)) return false; // the file does not support it
       throw error;
     }
   }
@@ -125,18 +128,18 @@ export function openLogFile(target: string | 1 | 2): LogFile {
     },
     close(): void {
       output.file?.close();
-      // The number may be another file's by the time that a late line comes.
+      // A late line may arrive after the descriptor number has been reused.
       output = CLOSED;
     },
   };
 }
 
 /**
- * Looks whether a file could be a log, so that not every worker has to fail with it. It is not
- * created here: workers may be another user's, and so would the file.
+ * Checks whether a file can be opened as a log, so that not every worker fails on it. The file is
+ * not created here: workers may run as another user, who must own the file.
  *
  * @param path The file.
- * @throws {SyscallError} When it could not be opened.
+ * @throws {SyscallError} If it cannot be opened.
  */
 export function checkLogFile(path: string): void {
   try {
@@ -162,14 +165,14 @@ function errorOf(count: number): number {
 
 function openOutput(target: string | 1 | 2): Output {
   if (typeof target === "number") return openStream(target);
-  // Not blocking: a FIFO without a reader is an error at once.
+  // O_NONBLOCK: opening a FIFO without a reader fails immediately.
   const flags = O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
   return opened(open(target, flags, 0o644));
 }
 
 /**
- * A stream that other processes share: making it non-blocking would make it so for all
- * of them. A pipe or a terminal can be opened a second time, a socket asked each time.
+ * Opens a stream that other processes share: making it non-blocking would make it so for all of
+ * them. A pipe or a terminal can be opened a second time; a socket takes a flag with each call.
  */
 function openStream(fd: number): Output {
   if (isSeekable(fd)) return plain(fd);
@@ -181,7 +184,7 @@ function openStream(fd: number): Output {
     return opened(open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
   } catch (error) {
     if (!isSyscallError(error)) throw error;
-    // EACCES: it belongs to another user, as the pipes of containers do. ENXIO: nobody reads.
+    // EACCES: it belongs to another user, as the pipes of containers do. ENXIO: it has no reader.
     return { fd, put: (data, byteLength) => writeIfReady(fd, data, byteLength) };
   }
 }
@@ -194,12 +197,12 @@ function opened(file: Descriptor): Output {
   return { ...plain(file.fileno()), file };
 }
 
-// Another process may fill the pipe in between; this one waits for its reader then.
+// Another process may fill the pipe in between. This process then waits for the reader.
 function writeIfReady(fd: number, data: Uint8Array<ArrayBuffer>, byteLength: number): number {
   return isWritable(fd, 0) ? tryWrite(fd, data, byteLength) : -EAGAIN;
 }
 
-/** Whether it is a file, and no pipe, socket or terminal. */
+/** Whether a descriptor is a file, as opposed to a pipe, a socket or a terminal. */
 function isSeekable(fd: number): boolean {
   try {
     lseek(fd, 0, SEEK_CUR);

@@ -2,17 +2,17 @@ import { innerBody, wholeBody } from "../../../ffi/runtime/http_internals.ts";
 
 const encoder = new TextEncoder();
 
-/** Texts up to this size are counted here, larger ones encoded. */
+/** Strings up to this size are counted here; larger ones are encoded. */
 const SHORT_TEXT = 1000;
 
 /**
- * The size of a response's body, as far as it can be known before it is sent: that of
- * a text, of bytes, of a Blob, or what its `content-length` says.
+ * Returns the size of a response's body if it is known before the body is sent: that of a string,
+ * of bytes or of a Blob, or the value of `content-length`.
  *
- * Reading `response.body` would make a stream of it, which is slow to send.
+ * Reading `response.body` would turn the body into a stream, which is slow to send.
  *
- * @param response The response; its body stays unread.
- * @returns Bytes; `null` for a stream.
+ * @param response The response. Its body is not read.
+ * @returns The number of bytes; `null` for a stream.
  */
 export function responseBytes(response: Response): number | null {
   const body = wholeBody(response);

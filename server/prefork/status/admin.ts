@@ -1,10 +1,10 @@
-/** The pages of the admin socket: what a preforking server tells of itself over HTTP. */
+/** The pages of the admin socket: the status of a preforking server over HTTP. */
 import { ADMIN, type Scoreboard } from "../scoreboard.ts";
 import { statusOf } from "./status.ts";
 import { formatJson, formatPrometheus, formatTable } from "./format.ts";
 
 /**
- * Makes the `fetch` handler of the admin socket:
+ * Creates the `fetch` handler of the admin socket:
  *
  * | page | answer |
  * | --- | --- |
@@ -13,7 +13,7 @@ import { formatJson, formatPrometheus, formatTable } from "./format.ts";
  * | `/metrics` | the same for Prometheus |
  * | `/healthz` | 200 while at least one worker is ready, else 503 |
  *
- * @param scoreboard The server's scoreboard, in the memory that it shares.
+ * @param scoreboard The server's scoreboard, in shared memory.
  * @returns The handler.
  */
 export function adminHandler(scoreboard: Scoreboard): (request: Request) => Response {
@@ -37,7 +37,7 @@ const PAGES: Readonly<Record<string, (scoreboard: Scoreboard) => Response>> = {
     plain(formatPrometheus(statusOf(scoreboard)), 200, {
       "content-type": "text/plain; version=0.0.4; charset=utf-8",
     }),
-  // Asked often, so it looks at the shared memory and at nothing else.
+  // Requested often, so it reads only the shared memory.
   "/healthz": ({ slots }) =>
     slots.some(({ number, state }) => number !== ADMIN && state === "ready")
       ? plain("ok\n")
@@ -50,7 +50,7 @@ function plain(body: string, status = 200, headers: Record<string, string> = {})
     headers: {
       "content-type": "text/plain; charset=utf-8",
       "cache-control": "no-store",
-      // Clients choose the URLs that are shown.
+      // The pages contain URLs that clients chose.
       "x-content-type-options": "nosniff",
       ...headers,
     },

@@ -1,11 +1,11 @@
-/** A {@linkcode Status} as text: a table for people, JSON, and Prometheus's format. */
+/** Formats a {@linkcode Status} as a table for people, as JSON, and in Prometheus's format. */
 import type { MasterStatus, ProcessStatus, Status, WorkerStatus } from "./status.ts";
 
-/** How a table is made. */
+/** Options for {@linkcode formatTable}. */
 export interface TableOptions {
-  /** The width that no line exceeds, in columns; 100 if left out. */
+  /** The maximum width of a line, in columns. The default is 100. */
   readonly width?: number;
-  /** The status some time before: with it the table tells how many requests come per second. */
+  /** An earlier status. If it is given, the table shows the number of requests per second. */
   readonly before?: Status | undefined;
 }
 
@@ -23,18 +23,18 @@ const TITLES = [
   "SHARED",
   "REASON",
 ];
-/** The columns that hold words; numbers stand at the right. */
+/** The columns that contain words. Numbers are aligned to the right. */
 const WORDS = new Set(["STATE", "REASON"]);
 const GAP = "  ";
 const SHORTEST_CUT = 6;
 
 /**
- * The status as a table: three lines about the server, one for each worker, and one more for each
- * worker whose event loop stands still.
+ * Formats the status as a table: three lines about the server, one for each worker, and one more
+ * for each worker whose event loop is blocked.
  *
  * @param status The status.
  * @param options The width, and an earlier status.
- * @returns Lines, each with its newline. They hold no control characters.
+ * @returns The lines, each with its newline. They contain no control characters.
  */
 export function formatTable(status: Status, options: TableOptions = {}): string {
   const { width = 100, before } = options;
@@ -90,7 +90,7 @@ function row(worker: WorkerStatus): string[] {
     String(worker.errors),
     String(worker.inFlight),
     String(worker.connections),
-    // For a stalled worker this is as old as its last heartbeat.
+    // For a stalled worker, this value is as old as its last heartbeat.
     worker.stalled > 0 ? "-" : `${Math.round(worker.busy * 100)}%`,
     memory === null ? "-" : formatBytes(memory.privateBytes),
     memory === null ? "-" : formatBytes(memory.sharedBytes),
@@ -113,16 +113,18 @@ function cut(line: string, width: number): string {
   return line.length > longest ? `${line.slice(0, longest - 1)}…` : line;
 }
 
-/** Without what would move a terminal's cursor: a reason or a URL may hold anything. */
+/**
+ * Removes characters that would move a terminal's cursor: a reason or a URL may contain anything.
+ */
 function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ");
 }
 
 /**
- * An age as `ps` readers know it, in its two largest units.
+ * Formats an age in its two largest units, as ps(1) does.
  *
  * @param seconds The age.
- * @returns Such as `45s`, `2m03s`, `3h12m`, `5d04h`.
+ * @returns For example `45s`, `2m03s`, `3h12m`, `5d04h`.
  */
 export function formatAge(seconds: number): string {
   const whole = Math.floor(seconds);
@@ -134,10 +136,10 @@ export function formatAge(seconds: number): string {
 }
 
 /**
- * A size in megabytes of 1,000,000 bytes.
+ * Formats a size in megabytes of 1,000,000 bytes.
  *
  * @param bytes The size.
- * @returns Such as `4.2 MB`, `360 MB`.
+ * @returns For example `4.2 MB`, `360 MB`.
  */
 export function formatBytes(bytes: number): string {
   const megabytes = bytes / 1_000_000;
@@ -145,17 +147,17 @@ export function formatBytes(bytes: number): string {
 }
 
 /**
- * The status as JSON.
+ * Formats the status as JSON.
  *
  * @param status The status.
- * @returns The {@linkcode Status} with its names, indented, and a newline.
+ * @returns The {@linkcode Status}, indented, with a final newline.
  */
 export function formatJson(status: Status): string {
   return `${JSON.stringify(status, null, 2)}\n`;
 }
 
 type Labels = Readonly<Record<string, string | number>>;
-/** A value is left out where it is not known. */
+/** A sample whose value is `undefined` is omitted. */
 type Sample = readonly [labels: Labels, value: number | undefined];
 type Metric<T> = readonly [
   name: string,
@@ -248,7 +250,7 @@ const WORKER_METRICS: readonly Metric<WorkerStatus>[] = [
   ],
 ];
 
-/** The memory of one kind of process. */
+/** The memory metrics of one kind of process. */
 function memoryMetrics(kind: "master" | "admin" | "worker"): Metric<ProcessStatus>[] {
   return [
     [
@@ -273,11 +275,11 @@ function memoryMetrics(kind: "master" | "admin" | "worker"): Metric<ProcessStatu
 }
 
 /**
- * The status in Prometheus's text exposition format, version 0.0.4.
+ * Formats the status in Prometheus's text exposition format, version 0.0.4.
  *
  * @param status The status.
- * @returns Metrics whose names begin with `tine_`. Those of a worker carry its number as `worker`
- *   and its `pid`, so that they start anew with the worker that replaces it.
+ * @returns Metrics whose names begin with `tine_`. Those of a worker are labelled with its number
+ *   as `worker` and its `pid`, so they start anew with the worker that replaces it.
  */
 export function formatPrometheus({ master, admin, workers }: Status): string {
   const inState = (state: WorkerStatus["state"]): Sample => [
@@ -317,7 +319,7 @@ export function formatPrometheus({ master, admin, workers }: Status): string {
   ].join("");
 }
 
-/** A metric with its samples, which must stand together; nothing when no value is known. */
+/** Formats a metric with its samples, which must be contiguous; empty if no value is known. */
 function family(
   name: string,
   type: "counter" | "gauge",
@@ -336,7 +338,7 @@ function formatLabels(labels: Labels): string {
   return pairs.length === 0 ? "" : `{${pairs.join(",")}}`;
 }
 
-/** A label's value may hold anything; these three characters are written otherwise. */
+/** Escapes the three special characters in a label's value, which may contain anything. */
 function escape(text: string): string {
   return text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
 }

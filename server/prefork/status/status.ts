@@ -1,6 +1,6 @@
 /**
- * What a preforking server is doing, read from outside: its scoreboard through the
- * master's `/proc/PID/fd`, its memory from `/proc`. The server notices nothing of it.
+ * The status of a preforking server, read from outside: its scoreboard through the master's
+ * `/proc/PID/fd`, its memory from `/proc`. The server does not notice.
  */
 import { O_CLOEXEC, O_RDONLY, open } from "../../../ffi/descriptor.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
@@ -8,90 +8,94 @@ import { readlink, readNumbers, readText } from "../../../ffi/proc.ts";
 import { ADMIN, Scoreboard, SCOREBOARD_BYTES, SCOREBOARD_NAME, type Slot } from "../scoreboard.ts";
 
 /**
- * A preforking server as it was at one moment. It is plain data: as JSON it is what
- * `status --json` prints and the admin socket's `/status.json` answers. Times are in
- * seconds, sizes in bytes; names and meanings stay, new ones may join them.
+ * A snapshot of a preforking server. It is plain data: as JSON, it is what `status --json` prints
+ * and what the admin socket's `/status.json` returns. Times are in seconds, sizes in bytes. Names
+ * and meanings are stable; new ones may be added.
  */
 export interface Status {
   /** The master and the server as a whole. */
   readonly master: MasterStatus;
-  /** The process that serves the admin socket; `null` when there is none. */
+  /** The process that serves the admin socket; `null` if there is none. */
   readonly admin: ProcessStatus | null;
-  /** Its workers, by number and age; those that have just ended are left out. */
+  /** The workers, ordered by number and age. Workers that have just ended are omitted. */
   readonly workers: readonly WorkerStatus[];
 }
 
 /** A process of the server. */
 export interface ProcessStatus {
-  /** Its pid. */
+  /** The pid. */
   readonly pid: number;
-  /** Its memory; `null` where it cannot be read. */
+  /** The memory; `null` if it cannot be read. */
   readonly memory: MemoryStatus | null;
 }
 
 /** The master and the server as a whole. */
 export interface MasterStatus extends ProcessStatus {
-  /** Where clients connect. */
+  /** The URL at which clients connect. */
   readonly url: string;
-  /** The app's module, as it was named; empty when the server was given no module. */
+  /** The specifier of the app's module, as given; empty if the server was not given a module. */
   readonly app: string;
   /** When the server started, as an ISO 8601 date in UTC. */
   readonly started: string;
-  /** How long it has been running, restarts included. */
+  /** How long the server has been running, including restarts. */
   readonly uptime: number;
-  /** How often it was restarted with new code: how often the master has executed itself anew. */
+  /** How often the server was restarted with new code, which re-executes the master. */
   readonly generation: number;
-  /** How many workers there are to be. */
+  /** The number of workers to maintain. */
   readonly workers: number;
-  /** Requests that have come to all workers, those included that have ended. */
+  /** The number of requests to all workers, including those that have ended. */
   readonly requests: number;
-  /** Requests of these that failed: the handler threw, or the status was 500 or above. */
+  /**
+   * The number of these requests that failed: the handler threw, or the status was 500 or above.
+   */
   readonly errors: number;
-  /** Workers that have ended without having been told to. */
+  /** The number of workers that ended without being told to. */
   readonly crashes: number;
 }
 
 /** One worker. */
 export interface WorkerStatus extends ProcessStatus {
-  /** Its number, from 1; the one that replaces it has the same. */
+  /** The worker's number, from 1. Its replacement has the same number. */
   readonly number: number;
-  /** What it is doing. */
+  /** The worker's state. */
   readonly state: "booting" | "ready" | "stopping";
-  /** For how long its event loop has stood still; 0 while it turns. */
+  /** For how long the worker's event loop has been blocked; 0 while it runs. */
   readonly stalled: number;
   /** The `generation` that the master had when it forked this worker. */
   readonly generation: number;
-  /** When it was forked, as an ISO 8601 date in UTC. */
+  /** When the worker was forked, as an ISO 8601 date in UTC. */
   readonly started: string;
-  /** How long ago that is. */
+  /** The time since the worker was forked. */
   readonly age: number;
-  /** Requests that have come to it. */
+  /** The number of requests to the worker. */
   readonly requests: number;
-  /** Requests of these that failed: the handler threw, or the status was 500 or above. */
+  /**
+   * The number of these requests that failed: the handler threw, or the status was 500 or above.
+   */
   readonly errors: number;
-  /** Requests that it has not answered in full yet. */
+  /** The number of requests that the worker has not completely answered. */
   readonly inFlight: number;
-  /** Open connections of clients. */
+  /** The number of open client connections. */
   readonly connections: number;
-  /** The share of one processor that it has used lately: 1 is all of one. */
+  /** The share of one processor that the worker has used recently: 1 is all of one processor. */
   readonly busy: number;
-  /** Why there is this worker: `"start"`, or what its predecessor ended of. */
+  /** Why the worker was started: `"start"`, or how its predecessor ended. */
   readonly reason: string;
-  /** The request that came to it last: method and URL; empty before the first. */
+  /** The worker's last request: method and URL; empty before the first. */
   readonly request: string;
 }
 
 /** The memory of a process. */
 export interface MemoryStatus {
-  /** What it alone has, and what its end would free. */
+  /** Memory that only this process has, which its end would free. */
   readonly privateBytes: number;
-  /** What other processes have too, counted in full for each of them. */
+  /** Memory that other processes have too, counted in full for each of them. */
   readonly sharedBytes: number;
-  /** Its own and its share of what is shared (PSS): this can be added up. */
+  /** The private memory plus the process's share of the shared memory (PSS). It can be summed. */
   readonly proportionalBytes: number;
 }
 
-/** There is no status. The message is one plain line, for the user. */
+/** The status cannot be read. The message is one plain line, for the user. */
 export class StatusError extends Error {
   /** The class's name. */
   override readonly name: string = "StatusError";
@@ -102,8 +106,8 @@ export class StatusError extends Error {
  *
  * @param pid The master's pid.
  * @returns The status.
- * @throws {StatusError} When there is no such process, it is no master of a preforking server or
- *   one of another version of tine, or this user may not look into it.
+ * @throws {StatusError} If there is no such process, it is not the master of a preforking server of
+ *   this version of tine, or this user may not access it.
  *
  * @example
  * ```ts
@@ -138,11 +142,11 @@ export function readStatus(pid: number): Status {
 }
 
 /**
- * The status that a scoreboard shows.
+ * Returns the status that a scoreboard describes.
  *
  * @param scoreboard The scoreboard: shared memory, or a copy.
- * @param pid The master's pid as this process knows it, which is another one when the server
- *   runs in a pid namespace (a container) of its own.
+ * @param pid The master's pid as this process sees it. It differs from the scoreboard's if the
+ *   server runs in a pid namespace (a container) of its own.
  * @returns The status.
  */
 export function statusOf(scoreboard: Scoreboard, pid: number = scoreboard.master): Status {
@@ -157,7 +161,7 @@ export function statusOf(scoreboard: Scoreboard, pid: number = scoreboard.master
   const workers = living
     .filter(({ slot }) => slot.number !== ADMIN)
     .flatMap(({ slot, child }) => workerStatus(slot, child, now));
-  // A worker that has just ended is counted by its slot until the master has seen it.
+  // A worker that has just ended is counted by its slot until the master has reaped it.
   const sum = (count: (slot: Slot) => number) =>
     slots.reduce((total, slot) => slot.number === ADMIN ? total : total + count(slot), 0);
   return {
@@ -180,7 +184,7 @@ export function statusOf(scoreboard: Scoreboard, pid: number = scoreboard.master
 }
 
 /**
- * Finds the preforking servers of this machine that this user may look into.
+ * Finds the preforking servers on this machine that this user may access.
  *
  * @returns The masters' pids.
  */
@@ -196,12 +200,17 @@ export function findMasters(): number[] {
   });
 }
 
-/** Workers show every second that their event loop turns. With less than two nothing is said. */
+/**
+ * Workers increment their heartbeat every second. A silence of up to two seconds is not reported.
+ */
 const LONGEST_SILENCE = 2;
 
 const LINK = `/memfd:${SCOREBOARD_NAME} (deleted)`;
 
-/** The scoreboard among the descriptors of a process, if it has one. */
+/**
+ * Returns the path of the scoreboard among the descriptors of a process; `undefined` if it has
+ * none.
+ */
 function scoreboardOf(pid: number): string | undefined {
   const folder = `/proc/${pid}/fd`;
   return explained(pid, () => readNumbers(folder))
@@ -209,7 +218,9 @@ function scoreboardOf(pid: number): string | undefined {
     .find((path) => attempt(() => readlink(path)) === LINK);
 }
 
-/** A copy of the scoreboard. It is not mapped: that would take the right to write to it. */
+/**
+ * Reads a copy of the scoreboard. It is not mapped: that would require permission to write to it.
+ */
 function readScoreboard(path: string, pid: number): Scoreboard {
   using file = explained(pid, () => open(path, O_RDONLY | O_CLOEXEC));
   const bytes = new Uint8Array(SCOREBOARD_BYTES);
@@ -230,7 +241,7 @@ function readScoreboard(path: string, pid: number): Scoreboard {
 function workerStatus(slot: Slot, pid: number, now: number): WorkerStatus[] {
   const { state } = slot;
   if (state === "free") return [];
-  // One that boots may be loading the app, and need not turn meanwhile.
+  // A booting worker may be loading the app, which may block its event loop.
   const silence = state === "booting" ? 0 : secondsSince(slot.beatAt, now);
   return [{
     number: slot.number,
@@ -251,7 +262,7 @@ function workerStatus(slot: Slot, pid: number, now: number): WorkerStatus[] {
   }];
 }
 
-/** The children of a master that live, by the pids that they have for the master. */
+/** Returns the living children of a master, by the pids that the master sees. */
 function livingChildren(master: number, slots: readonly Slot[]): Map<number, number> {
   const candidates = identify(master)?.pidInside === master
     ? slots.map((slot) => slot.pid)
@@ -264,15 +275,18 @@ function livingChildren(master: number, slots: readonly Slot[]): Map<number, num
   return children;
 }
 
-/** A process's parent, and the pid that it has for itself; `undefined` when it has ended. */
+/**
+ * Returns a process's parent, and the pid that the process itself sees; `undefined` if it has
+ * ended.
+ */
 function identify(pid: number): { parent: number; pidInside: number } | undefined {
   const text = attempt(() => readText(`/proc/${pid}/status`)) ?? "";
   const value = (name: string) => text.match(new RegExp(`^${name}:\\s+(.*)$`, "m"))?.[1] ?? "";
-  // A zombie has ended and waits to be reaped. An X is hardly ever seen.
+  // A zombie (Z) has ended and waits to be reaped. State X is rarely visible.
   if (text === "" || /^[ZX]/.test(value("State"))) return undefined;
   return {
     parent: Number(value("PPid")),
-    // One pid for each pid namespace that it is in, its own last.
+    // NSpid lists one pid for each pid namespace of the process, the innermost last.
     pidInside: Number(value("NSpid").split(/\s+/).at(-1)),
   };
 }
@@ -293,7 +307,9 @@ function secondsSince(then: number, now: number): number {
   return Math.max(0, Math.round(now - then)) / 1000;
 }
 
-/** The value of a call, or nothing where the system refuses it: the process may have ended. */
+/**
+ * Returns the value of a call; `undefined` if the system refuses it: the process may have ended.
+ */
 function attempt<T>(call: () => T): T | undefined {
   try {
     return call();
@@ -303,7 +319,7 @@ function attempt<T>(call: () => T): T | undefined {
   }
 }
 
-/** The value of a call, or the reason of its failure in words. */
+/** Returns the value of a call, or throws an error that gives the reason in words. */
 function explained<T>(pid: number, call: () => T): T {
   try {
     return call();
