@@ -1,6 +1,6 @@
 /**
- * What a server does when accept(2) fails. Its manual page and every server that
- * lasts agree: few of its errors are a reason to end.
+ * How a server handles a failed accept(2). As its manual page says, few of the errors are a reason
+ * to end.
  */
 import type { Address } from "../ffi/address.ts";
 import { isSyscallError } from "../ffi/errno.ts";
@@ -9,10 +9,15 @@ import { SO_ACCEPTCONN, SOL_SOCKET } from "../ffi/socket_calls.ts";
 import type { Log } from "./log.ts";
 import { sleepInterruptibly } from "./sleep_interruptibly.ts";
 
-/** How long a server rests after a failure that may last, in milliseconds: no descriptor is left. */
+/**
+ * How long a server pauses after a failure that may last, such as no free descriptor, in
+ * milliseconds.
+ */
 export const BACK_OFF = 100;
 
-/** The connection itself failed, before it was accepted: on to the next. */
+/**
+ * Errors of the connection itself, which failed before it was accepted: continue with the next one.
+ */
 const LOST = new Set([
   "ECONNABORTED",
   "ENETDOWN",
@@ -24,15 +29,15 @@ const LOST = new Set([
   "EOPNOTSUPP",
   "ENETUNREACH",
   "ETIMEDOUT",
-  "EPERM", // a firewall rule forbids it
+  "EPERM", // forbidden by a firewall rule
 ]);
 
 /**
- * Waits for a connection, for one call of accept(2).
+ * Waits for a connection with one call of accept(2).
  *
- * @returns The connection, or nothing when a signal handler ran or the attempt failed in a way
- *   that a server survives; the latter is logged.
- * @throws {SyscallError} When the socket does not listen.
+ * @returns The connection; `undefined` if a signal handler ran, or the attempt failed in a way that
+ *   a server survives. Such a failure is logged.
+ * @throws {SyscallError} If the socket does not listen.
  */
 export function acceptOne(
   listenSocket: Socket,
@@ -43,7 +48,7 @@ export function acceptOne(
   } catch (error) {
     if (!isSyscallError(error)) throw error;
     if (error.code === "EINTR" || error.code === "EAGAIN") return undefined;
-    // It would fail for ever.
+    // Any further attempt would fail too.
     if (!listens(listenSocket)) throw error;
     if (LOST.has(error.code)) {
       log(error.message);

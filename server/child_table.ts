@@ -2,45 +2,45 @@ import type { Address } from "../ffi/address.ts";
 
 /** A child of a forking server. */
 export interface Child {
-  /** The client that it serves. */
+  /** The client that the child serves. */
   readonly address: Address;
-  /** The smallest number from 1 that no other child had when it was forked. */
+  /** The smallest number, from 1, that no other child had when this one was forked. */
   readonly number: number;
-  /** When it was forked, in milliseconds of `performance.now()`. */
+  /** When the child was forked, in milliseconds of `performance.now()`. */
   readonly start: number;
 }
 
 /**
- * The children of a forking server. What the server asks at each connection costs the same
- * whether there are ten children or ten thousand.
+ * The children of a forking server. The operations needed for each connection cost the same for ten
+ * children as for ten thousand.
  */
 export class ChildTable {
   readonly #byPid = new Map<number, Child>();
   readonly #perHost = new Map<string, number>();
-  /** Numbers below the highest one that no child has: a binary heap, the smallest first. */
+  /** The unused numbers below the highest one in use: a binary heap, smallest first. */
   readonly #freed: number[] = [];
 
-  /** How many children there are. */
+  /** The number of children. */
   get size(): number {
     return this.#byPid.size;
   }
 
-  /** Their pids. A child may be removed while they are gone through. */
+  /** The pids of the children. A child may be removed during the iteration. */
   get pids(): Iterable<number> {
     return this.#byPid.keys();
   }
 
-  /** The number that the next child has. */
+  /** The number that the next child gets. */
   get nextNumber(): number {
     return this.#freed[0] ?? this.size + 1;
   }
 
-  /** How many children serve clients of one internet address; 0 for a UNIX socket's. */
+  /** Returns how many children serve clients of one internet address; 0 for a UNIX socket. */
   countOf(address: Address): number {
     return typeof address === "string" ? 0 : this.#perHost.get(address[0]) ?? 0;
   }
 
-  /** Puts in a child that has just been forked, with {@linkcode nextNumber}. */
+  /** Adds a child that has just been forked, with {@linkcode nextNumber}. */
   add(pid: number, address: Address): void {
     const number = this.nextNumber;
     if (this.#freed.length > 0) removeSmallest(this.#freed);
@@ -48,7 +48,7 @@ export class ChildTable {
     if (typeof address !== "string") this.#perHost.set(address[0], this.countOf(address) + 1);
   }
 
-  /** Takes a child out that has ended; returns nothing if there is no such pid. */
+  /** Removes a child that has ended; returns `undefined` if there is no such pid. */
   remove(pid: number): Child | undefined {
     const child = this.#byPid.get(pid);
     if (child === undefined) return undefined;
@@ -64,7 +64,7 @@ export class ChildTable {
   }
 }
 
-/** Puts a number into a heap. */
+/** Inserts a number into a heap. */
 function insert(heap: number[], number: number): void {
   let at = heap.length;
   while (at > 0) {
@@ -76,7 +76,7 @@ function insert(heap: number[], number: number): void {
   heap[at] = number;
 }
 
-/** Takes the smallest number out of a heap that is not empty. */
+/** Removes the smallest number from a heap that is not empty. */
 function removeSmallest(heap: number[]): void {
   const last = heap.pop()!;
   let at = 0;

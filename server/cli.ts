@@ -7,7 +7,7 @@
 import { becomeForkable } from "../ffi/forking/become_forkable.ts";
 import { HANDLED_SIGNALS } from "./prefork/signals.ts";
 
-// Up to here all runs twice where V8's flags are not given, so as little as possible is loaded.
+// Without V8's flags, everything up to here runs twice, so as little as possible is loaded.
 if (Deno.args[0] === "serve") becomeForkable({ signals: HANDLED_SIGNALS });
 
 const { main } = await import("./cli/main.ts");

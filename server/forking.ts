@@ -16,86 +16,92 @@ import { checkCount, checkSeconds, timeLimit } from "./options.ts";
 import { sleepInterruptibly } from "./sleep_interruptibly.ts";
 
 /**
- * Serves one connection, in a child of its own, which ends afterwards. What it
- * returns is the child's exit code, 0 if nothing; what it throws is printed, and
- * the code is 1.
+ * Serves one connection, in a child of its own, which ends afterwards. The return value is the
+ * child's exit code, 0 if `undefined`. If it throws, the error is printed and the exit code is 1.
  */
 export type ForkingHandler = (connection: Socket, address: Address) => number | void;
 
 /** A child that has ended. */
 export interface ChildExit {
-  /** Its pid. */
+  /** The child's pid. */
   readonly pid: number;
-  /** The client that it served; nothing if the server did not fork it. */
+  /** The client that the child served; `undefined` if the server did not fork the child. */
   readonly address: Address | undefined;
-  /** What became of it. */
+  /** The child's exit status. */
   readonly status: WaitStatus;
 }
 
-/** How a forking server runs. */
+/** Options of a forking server. */
 export interface ForkingOptions {
   /**
-   * The most children at a time. When it is reached the server accepts no more, and the
-   * kernel's backlog holds the rest. 40 if left out.
+   * The maximum number of children. When it is reached, the server stops accepting, and the
+   * kernel's backlog holds further connections. The default is 40.
    */
   readonly maxChildren?: number;
-  /** The most children at a time for one client address; further ones are closed. No limit if left out. */
+  /**
+   * The maximum number of children per client address. Further connections are closed. The default
+   * is no limit.
+   */
   readonly maxPerAddress?: number;
   /**
-   * Seconds that a child may take, rounded up to whole ones; then SIGALRM ends it, whatever it does. 60 if left out,
-   * 0 or `Infinity` for ever.
+   * The time limit of a child in seconds, rounded up to whole seconds. When it expires, SIGALRM
+   * ends the child. The default is 60; 0 or `Infinity` means no limit.
    */
   readonly timeout?: number;
-  /** Seconds that children may go on after a stop, before SIGKILL ends them. 10 if left out. */
+  /**
+   * How long children may continue after a stop before SIGKILL ends them, in seconds. The default
+   * is 10.
+   */
   readonly grace?: number;
-  /** Stops the server when it is aborted, by a signal handler: nothing else runs meanwhile. */
+  /**
+   * Stops the server when aborted. Only a signal handler can do that: no other code runs meanwhile.
+   */
   readonly signal?: AbortSignal;
-  /** Called in the parent for each child that has ended. What it throws is logged. */
+  /** Called in the parent for each child that has ended. If it throws, the error is logged. */
   readonly onChildExit?: (exit: ChildExit) => void;
-  /** Where log lines go; standard error if left out. */
+  /** Receives log lines. The default is standard error. */
   readonly log?: Log;
 }
 
-/** What kind of children a forking server has. */
+/** Defines the children of a forking server. */
 export interface ChildKind {
   /**
    * Forks a child for a connection.
    *
-   * @returns The child's pid; 0 in a child that is to leave the server's loop.
+   * @returns The child's pid; 0 in a child that must leave the server's loop.
    */
   start(connection: Socket, address: Address): number;
-  /** Called when the server stops: has the children end as soon as they can. */
+  /** Called when the server stops. It makes the children end as soon as they can. */
   stop?(): void;
 }
 
-/** What a child that leaves the server's loop is to serve. */
+/** What a child that leaves the server's loop must serve. */
 export interface ChildTask {
   readonly connection: Socket;
-  /** The smallest number from 1 that no other child has. */
+  /** The smallest number, from 1, that no other child has. */
   readonly number: number;
 }
 
 /**
- * Serves each client in a child of its own. The finished form of the article's
- * webserver3g: children are reaped as they end, and none of the failures of a
- * busy day (a signal, no descriptors left, no processes left, a client that is
- * gone) costs more than one connection.
+ * Serves each client in a child of its own. This is the complete form of the article's webserver3g:
+ * children are reaped as they end, and no common failure (a signal, no free descriptor, no free
+ * process, a client that has disconnected) costs more than one connection.
  *
- * SIGTERM and SIGINT stop the server gracefully if the program named them to
- * `becomeForkable()`: it stops accepting, its children finish, and those that
- * have not after `grace` seconds are killed. A second one kills them at once.
- * Otherwise they end the server on the spot, as any program.
+ * SIGTERM and SIGINT stop the server gracefully if the program passed them to `becomeForkable()`:
+ * the server stops accepting, its children finish, and those that have not finished after `grace`
+ * seconds are killed. A second signal kills them immediately. If the program did not pass them,
+ * they end the server immediately, like any program.
  *
- * Each connection is one line in the log: who, which child, what became of it,
- * how long it took, and how many children are left of how many.
+ * Each connection is one line in the log: the client, the child, its exit status, its duration, and
+ * how many of the allowed children remain.
  *
- * @param listenSocket A listening socket; it is closed when the server stops, in children at
- *   once.
+ * @param listenSocket A listening socket. It is closed when the server stops, and immediately in
+ *   each child.
  * @param handle Serves one connection.
- * @param options How it runs.
- * @throws {RangeError} When an option is out of its range.
- * @throws {Error} When the process is not forkable.
- * @throws {SyscallError} When the socket does not listen.
+ * @param options Options of the server.
+ * @throws {RangeError} If an option is out of range.
+ * @throws {Error} If the process is not forkable.
+ * @throws {SyscallError} If the socket does not listen.
  *
  * @example An echo server
  * ```ts ignore
@@ -131,9 +137,9 @@ export function serveForking(
   }, options);
 }
 
-/** In a child: its answers to signals. */
+/** Sets the signal actions of a child. */
 export function takeChildSignals(): void {
-  // Control-C reaches the whole terminal; what is under way may finish.
+  // Control-C reaches all processes of the terminal; work in progress may finish.
   setAction(SIGINT, SIG_IGN);
   setAction(SIGTERM, SIG_DFL);
   setAction(SIGCHLD, SIG_DFL);
@@ -141,15 +147,14 @@ export function takeChildSignals(): void {
 }
 
 /**
- * The loop of a forking server: accepts, has a child made for each connection,
- * reaps, and stops.
+ * Runs the loop of a forking server: accepts, starts a child for each connection, reaps, and stops.
  *
- * @param listenSocket A listening socket; it is closed when the server stops. A child closes its
+ * @param listenSocket A listening socket. It is closed when the server stops. A child closes its
  *   copy itself.
- * @param kind What the children are.
- * @param options How the server runs.
- * @returns In a child that leaves the loop, what it is to serve; nothing in the parent, when the
- *   server has stopped.
+ * @param kind The definition of the children.
+ * @param options Options of the server.
+ * @returns In a child that leaves the loop, what it must serve; `undefined` in the parent, after
+ *   the server has stopped.
  */
 export function forkPerConnection(
   listenSocket: Socket,
@@ -174,7 +179,7 @@ export function forkPerConnection(
     .filter(([signum]) => signum === SIGCHLD || heldSignals().has(signum))
     .map(([signum, action]) => [signum, setAction(signum, action)] as const);
 
-  // No `finally`: a child leaves through here too, and what is put back is the parent's.
+  // No `finally`: a child leaves here too, and only the parent may restore the signal actions.
   try {
     while (stops === 0 && !signal?.aborted) {
       const task = survivably(turn);
@@ -195,7 +200,10 @@ export function forkPerConnection(
     for (const [signum, action] of before) setAction(signum, action);
   }
 
-  /** What fails in the loop costs one turn of it: the children, and those who wait, need the server. */
+  /**
+   * Runs one turn of the loop. An error ends only that turn: the children and the waiting clients
+   * need the server.
+   */
   function survivably<T>(turn: () => T): T | undefined {
     try {
       if (hasFailed) sleepInterruptibly(BACK_OFF);
@@ -208,7 +216,7 @@ export function forkPerConnection(
     }
   }
 
-  /** @returns In a child, what it is to serve. */
+  /** @returns In a child, what it must serve. */
   function turn(): ChildTask | undefined {
     reap();
     if (children.size < maxChildren) return admit();
@@ -241,7 +249,7 @@ export function forkPerConnection(
     return undefined;
   }
 
-  /** Collects every child that has ended. */
+  /** Reaps every child that has ended. */
   function reap(): void {
     for (;;) {
       try {
@@ -250,7 +258,7 @@ export function forkPerConnection(
         endChild(pid, status);
       } catch (error) {
         if (!isSyscallError(error, "ECHILD")) throw error;
-        // None is left, whoever has reaped it.
+        // No child is left, even if other code has reaped it.
         for (const pid of children.pids) children.remove(pid);
         return;
       }
@@ -272,7 +280,7 @@ export function forkPerConnection(
     }
   }
 
-  /** Lets the children finish, and ends those that do not. */
+  /** Lets the children finish, and kills those that do not. */
   function finish(): void {
     const deadline = performance.now() + grace * 1000;
     const stopsBefore = stops;
@@ -296,7 +304,7 @@ export function forkPerConnection(
     try {
       kill(pid, SIGKILL);
     } catch (error) {
-      // It runs as another user by now. To wait for it could take for ever.
+      // The child now runs as another user. Waiting for it could take forever.
       const child = children.remove(pid);
       log(
         `${formatClient(child!.address)} pid ${pid} is no longer waited for: ${

@@ -16,22 +16,24 @@ export function reliable(log: Log = (line) => console.error(line)): Log {
     try {
       log(line);
     } catch {
-      // There is nowhere left to say so.
+      // There is nowhere left to report it.
     }
   };
 }
 
-/** The client of a connection, as logs show it; UNIX clients mostly have no name. */
+/**
+ * Returns the client of a connection as logs show it. Clients of UNIX sockets usually have no name.
+ */
 export function formatClient(address: Address): string {
   return formatAddress(address) || "unix";
 }
 
-/** How long something took, in seconds with three digits. */
+/** Formats the time since `start`, in seconds with three decimals. */
 export function formatSince(start: number): string {
   return `${((performance.now() - start) / 1000).toFixed(3)}s`;
 }
 
-/** What became of a child, in three words at most. */
+/** Formats an exit status, in at most three words. */
 export function formatStatus(status: WaitStatus): string {
   switch (status.kind) {
     case "exited":

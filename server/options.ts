@@ -1,15 +1,15 @@
-/** The longest time that a timer can wait, in milliseconds. */
+/** The longest delay of a timer, in milliseconds. */
 export const LONGEST_TIMER: number = 2 ** 31 - 1;
 
-/** The longest finite time that an option takes, in seconds: 24 days. */
+/** The longest finite time that an option accepts, in seconds: 24 days. */
 const MOST_SECONDS = Math.floor(LONGEST_TIMER / 1000);
 
 /**
  * Rejects a value that is not a time in seconds.
  *
- * @throws {RangeError} When the value is negative, not a number, or longer than a timer can wait
- *   and yet not `Infinity`.
- * @throws {TypeError} When it is of another type.
+ * @throws {RangeError} If the value is negative, not a number, or longer than the longest delay of
+ *   a timer but not `Infinity`.
+ * @throws {TypeError} If it has another type.
  */
 export function checkSeconds(name: string, value: unknown): asserts value is number {
   checkNumber(name, value);
@@ -22,9 +22,9 @@ export function checkSeconds(name: string, value: unknown): asserts value is num
 }
 
 /**
- * A time limit, in the form in which 0 stands for none.
+ * Returns a time limit, with 0 for no limit.
  *
- * @param value Seconds; 0 and `Infinity` for no limit.
+ * @param value The limit in seconds; 0 or `Infinity` for no limit.
  * @throws As `checkSeconds()` does.
  */
 export function timeLimit(name: string, value: number): number {
@@ -35,8 +35,8 @@ export function timeLimit(name: string, value: number): number {
 /**
  * Rejects a value that is not a count of at least one.
  *
- * @throws {RangeError} When the value is neither a whole number from 1 nor `Infinity`.
- * @throws {TypeError} When it is of another type.
+ * @throws {RangeError} If the value is neither a whole number from 1 nor `Infinity`.
+ * @throws {TypeError} If it has another type.
  */
 export function checkCount(name: string, value: unknown): asserts value is number {
   checkNumber(name, value);
@@ -48,13 +48,13 @@ export function checkCount(name: string, value: unknown): asserts value is numbe
 /**
  * Rejects a value that is not a number.
  *
- * @throws {TypeError} When the value is of another type.
+ * @throws {TypeError} If the value has another type.
  */
 export function checkNumber(name: string, value: unknown): asserts value is number {
   if (typeof value !== "number") throw new TypeError(`${cannot(name, value)} a number`);
 }
 
-/** How the error of a value that an option does not take begins. */
+/** Returns the beginning of the error message for an invalid value of an option. */
 export function cannot(name: string, value: unknown): string {
   return `Cannot serve with ${name} ${Deno.inspect(value)}: it takes`;
 }

@@ -4,20 +4,19 @@ import { type PreforkOptions, resolveOptions } from "./prefork/options.ts";
 import { HANDLED_SIGNALS } from "./prefork/signals.ts";
 
 /**
- * Serves a `fetch` app with forked workers, until a signal ends the server. The
- * program is run from its start once more, and again at each restart, so this should be
- * the first thing that it does.
+ * Serves a `fetch` app with forked workers, until a signal ends the server. The program is run once
+ * more from its start, and again at each restart, so call this function first.
  *
- * @param app The app's module, which is loaded in the master unless `preload` is `false`; or
- *   the app itself.
- * @param options How it is served.
- * @returns The exit code, in the master: 0 when a signal has ended it, 1 when it gave up.
- * @throws {AppError} When the app cannot be loaded, or the certificate not be used.
- * @throws {ActivationError} When the sockets of the service manager cannot be served on.
- * @throws {PidFileError} When a process that runs has the pid file.
- * @throws {SyscallError} When it cannot listen: `EADDRINUSE`, `EACCES`, ...
- * @throws {RangeError} When an option is out of its range.
- * @throws {TypeError} When one of `cert` and `key` is missing.
+ * @param app The app's module, which is loaded in the master unless `preload` is `false`; or the
+ *   app itself.
+ * @param options Options of the server.
+ * @returns The exit code, in the master: 0 if a signal ended the server, 1 if it gave up.
+ * @throws {AppError} If the app cannot be loaded, or the certificate cannot be used.
+ * @throws {ActivationError} If the sockets of the service manager cannot be served on.
+ * @throws {PidFileError} If the pid file belongs to a running process.
+ * @throws {SyscallError} If the server cannot listen: `EADDRINUSE`, `EACCES`, ...
+ * @throws {RangeError} If an option is out of range.
+ * @throws {TypeError} If only one of `cert` and `key` is given.
  *
  * @example
  * ```ts ignore
@@ -33,7 +32,8 @@ export async function servePrefork(
 ): Promise<number> {
   const config = resolveOptions(options);
   becomeForkable({ signals: HANDLED_SIGNALS });
-  // Programs that fork without it need not hold it in memory, which every child would copy.
+  // Loaded here, so that programs that do not use it do not hold it in memory, which every child
+  // would copy.
   const { serve } = await import("./prefork/serve.ts");
   return await serve(app, config);
 }

@@ -1,4 +1,4 @@
-/** Removes a file, if nobody else has. */
+/** Removes a file if it exists. */
 export function removeIfThere(path: string): void {
   try {
     Deno.removeSync(path);

@@ -2,9 +2,9 @@ import { isSyscallError } from "../ffi/errno.ts";
 import { poll, type PollRequest } from "../ffi/poll.ts";
 
 /**
- * Sleeps until a signal handler has run, a descriptor is ready, or the time is over.
+ * Sleeps until a signal handler has run, a descriptor is ready, or the time has elapsed.
  *
- * @param milliseconds How long at most; without a limit if left out.
+ * @param milliseconds The maximum time. The default is no limit.
  * @param requests The descriptors, and the events that end the sleep.
  */
 export function sleepInterruptibly(

@@ -1,41 +1,41 @@
 /**
- * An app as `deno serve` takes it: a module whose default export has a `fetch`
- * method. What WSGI is in Python, that method is here; the same module runs on
- * every rung of the ladder.
+ * An app in the form that `deno serve` accepts: a module whose default export has a `fetch` method.
+ * This method is the counterpart of WSGI in Python. The same module runs with every model of
+ * server.
  */
 
-/** A worker, as its hooks see it. */
+/** A worker, as the app's hooks see it. */
 export interface WorkerInfo {
-  /** Its pid. */
+  /** The worker's pid. */
   readonly pid: number;
-  /** Its number, from 1; the one that replaces it has the same. */
+  /** The worker's number, from 1. Its replacement has the same number. */
   readonly number: number;
 }
 
-/** An app that is loaded. */
+/** A loaded app. */
 export interface App {
   /**
    * Answers one request.
    *
    * @param request The request.
-   * @param info Who sent it, and a promise of its end.
+   * @param info The client's address, and a promise of the request's completion.
    * @returns The response.
    */
   fetch(request: Request, info: Deno.ServeHandlerInfo): Response | Promise<Response>;
   /**
    * Called once the server listens.
    *
-   * @param addr Where.
+   * @param addr The address that the server listens on.
    */
   onListen?(addr: Deno.Addr): void;
   /**
-   * Called in each worker before it serves: the place to open what no two processes may share.
+   * Called in each worker before it serves. Open resources here that processes must not share.
    *
    * @param worker This worker.
    */
   onWorkerStart?(worker: WorkerInfo): void | Promise<void>;
   /**
-   * Called in each worker that stops, after its last response.
+   * Called in each stopping worker, after its last response.
    *
    * @param worker This worker.
    */
@@ -44,16 +44,18 @@ export interface App {
 
 /** The app cannot be loaded. The message is one plain line, for the operator. */
 export class AppError extends Error {
-  /** The error's kind. */
+  /** The class's name. */
   override name = "AppError";
 }
 
 /**
  * Imports an app.
  *
- * @param specifier A path, from the working directory; or a URL, `npm:` and `jsr:` included.
- * @returns The app. Its functions are called as methods of what the module exports.
- * @throws {AppError} When there is no such module, it has a syntax error, throws, or is no app.
+ * @param specifier A path, relative to the working directory; or a URL, including `npm:` and
+ *   `jsr:`.
+ * @returns The app. Its functions are called as methods of the exported object.
+ * @throws {AppError} If there is no such module, it has a syntax error, it throws, or it is not an
+ *   app.
  *
  * @example
  * ```ts
@@ -77,7 +79,7 @@ export async function loadApp(specifier: string): Promise<App> {
 
 function resolve(specifier: string): string {
   if (specifier === "") throw new AppError("Cannot load an app without a name: give its file");
-  // The scheme of a URL has two letters at least.
+  // The scheme of a URL has at least two letters.
   if (/^[a-z][a-z0-9+.-]+:/i.test(specifier)) return specifier;
   const path = specifier.startsWith("/") ? specifier : `${Deno.cwd()}/${specifier}`;
   return new URL(`file://${path.split("/").map(encodeURIComponent).join("/")}`).href;
@@ -118,7 +120,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return (typeof value === "object" && value !== null) || typeof value === "function";
 }
 
-/** Why an import failed, in one line with the place. */
+/** Explains in one line why an import failed, with the place. */
 function explain(error: unknown, url: string): string {
   if (!(error instanceof Error)) return `it threw at its top level: ${oneLine(String(error))}`;
   const { message } = error;
@@ -128,7 +130,7 @@ function explain(error: unknown, url: string): string {
   if (message.includes("ERR_UNSUPPORTED_DIR_IMPORT")) {
     return `${path(url)} is a directory: name the file in it`;
   }
-  // What Deno says of a module that it could not load or read; the place is in the text.
+  // Deno's message about a module that it could not load or read contains the place.
   if ("code" in error && error.code === "ERR_MODULE_NOT_FOUND" || error instanceof SyntaxError) {
     return oneLine(message);
   }
@@ -137,7 +139,7 @@ function explain(error: unknown, url: string): string {
     (place === undefined ? "" : ` at ${path(place)}`);
 }
 
-/** Where in the stack the app's own file is, or else the innermost file. */
+/** Returns the place in the app's own file from the stack, or else in the innermost file. */
 function placeIn(stack: string, url: string): string | undefined {
   const places = [...stack.matchAll(/\(?((?:file|https?):[^\s()]+:\d+:\d+)\)?$/gm)]
     .map(([, place]) => place!)
@@ -148,7 +150,7 @@ function placeIn(stack: string, url: string): string | undefined {
 // deno-lint-ignore no-control-regex
 const COLOUR = /\x1b\[[0-9;]*m/g;
 
-/** Without colours and the frame of source code that Deno draws, with paths for file URLs. */
+/** Removes colors and the source code frame that Deno prints, and replaces file URLs with paths. */
 function oneLine(text: string): string {
   return text
     .replace(COLOUR, "")
@@ -158,7 +160,7 @@ function oneLine(text: string): string {
     .replace(/\s+/g, " ")
     .replace(/file:\/\/[^\s"']+/g, path)
     .trim()
-    .replace(/\.?( at \S+:\d+:\d+)\1*$/, "$1"); // Deno may name the place twice
+    .replace(/\.?( at \S+:\d+:\d+)\1*$/, "$1"); // Deno may print the place twice
 }
 
 function path(url: string): string {

@@ -1,7 +1,7 @@
 /**
- * The host in a request's URL. It is what the client has named; where it named
- * none, Deno takes the address that its server was made with, and that is a
- * throw-away one in every server of ours.
+ * The host in a request's URL. It is the host that the client sent. If the client sent none, Deno
+ * uses the address that its server was created with, which is a throw-away address in every server
+ * of tine.
  */
 import { type Address, formatAddress } from "../../ffi/address.ts";
 
@@ -9,9 +9,9 @@ const SCHEMES = ["http:", "https:", "http+unix:"];
 const LOCAL = /^(0\.0\.0\.0|127\.\d+\.\d+\.\d+|::1?)$/;
 
 /**
- * The host that Deno puts into the URL of a request that names none.
+ * Returns the host that Deno puts into the URL of a request without a host.
  *
- * @param addr Where the server listens.
+ * @param addr The address that the server listens on.
  */
 export function hostOf(addr: Deno.Addr): string {
   if (addr.transport !== "tcp") return "path" in addr ? encodePath(addr.path) : "";
@@ -20,23 +20,23 @@ export function hostOf(addr: Deno.Addr): string {
 }
 
 /**
- * Makes what gives a request that names no host the URL that `deno serve` would give it.
+ * Creates a function that gives a request without a host the URL that `deno serve` would give it.
  *
  * @param from The host of the throw-away address.
- * @param to That of the real one.
- * @returns Does so, and gives the request's URL. The request stays the same object: a copy
- *   could not be upgraded.
+ * @param to The host of the real address.
+ * @returns A function that sets and returns the request's URL. The request stays the same object: a
+ *   copy could not be upgraded.
  */
 export function hostRenamer(from: string, to: string): (request: Request) => string {
   const starts = SCHEMES.map((scheme) => `${scheme}//${from}/`);
   let right = "";
   return (request) => {
     const { url } = request;
-    // Often the same is asked for again.
+    // Requests often repeat.
     if (url === right) return url;
     const wrong = starts.find((start) => url.startsWith(start));
     if (wrong === undefined) return right = url;
-    // As a URL, because the default ports 80 and 443 are left out.
+    // Parsed as a URL, because that omits the default ports 80 and 443.
     const start = wrong.replace(from, () => to);
     const value = new URL(start + url.slice(wrong.length)).href;
     Object.defineProperty(request, "url", { value, enumerable: true });
@@ -44,7 +44,7 @@ export function hostRenamer(from: string, to: string): (request: Request) => str
   };
 }
 
-/** An address as Deno shows it. */
+/** Converts an address to Deno's representation. */
 export function addrOf(address: Address): Deno.Addr {
   return typeof address === "string"
     ? { transport: "unix", path: address }

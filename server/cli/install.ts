@@ -1,16 +1,19 @@
 /**
- * Installs the command line as a command of its own: `deno task install DIRECTORY`
- * writes `tine.js`, which holds all of it in one file, and `tine`, which starts it.
+ * Installs the command line as a command: `deno task install DIRECTORY` writes `tine.js`, a single
+ * file that contains all code, and `tine`, which starts it.
  *
- * A process that is to fork needs V8's flags and a signal mask from its start on,
- * and executes itself anew where it has not. `tine` gives it both.
+ * A process that forks needs V8 flags and a signal mask from its start, and re-executes itself if
+ * it lacks them. `tine` sets both.
  */
 import { signalName } from "../../ffi/signals.ts";
 import { HANDLED_SIGNALS } from "../prefork/signals.ts";
 
 const FLAGS = "--v8-flags=--single_threaded,--no-lazy,--max-semi-space-size=4";
 
-/** The words that start a program whose first `becomeForkable()` has nothing to do. */
+/**
+ * Returns the command prefix that starts a program so that its first `becomeForkable()` has nothing
+ * to do.
+ */
 export function forkableFromStart(): string[] {
   const signals = HANDLED_SIGNALS.map((signum) => signalName(signum).slice("SIG".length));
   return ["env", `--block-signal=${signals.join()}`, "deno", "run", FLAGS];
@@ -47,7 +50,7 @@ async function bundle(file: string): Promise<void> {
   if (!success) throw new Error(new TextDecoder().decode(stderr).trim());
 }
 
-/** A shell script: the first `deno` in the path runs, or the one that has installed it. */
+/** Returns a shell script. It runs the first `deno` in the path, or the one that installed it. */
 function launcher(file: string): string {
   const [env, mask, deno, ...run] = forkableFromStart();
   const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;

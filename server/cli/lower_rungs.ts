@@ -1,4 +1,4 @@
-/** `serve --model iterative` and `serve --model forking`: the same app on the ladder's lower rungs. */
+/** `serve --model iterative` and `serve --model forking`: the same app with the simpler models. */
 import { releaseSignals } from "../../ffi/signal_mask.ts";
 import { SIGCHLD, SIGINT, SIGTERM } from "../../ffi/signals.ts";
 import { loadApp } from "../app/load_app.ts";
@@ -9,7 +9,7 @@ import type { Config, PreforkOptions } from "../prefork/options.ts";
 import { HANDLED_SIGNALS } from "../prefork/signals.ts";
 import { UsageError } from "./usage.ts";
 
-/** The rungs below prefork. */
+/** The models other than prefork. */
 export type LowerModel = "iterative" | "forking";
 
 type Option = keyof PreforkOptions;
@@ -21,15 +21,15 @@ const APPLICABLE: Record<LowerModel, readonly string[]> = {
 };
 
 /**
- * Serves an app with another model than prefork, until a signal ends the server.
+ * Serves an app with a model other than prefork, until a signal ends the server.
  *
  * @param model The model.
  * @param app The app's module.
  * @param config All options.
- * @param given Those of them that the command line has.
- * @param flagOf An option's name on the command line.
+ * @param given The options that the command line contains.
+ * @param flagOf Returns an option's name on the command line.
  * @returns The exit code.
- * @throws {UsageError} When one of the options has no meaning for the model.
+ * @throws {UsageError} If an option does not apply to the model.
  */
 export async function serveLower(
   model: LowerModel,
@@ -44,7 +44,7 @@ export async function serveLower(
     }
   }
   const { port, hostname, path, backlog, grace, cert, key, idleTimeout, timeout } = config;
-  // These models have no use for the others, which would be held and never handled.
+  // These models do not use the other signals, which would stay held and never be handled.
   const used = [SIGCHLD, SIGTERM, SIGINT];
   releaseSignals(HANDLED_SIGNALS.filter((signum) => !used.includes(signum)));
   const socket = openListener(path ?? [hostname, port], backlog);

@@ -16,7 +16,7 @@ Usage: tine COMMAND (from its source: deno run -A server/cli.ts COMMAND)
 Each command has a --help of its own.
 `;
 
-// Only the one that is asked for is loaded.
+// Only the requested command is loaded.
 const COMMANDS = new Map<string, (args: readonly string[]) => Promise<number>>([
   ["serve", async (args) => await (await import("./serve.ts")).serve(args)],
   ["status", async (args) => await (await import("./status.ts")).status(args)],
@@ -26,7 +26,7 @@ const COMMANDS = new Map<string, (args: readonly string[]) => Promise<number>>([
  * Runs a command line.
  *
  * @param args The arguments, without the program's name.
- * @returns The exit code: 0, 1 for a failure, 2 for a command line that is not understood.
+ * @returns The exit code: 0, 1 on failure, 2 if the command line is invalid.
  */
 export async function main(args: readonly string[]): Promise<number> {
   const [command, ...rest] = args;
@@ -52,13 +52,13 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-/** Whether an error's message says all that there is to say. */
+/** Whether an error's message is sufficient without a stack trace. */
 function isPlain(error: unknown): error is Error {
   return [ActivationError, AppError, PidFileError, SyscallError, UnsupportedPlatformError]
     .some((kind) => error instanceof kind);
 }
 
-/** What to do about an address or a file that is not available, by system call and error. */
+/** Advice for an address or a file that is not available, by system call and error. */
 const ADVICE = new Map([
   ["bind EADDRINUSE", "Stop what is there, or choose another --port, --unix or --admin"],
   [

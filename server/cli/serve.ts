@@ -7,7 +7,7 @@ import { UsageError } from "./usage.ts";
 
 type Kind = (text: string, flag: string) => unknown;
 
-/** An option: what it sets, what it takes, and what the help says of it. */
+/** An option: the property it sets, its argument, and its help text. */
 interface Option {
   readonly sets: keyof PreforkOptions | "model";
   readonly takes: string;
@@ -18,7 +18,7 @@ interface Option {
 const MODELS = ["iterative", "forking", "prefork"] as const;
 const FORMATS = ["common", "combined", "json"] as const;
 
-// In the order of the help. An empty line begins a group.
+// In the order of the help text. A string begins a group.
 const OPTIONS: Record<string, Option | string> = {
   listening: "Listening",
   port: { sets: "port", takes: "N", kind: port, help: "port (default 8000; 0 takes a free one)" },
@@ -150,7 +150,7 @@ const OPTIONS: Record<string, Option | string> = {
 
 const COLUMN = 30;
 
-/** The help text, made from the table so that neither can lack what the other has. */
+/** Returns the help text. It is built from the table, so that both list the same options. */
 function help(): string {
   const lines = Object.entries(OPTIONS).flatMap(([flag, option]) => {
     if (typeof option === "string") return ["", `${option}:`];
@@ -178,7 +178,7 @@ function help(): string {
   ].join("\n");
 }
 
-// The package comes without types.
+// The package has no type declarations.
 const parseArgs = parseUntyped as (
   args: readonly string[],
   options: {
@@ -192,11 +192,11 @@ const parseArgs = parseUntyped as (
 ) => Record<string, unknown> & { _: (string | number)[]; help: boolean; preload: boolean };
 
 /**
- * The command `serve`.
+ * Runs the `serve` command.
  *
- * @param args Its arguments.
+ * @param args The arguments, without the command's name.
  * @returns The exit code.
- * @throws {UsageError} When they are not understood.
+ * @throws {UsageError} If the arguments are invalid.
  */
 export async function serve(args: readonly string[]): Promise<number> {
   const flags = Object.entries(OPTIONS).filter(([, option]) => typeof option !== "string");
@@ -250,7 +250,7 @@ function flagOf(name: keyof PreforkOptions): string {
   return `--${flag}`;
 }
 
-/** A lone dash as an option's value, which the parser would take for an argument. */
+/** Joins a lone dash to its option: the parser would take the dash for an argument. */
 function withDashes(args: readonly string[]): string[] {
   return args.flatMap((arg, i) => {
     if (arg === "-" && isOption(args[i - 1])) return [];

@@ -1,4 +1,4 @@
-/** The status command: what a running preforking server is doing. */
+/** The status command shows what a running preforking server is doing. */
 import { parseArgs as parseUntyped } from "@std/cli/parse-args";
 import { findMasters, readStatus, type Status, StatusError } from "../prefork/status/status.ts";
 import { formatJson, formatPrometheus, formatTable } from "../prefork/status/format.ts";
@@ -29,7 +29,7 @@ The columns:
 Exit code: 0, or 1 when there is no server to ask, or 2 when an argument is wrong.
 `;
 
-// The package comes without types.
+// The package has no type declarations.
 const parseArgs = parseUntyped as (
   args: string[],
   options: {
@@ -50,9 +50,9 @@ const parseArgs = parseUntyped as (
 /**
  * Runs the status command.
  *
- * @param args Its arguments, without the command's name.
- * @returns The exit code: 0, or 1 when there is no server to ask; the reason has been printed.
- * @throws {UsageError} When the arguments are not understood.
+ * @param args The arguments, without the command's name.
+ * @returns The exit code: 0, or 1 if there is no server to query; the reason has been printed.
+ * @throws {UsageError} If the arguments are invalid.
  */
 export async function status(args: readonly string[]): Promise<number> {
   try {
@@ -66,7 +66,7 @@ export async function status(args: readonly string[]): Promise<number> {
       console.error(`error: ${error.message}`);
       return 1;
     }
-    // The reader, such as head, has what it wanted.
+    // The reader, such as head(1), has closed the pipe.
     if (error instanceof Deno.errors.BrokenPipe) return 0;
     throw error;
   }
@@ -77,13 +77,13 @@ interface Command {
   /** Finds the master's pid. */
   readonly find: () => number;
   readonly format: (status: Status) => string;
-  /** Seconds from one table to the next; `undefined` for one only. */
+  /** The interval between two tables, in seconds; `undefined` to print one table only. */
   readonly interval: number | undefined;
 }
 
 function understand(args: readonly string[]): Command {
   const options = parseArgs(
-    // What follows --watch is not its value: it may be the pid.
+    // The argument after --watch is not its value: it may be the pid.
     args.map((arg) => arg === "--watch" ? "--watch=2" : arg),
     {
       string: ["_", "pid-file", "watch"],
@@ -167,7 +167,7 @@ function readPid(file: string): number {
   return Number(text);
 }
 
-/** Shows the table again and again, on a terminal in the same place, until Control-C. */
+/** Shows the table repeatedly until Control-C; on a terminal, always in the same place. */
 async function watch(pid: number, interval: number): Promise<void> {
   let stopped = false;
   let wake = () => {};
@@ -199,7 +199,7 @@ async function watch(pid: number, interval: number): Promise<void> {
 function redraw(now: Status, before: Status | undefined): void {
   const { columns, rows } = Deno.consoleSize();
   const lines = formatTable(now, { width: columns, before }).split("\n").slice(0, rows - 1);
-  // From the upper left corner; each line and then the rest of the screen is cleared behind it.
+  // Draw from the upper left corner, and clear the rest of each line and then of the screen.
   print(`\x1b[H${lines.map((line) => `${line}\x1b[K\n`).join("")}\x1b[J`);
 }
 

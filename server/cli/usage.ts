@@ -1,4 +1,4 @@
-/** The command line is not understood; the message says what is wrong with it. */
+/** The command line is invalid. The message says what is wrong with it. */
 export class UsageError extends Error {
   override name = "UsageError";
 }

@@ -1,8 +1,7 @@
 /**
- * The gateway of stage 3h: what stands between a connection and an app. What a
- * WSGI server does for an application in Python is here Deno's own work: the
- * connection is put into the hands of Deno's HTTP server, the very same that
- * `deno serve` uses.
+ * The gateway of stage 3h, between a connection and an app. Deno itself does the work that a WSGI
+ * server does in Python: the connection is handed to Deno's HTTP server, the same that `deno serve`
+ * uses.
  */
 import { type Address, AF_INET, AF_UNIX } from "../../ffi/address.ts";
 import { isSyscallError } from "../../ffi/errno.ts";
@@ -15,41 +14,45 @@ import { addrOf, hostOf, hostRenamer } from "../app/request_host.ts";
 import { checkSeconds } from "../options.ts";
 import { serveAt, throwAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 
-/** How a connection is served. */
+/** Options for serving a connection. */
 export interface GatewayOptions {
-  /** The certificate chain, as PEM text, for HTTPS; with `key`. */
+  /** The certificate chain for HTTPS, as PEM text. Requires `key`. */
   readonly cert?: string;
   /** The certificate's private key, as PEM text. */
   readonly key?: string;
-  /** Seconds that the connection may be without a request; 75 if left out, 0 for ever. */
+  /**
+   * How long the connection may be without a request, in seconds. The default is 75; 0 means no
+   * limit.
+   */
   readonly idleTimeout?: number;
-  /** Ends the connection after the requests that are under way, once it is aborted. */
+  /** Ends the connection, once aborted, after the requests in progress. */
   readonly signal?: AbortSignal;
-  /** Ends the connection, whatever is under way, once it is aborted. */
+  /** Ends the connection immediately, once aborted. */
   readonly abandon?: AbortSignal;
   /**
-   * Where the server listens; the connection's own address if left out. The URL of a request
-   * that names no host has it.
+   * The address that the server listens on. The default is the connection's own address. It is used
+   * in the URL of a request without a host.
    */
   readonly address?: Address;
 }
 
-/** How often a connection's end is looked for when nothing happens, in milliseconds. */
+/** The longest interval between two checks for a connection's end, in milliseconds. */
 const RARELY = 100;
-/** How long a connection that must end may go on without a request, in milliseconds. */
+/** How long a connection that must end may continue without a request, in milliseconds. */
 const LINGER = 1000;
 
 /**
  * Serves one connection with an app, over Deno's HTTP server: request after
  * request, HTTP/1.1 and HTTP/2, with streaming bodies and WebSockets.
  *
- * @param connection The connection; it is closed when this is done.
+ * @param connection The connection. It is closed when serving is done.
  * @param app The app.
- * @param options How it is served.
- * @returns When the connection has ended and all of the app's responses are done.
- * @throws {RangeError} When an option is out of its range.
- * @throws {TypeError} When one of `cert` and `key` is missing.
- * @throws {SyscallError} `EMFILE` when no descriptor is left, ...
+ * @param options Options of the connection.
+ * @returns A promise that resolves when the connection has ended and all of the app's responses are
+ *   done.
+ * @throws {RangeError} If an option is out of range.
+ * @throws {TypeError} If only one of `cert` and `key` is given.
+ * @throws {SyscallError} `EMFILE` if no descriptor is left, ...
  *
  * @example A child for each connection
  * ```ts ignore
@@ -86,10 +89,10 @@ export async function serveConnection(
     throw new TypeError("Cannot serve HTTPS with one of cert and key: it takes both");
   }
   const client = clientOf(connection);
-  if (client === undefined) return connection.close(); // it is gone already
+  if (client === undefined) return connection.close(); // it has already disconnected
   const ownHost = hostOf(addrOf(options.address ?? connection.getsockname()));
   const traffic = newTraffic();
-  // Until the connection is in its place, whoever asks is a stranger.
+  // Until the connection is in place, every request comes from an unknown client.
   const place: { standIn?: Deno.Addr; rename: (request: Request) => void } = { rename: () => {} };
 
   function handle(request: Request, info: Deno.ServeHandlerInfo): Response | Promise<Response> {
@@ -123,19 +126,18 @@ export async function serveConnection(
     for (const signal of signals) signal.removeEventListener("abort", lookNow);
   }
   const shutdown = server.shutdown();
-  // A call of the app that never ends would be waited for.
+  // Shutting down would wait for a call of the app that never ends.
   if (traffic.calls + traffic.exchanges === 0) await shutdown;
 }
 
 /**
- * Serves one connection of its own, to no end but that Deno's HTTP server is compiled
- * and linked. What a process has done once need not be done by each child that it
- * forks afterwards: that makes them start twice as fast.
+ * Serves one connection of its own, so that Deno's HTTP server is compiled and linked. Work that is
+ * done before a fork need not be done by each child: children start twice as fast.
  *
- * @param options A certificate and a key, which are tried out then.
- * @throws {TypeError} When one of `cert` and `key` is missing.
- * @throws {Deno.errors.InvalidData} When one of them is no certificate, or no key.
- * @throws {SyscallError} `EMFILE` when no descriptor is left, ...
+ * @param options A certificate and a key, which are checked in the process.
+ * @throws {TypeError} If only one of `cert` and `key` is given.
+ * @throws {Deno.errors.InvalidData} If one of them is not a valid certificate or key.
+ * @throws {SyscallError} `EMFILE` if no descriptor is left, ...
  */
 export async function warmUp(options: Pick<GatewayOptions, "cert" | "key"> = {}): Promise<void> {
   using listenSocket = new Socket(AF_INET, SOCK_STREAM);
@@ -150,18 +152,18 @@ export async function warmUp(options: Pick<GatewayOptions, "cert" | "key"> = {})
   await serveConnection(connection, app, { ...options, idleTimeout: 1 });
 }
 
-/** What goes on on a connection. */
+/** The activity on a connection. */
 interface Traffic {
-  /** Calls of the app that have not returned. */
+  /** The number of calls of the app that have not returned. */
   calls: number;
-  /** Requests whose response is not sent. */
+  /** The number of requests whose response has not been sent. */
   exchanges: number;
-  /** When there was something last, or the connection began. */
+  /** The time of the last activity, or of the connection's start. */
   last: number;
-  /** Whether it is no longer HTTP. */
+  /** Whether the connection has been upgraded from HTTP. */
   upgraded: boolean;
   add(kind: "calls" | "exchanges", work: Promise<unknown>): void;
-  /** Ends the watcher's pause. */
+  /** Ends the current pause between two checks. */
   lookNow(): void;
 }
 
@@ -185,7 +187,10 @@ function newTraffic(): Traffic {
   return traffic;
 }
 
-/** Waits for the end of a connection, which nothing tells of; and brings it about when it is due. */
+/**
+ * Waits for the end of a connection, for which there is no event, and ends the connection when it
+ * is due.
+ */
 async function untilClosed(
   connection: TakenConnection,
   server: Deno.HttpServer,
@@ -204,13 +209,19 @@ async function untilClosed(
     server.shutdown();
   }
 
-  /** Whether the client waits for a response. One that has gone does not, but Deno notices that only when it sends one. */
+  /**
+   * Whether the client waits for a response. A client that has disconnected does not, but Deno
+   * notices that only when it sends one.
+   */
   function isBusy(): boolean {
     return !traffic.upgraded && traffic.exchanges > 0 &&
       !(traffic.calls > 0 && connection.isHalfClosed());
   }
 
-  /** What has come before the stop is served. To shut Deno's server down breaks off request bodies. */
+  /**
+   * Whether a stop may proceed. Requests that arrived before the stop are served: shutting down
+   * Deno's server aborts request bodies.
+   */
   function isStopped(): boolean {
     return signal?.aborted === true && !isBusy() &&
       (traffic.exchanges > 0 || !connection.hasInput());
@@ -221,7 +232,7 @@ async function untilClosed(
   }
 }
 
-/** Waits for what the app still does for a client that is gone. */
+/** Waits for work that the app still does for a client that has disconnected. */
 async function untilDone(
   traffic: Traffic,
   { idleTimeout, abandon }: GatewayOptions & { idleTimeout: number },
@@ -232,7 +243,10 @@ async function untilDone(
   }
 }
 
-/** A response after which the client opens another connection, to a server that lasts. */
+/**
+ * Returns a response after which the client opens another connection, to a server that keeps
+ * running.
+ */
 function lastOfConnection(response: Response): Response {
   if (response.status === 101) return response;
   const last = new Response(response.body, response);
@@ -240,7 +254,7 @@ function lastOfConnection(response: Response): Response {
   return last;
 }
 
-/** @returns Whether something has happened meanwhile. */
+/** @returns Whether the pause was ended early. */
 function pauseFor(milliseconds: number, traffic: Traffic): Promise<boolean> {
   return new Promise((resolve) => {
     const timer = after(milliseconds, () => resolve(false));
@@ -251,7 +265,7 @@ function pauseFor(milliseconds: number, traffic: Traffic): Promise<boolean> {
   });
 }
 
-/** Has Deno's server serve the connection. */
+/** Makes Deno's server serve the connection. */
 async function takeOver(
   connection: Socket,
   certificate: GatewayOptions,
@@ -262,13 +276,15 @@ async function takeOver(
   return await takeOverConnection(connection, () => serveAt(address, certificate, handle));
 }
 
-/** Whether a request came over the connection. Of UNIX sockets Deno knows the server's name only. */
+/**
+ * Whether a request came over the connection. For UNIX sockets, Deno knows only the server's name.
+ */
 function isSame(a: Deno.Addr, b: Deno.Addr | undefined): boolean {
   if (b?.transport === "unix") return true;
   return "port" in a && b !== undefined && "port" in b && a.port === b.port;
 }
 
-/** The client as `info.remoteAddr` shows it; nothing if it is gone. */
+/** Returns the client as `info.remoteAddr` shows it; `undefined` if it has disconnected. */
 function clientOf(connection: Socket): Deno.Addr | undefined {
   if (connection.family === AF_UNIX) return addrOf(connection.getsockname());
   try {

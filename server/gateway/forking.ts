@@ -1,6 +1,6 @@
 /**
- * The finished form of the article's webserver3h: a server that forks a child with an event
- * loop for each connection, and has Deno's HTTP server serve it there.
+ * The complete form of the article's webserver3h: a server that forks a child with an event loop
+ * for each connection, in which Deno's HTTP server serves it.
  */
 import { fork } from "../../ffi/forking/fork.ts";
 import { every, nextTurn } from "../../ffi/runtime/timers.ts";
@@ -19,39 +19,38 @@ import { type GatewayOptions, serveConnection, warmUp } from "./connection.ts";
 import { addrOf } from "../app/request_host.ts";
 import { checkSeconds, timeLimit } from "../options.ts";
 
-/** How a forking server of an app runs. */
+/** Options of a forking server of an app. */
 export interface FetchForkingOptions
   extends Omit<ForkingOptions, "timeout">, Pick<GatewayOptions, "cert" | "key" | "idleTimeout"> {
   /**
-   * Seconds that a child's event loop may stand still, rounded up to whole ones; then SIGALRM
-   * ends the child, whatever it does. 30 if left out, 0 or `Infinity` for ever.
+   * How long a child's event loop may be blocked, in seconds, rounded up to whole seconds. After
+   * that, SIGALRM ends the child. The default is 30; 0 or `Infinity` means no limit.
    */
   readonly timeout?: number;
 }
 
-/** How often a child looks whether the server stops, in milliseconds. */
+/** The interval at which a child checks whether the server is stopping, in milliseconds. */
 const INTERVAL = 200;
 
 /**
- * Serves an app, each connection in a child of its own. The finished form of the
- * article's webserver3h, with all that {@linkcode serveForking} does for a server
- * that is to last.
+ * Serves an app, each connection in a child of its own. This is the complete form of the article's
+ * webserver3h, with all the robustness of {@linkcode serveForking}.
  *
- * The app is loaded once; a child starts with all that it has in memory. Its hooks
+ * The app is loaded once; a child starts with everything that it has in memory. Its hooks
  * `onWorkerStart` and `onWorkerStop` run in each child.
  *
- * The parent's event loop does not run: timers and requests that the app has begun
- * before go on neither in the parent nor in a child.
+ * The parent's event loop does not run: timers and requests that the app started before continue
+ * neither in the parent nor in a child.
  *
- * @param listenSocket A listening socket; it is closed when the server stops.
+ * @param listenSocket A listening socket. It is closed when the server stops.
  * @param app The app.
- * @param options How it runs.
- * @returns When the server has stopped; never in a child.
- * @throws {RangeError} When an option is out of its range.
- * @throws {TypeError} When one of `cert` and `key` is missing.
- * @throws {Deno.errors.InvalidData} When one of them is no certificate, or no key.
- * @throws {Error} When the process is not forkable.
- * @throws {SyscallError} When the socket does not listen.
+ * @param options Options of the server.
+ * @returns A promise that resolves when the server has stopped; never in a child.
+ * @throws {RangeError} If an option is out of range.
+ * @throws {TypeError} If only one of `cert` and `key` is given.
+ * @throws {Deno.errors.InvalidData} If one of them is not a valid certificate or key.
+ * @throws {Error} If the process is not forkable.
+ * @throws {SyscallError} If the socket does not listen.
  *
  * @example
  * ```ts ignore
@@ -80,7 +79,7 @@ export async function serveFetchForking(
 
   await warmUp(options);
   app.onListen?.(addrOf(address));
-  // What waits for its turn here would have it in each child too.
+  // Jobs that are pending here would run in each child too.
   await nextTurn();
   const task = forkPerConnection(listenSocket, {
     start: () => fork({ runtime: true }),
@@ -109,7 +108,7 @@ export async function serveFetchForking(
     await serveConnection(connection, app, { ...options, address, signal: stop.signal });
     await app.onWorkerStop?.(worker);
 
-    /** Winds up the alarm, which only a standing event loop lets run down. */
+    /** Resets the alarm, which expires only if the event loop is blocked. */
     function watch(): void {
       if (timeout > 0) alarm(Math.ceil(timeout));
       if (stopped[0] === 1 || getppid() !== parent) stop.abort();

@@ -248,8 +248,8 @@ function checkFormat(name: string, value: unknown): void {
 }
 
 /**
- * Parses the address of the admin process. A word that may be an address, and is not a UNIX
- * socket's
+ * Parses the address of the admin process. A word that may be a network address is refused as the
+ * path of a UNIX socket: it would create a socket that nobody looks for.
  */
 function adminAddress(name: string, text: string): Address {
   if (text.includes("/")) return absolute(text);
