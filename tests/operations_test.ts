@@ -464,7 +464,7 @@ Deno.test("`serve` tells the service manager when it is ready, reloading and sto
   assertEquals(readIfThere(`${folder.path}/pid`), "");
 });
 
-Deno.test("`serve` tells the service manager that a restart is over when only the canary could load the code", async () => {
+Deno.test("`serve` tells the service manager that a restart is over when it has failed", async () => {
   await using folder = temporaryFolder();
   using manager = listenAsManager(`${folder.path}/notify`);
   // The third one to load it is the master, after the start and the canary.
@@ -484,6 +484,11 @@ Deno.test("`serve` tells the service manager that a restart is over when only th
   // It tries again of its own accord.
   await manager.hears("READY=1", "RELOADING=1", "READY=1", "RELOADING=1", "READY=1");
   assertEquals(server.stderr.match(/Serving/g)?.length, 2, server.stderr);
+  // And when the canary cannot.
+  Deno.writeTextFileSync(`${folder.path}/app.ts`, "export default {};");
+  server.kill("SIGHUP");
+  const restart = ["RELOADING=1", "READY=1"];
+  await manager.hears("READY=1", ...restart, ...restart, ...restart);
 });
 
 Deno.test("`serve` restarts although it can write its pid file no more", async () => {

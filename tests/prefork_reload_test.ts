@@ -89,6 +89,7 @@ Deno.test("servePrefork() forgets no signal that comes with the end of a canary"
   server.kill("SIGTERM");
   server.kill("SIGCONT");
   assertEquals(await server.ended(), { code: 0, signal: null });
+  assert(!/executing anew/.test(server.stderr), server.stderr);
 });
 
 Deno.test("servePrefork() has as many workers after SIGHUP as SIGTTIN and SIGTTOU have left", async () => {

@@ -56,6 +56,7 @@ async function assertGone(server: Server, workers: readonly number[]): Promise<v
 
 Deno.test("servePrefork() drops no connection when SIGHUP comes 20 times under load", async () => {
   await using server = await startServer();
+  const { started } = readStatus(server.pid).master;
   await using crowd = new Crowd(server);
   for (let i = 0; i < 20; i++) {
     const old = server.workers;
@@ -63,6 +64,8 @@ Deno.test("servePrefork() drops no connection when SIGHUP comes 20 times under l
     await server.replaced(old);
   }
   await crowd.unharmed();
+  const { master } = readStatus(server.pid);
+  assertEquals([master.generation, master.started], [20, started]);
   assert(!/ended:|killed|failed/.test(server.stderr), server.stderr);
 });
 
