@@ -50,16 +50,29 @@ Deno.test("servePrefork() loses only a killed worker's own requests, 50 times un
 });
 
 Deno.test("servePrefork() forgets no client when the worker that was woken is killed", async () => {
-  await using server = await startServer();
+  await using folder = scratch();
+  // No other worker comes and accepts while there is a file of that name.
+  const hold = `${folder.path}/hold`;
+  const app = writeApp(
+    folder.path,
+    `export { default } from "${new URL("prefork/app.ts", import.meta.url)}";
+     export async function onWorkerStart() {
+       const names = () => [...Deno.readDirSync("${folder.path}")].map(({ name }) => name);
+       while (names().includes("hold")) await new Promise((resolve) => setTimeout(resolve, 10));
+     }`,
+  );
+  await using server = await startServer([], { app });
   for (let i = 0; i < 4; i++) {
     const { workers } = server;
+    Deno.writeTextFileSync(hold, "");
     for (const pid of workers) Deno.kill(pid, "SIGSTOP");
     await until(() => workers.every((pid) => processState(pid)?.state === "T"), "both to stop");
     const answer = server.get("/pid");
     await until(() => backlog(server.port) === 1, "the connection to wait");
     Deno.kill(workers[i % 2]!, "SIGKILL");
     Deno.kill(workers[1 - i % 2]!, "SIGCONT");
-    await within(answer, 5000, "the answer");
+    assertEquals(await within(answer, 10_000, "the answer"), `${workers[1 - i % 2]}`);
+    Deno.removeSync(hold);
     await server.replaced([workers[i % 2]!]);
   }
 });

@@ -38,6 +38,9 @@ class Journal {
   }
 }
 
+/** Makes root one without the capability to signal whom it likes. */
+const WITHOUT_CAP_KILL = `exec setpriv --inh-caps=-kill --bounding-set=-kill bash -c '"$@"' --`;
+
 // Workers that cannot start
 
 Deno.test("servePrefork() gives up after five failures in a row, with twice the delay after each", async () => {
@@ -190,9 +193,10 @@ Deno.test("servePrefork() goes on when it may not kill a worker that hangs (need
      };
      export const onWorkerStart = () => setuid(65534);`,
   );
-  // Root without the capability to signal whom it likes.
-  const shell = `exec setpriv --inh-caps=-kill --bounding-set=-kill bash -c '"$@"' --`;
-  await using server = await startServer(["--timeout", "1"], { app, shell });
+  await using server = await startServer(["--timeout", "1"], {
+    app,
+    shell: WITHOUT_CAP_KILL,
+  });
   const spinning = server.get("/spin").catch(() => "cut");
   const [, pid] = await server.logged(/Cannot kill (\d+) with SIGKILL: EPERM/);
   assertEquals(Number(await server.get("/")) === Number(pid), false);
@@ -206,7 +210,36 @@ Deno.test("servePrefork() goes on when it may not kill a worker that hangs (need
   assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
 });
 
-// The end of the master
+// The master itself
+
+Deno.test("servePrefork() serves on when it may not kill its canary (needs root)", {
+  ignore: Deno.uid() !== 0,
+}, async () => {
+  await using folder = scratch();
+  const source = "export default { fetch: () => new Response('old') };";
+  const app = writeApp(folder.path, source);
+  await using server = await startServer(["--boot-timeout", "2"], { app, shell: WITHOUT_CAP_KILL });
+  const { workers } = server;
+  writeApp(
+    folder.path,
+    `import { setuid } from "${new URL("../mod.ts", import.meta.url)}";
+     setuid(65534);
+     await new Promise(() => setInterval(() => {}, 1000));`,
+  );
+  server.kill("SIGHUP");
+  const refusal = /Cannot kill (\d+) with SIGKILL: EPERM/;
+  const [, canary] = await server.logged(new RegExp(`${refusal.source}[^]*${refusal.source}`));
+  const times = timesOf(server, refusal);
+  times.slice(1).forEach((time, i) => assert(time - times[i]! >= 998, server.stderr));
+  assertEquals(await server.get("/"), "old");
+  assertEquals(server.workers, workers);
+  Deno.kill(Number(canary), "SIGKILL");
+  await server.logged(/The new code cannot be loaded \(killed by SIGKILL\)/);
+  Deno.kill(workers[0]!, "SIGKILL");
+  await server.replaced([workers[0]!]);
+  server.kill();
+  assertEquals(await server.ended(), { code: 0, signal: null });
+});
 
 Deno.test("servePrefork() leaves no booting worker behind when its master is killed", async () => {
   await using folder = scratch();
