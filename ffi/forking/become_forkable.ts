@@ -14,6 +14,7 @@ import {
 } from "../signal_mask.ts";
 import { checkSignal, SIGCHLD, SIGKILL, signalName, SIGSTOP } from "../signals.ts";
 import { blockInEveryThread } from "./block_signals.ts";
+import { ASSUMPTIONS } from "../runtime/assumptions.ts";
 import { poolRoom, prepareParking } from "../runtime/pool.ts";
 import { hasV8Worker, onMainThread, threadStatus } from "../runtime/threads.ts";
 import { watchTimers } from "../runtime/timers.ts";
@@ -40,12 +41,8 @@ export interface ForkableOptions {
 const ENOUGH_ROOM = 16;
 /** Carries what the first run must tell the second: `pid:mask:DENO_V8_FLAGS`. */
 const MARKER = "TINE_REEXECUTED";
-// Functions are compiled once, where they are read, and not by every child that
-// calls them first.
-const NO_LAZY = "--no-lazy";
-// Megabytes. What is young when a process forks is moved later, once in each child, and each
-// child allocates in memory that it shares with none: so that is kept small.
-const YOUNG = "--max-semi-space-size=4";
+const NO_LAZY = ASSUMPTIONS.noLazy.value;
+const YOUNG = ASSUMPTIONS.smallNursery.value;
 
 /**
  * Makes this process one that can fork. The first line of a program: it runs
@@ -203,12 +200,12 @@ function restore(flags: string | undefined): void {
 
 // A program that is typed or piped in is used up once it has run.
 function checkRepeatable(): void {
-  const source = Deno.mainModule.match(/\/\$deno\$(stdin|repl)\.\w+$/)?.[1];
-  if (source === undefined) return;
+  const name = Deno.mainModule.match(/\/([^/.]+)\.\w+$/)?.[1];
+  const typed = Object.entries(ASSUMPTIONS.typedPrograms.value).find(([one]) => one === name);
+  if (typed === undefined) return;
   throw new Error(
-    `Cannot become forkable: this program comes from ${
-      source === "repl" ? "the REPL" : "standard input"
-    }, which cannot be run again from its start. Save it in a file and run that`,
+    `Cannot become forkable: this program comes from ${typed[1]}, which cannot be run again from ` +
+      "its start. Save it in a file and run that",
   );
 }
 

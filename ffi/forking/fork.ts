@@ -9,6 +9,7 @@ import {
   takeSignals,
 } from "./child_signals.ts";
 import { isForkable } from "./become_forkable.ts";
+import { ASSUMPTIONS } from "../runtime/assumptions.ts";
 import { discardStock, makeEntropyForkSafe } from "../runtime/entropy.ts";
 import { renewFetch } from "../runtime/fetch.ts";
 import { replaceGetter, replaceGlobal } from "../runtime/globals.ts";
@@ -98,7 +99,8 @@ function forkWithRuntime(): number {
   if (poolRoom() < LEAST_ROOM) {
     throw new Error(
       "Cannot fork with a runtime: too many threads of its pool are in use here for a child to " +
-        "make any. An idle one ends after ten seconds: fork then, or read fewer files at a time",
+        `make any. An idle one ends after ${ASSUMPTIONS.poolIdleSeconds.value} seconds: fork then, ` +
+        "or read fewer files at a time",
     );
   }
   const busy = parkPool(PATIENCE);
@@ -158,7 +160,8 @@ function refuseSignalListeners(): void {
   replaceGlobal("Deno.addSignalListener", () => (signum) => {
     throw new Error(
       `Cannot listen to ${signum} in this child: Deno made its thread for signals before the fork. ` +
-        "Fork within half a second of the start, or from a loop that does not await",
+        `Fork within ${ASSUMPTIONS.signalsAfter.value} seconds of the start, or from a loop that ` +
+        "does not await",
     );
   });
 }

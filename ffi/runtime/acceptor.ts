@@ -15,6 +15,7 @@ import { getenv } from "../environment.ts";
 import { isSyscallError } from "../errno.ts";
 import { getpid } from "../process.ts";
 import { unlink } from "../unlink.ts";
+import { ASSUMPTIONS } from "./assumptions.ts";
 import {
   duplicateOnto,
   register,
@@ -24,9 +25,7 @@ import {
 } from "./event_loop.ts";
 
 const NO_TIME = timespec(0);
-const EPOLLIN = 0x1;
 const EPOLLEXCLUSIVE = 1 << 28;
-const EPOLLET = 1 << 31;
 
 /** What accepts from a listening socket: a listener of Deno's on a socket that it has not made. */
 export interface Acceptor {
@@ -75,7 +74,7 @@ export function acceptFrom<T>(
   const quiet = unreachableListener(registration.fd);
   const shared = new Descriptor(fcntl(fd, F_DUPFD_CLOEXEC));
   unregister(epoll, registration.fd);
-  const events = (EPOLLIN | EPOLLET | EPOLLEXCLUSIVE) >>> 0;
+  const events = (ASSUMPTIONS.listenerEvents.value | EPOLLEXCLUSIVE) >>> 0;
   let isWatched = false;
   let closed = false;
   const own = [registration.fd, quiet.fileno(), shared.fileno()].map(socketCookie);

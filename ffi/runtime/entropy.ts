@@ -10,12 +10,12 @@
  * each number is drawn once.
  */
 
+import { ASSUMPTIONS } from "./assumptions.ts";
 import { replaceGlobal } from "./globals.ts";
 
 // A whole block, from wherever in the block the generator stands.
-const BLOCK = new Uint8Array(256);
-// crypto.randomUUID() draws this many at once, and hands them out one by one.
-const UUIDS_AT_ONCE = 128;
+const BLOCK = new Uint8Array(ASSUMPTIONS.randomBlock.value);
+const UUIDS_AT_ONCE = ASSUMPTIONS.uuidsAtOnce.value;
 
 // Math.random() never seeds itself anew. Its stand-in draws from a pool of secure
 // random numbers, 53 bits a piece as the original.
@@ -32,8 +32,6 @@ function random(): number {
   return (high * 0x400_0000 + low) / 0x20_0000_0000_0000;
 }
 
-const NATIVE_RANDOM = "function random() { [native code] }";
-
 let checked: typeof random | undefined;
 
 /**
@@ -42,7 +40,7 @@ let checked: typeof random | undefined;
  */
 export function makeEntropyForkSafe(): void {
   if (Math.random === checked) return;
-  const isNative = Function.prototype.toString.call(Math.random) === NATIVE_RANDOM;
+  const isNative = Function.prototype.toString.call(Math.random) === ASSUMPTIONS.nativeRandom.value;
   if (isNative) replaceGlobal("Math.random", () => random);
   checked = Math.random;
 }

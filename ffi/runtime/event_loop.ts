@@ -16,10 +16,10 @@ import { architecture } from "../platform.ts";
 import { readlink, readNumbers, readText } from "../proc.ts";
 import { AF_UNIX } from "../address.ts";
 import { SOCK_STREAM } from "../socket.ts";
+import { ASSUMPTIONS } from "./assumptions.ts";
 import { leaveParking } from "./pool.ts";
 
-/** What `/proc/self/fd` shows an epoll instance as. */
-const EPOLL = "anon_inode:[eventpoll]";
+const EPOLL = ASSUMPTIONS.epollLink.value;
 const EPOLL_CTL_ADD = 1;
 const EPOLL_CTL_DEL = 2;
 
@@ -57,7 +57,7 @@ export function surveyEventLoop(): EpollInstance[] {
   for (const [fd, link] of links) {
     if (link !== EPOLL) continue;
     const registrations = registrationsOf(fd);
-    const waker = registrations.filter(({ fd }) => links.get(fd) === "anon_inode:[eventfd]");
+    const waker = registrations.filter(({ fd }) => links.get(fd) === ASSUMPTIONS.wakerLink.value);
     const signals = registrations.filter(({ fd }) => isSignalSocket(fd, links));
     // Each instance has a waker of its own, and so have its duplicates.
     const key = waker.length === 0 ? `epoll ${fd}` : `waker ${waker.map(({ fd }) => fd)}`;

@@ -4,10 +4,13 @@
  * body that is none. A Deno that keeps it elsewhere is asked in vain, and the public
  * way is left.
  */
+import { ASSUMPTIONS, type Listed } from "./assumptions.ts";
 import { replacePrototype } from "./globals.ts";
 
 /** A request as Deno keeps it. One that its server has received knows the client. */
-interface InnerRequest {
+type InnerRequest = Listed<typeof ASSUMPTIONS.requestInside.value.properties, AnyRequest>;
+
+interface AnyRequest {
   /** Name and value of each field of the header, as they came. */
   readonly headerList?: Iterable<readonly [name: string, value: string]>;
   readonly remoteAddr?: Deno.Addr;
@@ -18,8 +21,16 @@ interface InnerRequest {
 /** A request's body. */
 export type RequestBody = ReadableStream<Uint8Array<ArrayBuffer>>;
 
+/** A response as Deno keeps it. */
+type InnerResponse = Listed<
+  typeof ASSUMPTIONS.responseInside.value.properties,
+  { readonly body?: InnerBody | null }
+>;
+
 /** A body as Deno keeps it. All ways to read it, or to copy it, begin here. */
-interface InnerBody {
+type InnerBody = Listed<typeof ASSUMPTIONS.bodyInside.value, AnyBody>;
+
+interface AnyBody {
   /** The stream, or where there is none a text or bytes. */
   streamOrStatic?: RequestBody & { readonly body?: never } | { readonly body?: unknown };
   readonly length?: number | null;
@@ -31,11 +42,9 @@ interface InnerBody {
   createProxy(): InnerBody;
 }
 
-/**
- * Whether a read of a request's body never ends on this Deno when it has begun before Deno writes
- * a part of the response: https://github.com/denoland/deno/issues/36624.
- */
-export const LOSES_READS: boolean = /^2\.(8\.3|9\.[0-5])$/.test(Deno.version.deno);
+/** Whether this Deno loses reads of a request's body while it writes the response. */
+export const LOSES_READS: boolean = (ASSUMPTIONS.lostReads.value as readonly string[])
+  .includes(Deno.version.deno);
 
 let requestKey: symbol | undefined;
 let responseKey: symbol | undefined;
@@ -43,7 +52,7 @@ let fastBodyKey: symbol | undefined;
 
 /** What lies behind a request; nothing if it is not found. */
 export function innerRequest(request: Request): InnerRequest | undefined {
-  requestKey ??= keyOf(request, "request");
+  requestKey ??= keyOf(request, ASSUMPTIONS.requestInside.value.symbol);
   return requestKey && (request as unknown as Record<symbol, InnerRequest>)[requestKey];
 }
 
@@ -122,8 +131,8 @@ function replace(body: InterceptedBody): void {
 
 /** The body that lies behind a response: `null` for none, nothing if it is not found. */
 export function innerBody(response: Response): InnerBody | null | undefined {
-  responseKey ??= keyOf(response, "response");
-  const inside = response as unknown as Record<symbol, { body?: InnerBody | null } | undefined>;
+  responseKey ??= keyOf(response, ASSUMPTIONS.responseInside.value.symbol);
+  const inside = response as unknown as Record<symbol, InnerResponse | undefined>;
   return responseKey && inside[responseKey]?.body;
 }
 
@@ -133,7 +142,7 @@ export function innerBody(response: Response): InnerBody | null | undefined {
  * @returns The text or the bytes; `null` for no body, nothing for a stream or if it is not found.
  */
 export function wholeBody(response: Response): string | Uint8Array | null | undefined {
-  fastBodyKey ??= keyOf(response, "serve fast body");
+  fastBodyKey ??= keyOf(response, ASSUMPTIONS.fastBody.value);
   const fast = fastBodyKey && (response as unknown as Record<symbol, unknown>)[fastBodyKey];
   if (isWhole(fast)) return fast;
   const body = innerBody(response);

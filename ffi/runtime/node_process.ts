@@ -7,12 +7,15 @@
  * more than the pid: so it is given what is there already, and is stopped right
  * after the pid, by the next thing that it reads.
  */
+import { ASSUMPTIONS } from "./assumptions.ts";
 import { replaceGetter } from "./globals.ts";
 
+const NAMES = ASSUMPTIONS.nodeProcess.value;
+
 interface Internals {
-  __nodeBootstrapArgs?: { readonly argv0?: string; readonly denoVersion: unknown };
-  __nodeProcessBootstrapped?: boolean;
-  __bootstrapNodeProcess?(argv0: string, args: readonly string[], versions: unknown): void;
+  [NAMES.with]?: { readonly argv0?: string; readonly denoVersion: unknown };
+  [NAMES.hasStarted]?: boolean;
+  [NAMES.start]?(argv0: string, args: readonly string[], versions: unknown): void;
 }
 
 /** The part of `node:process` that is concerned. */
@@ -25,8 +28,8 @@ interface NodeProcess {
 
 /** Whether the program has loaded `node:process`, and Deno still has the function. */
 export function hasNodeProcess(): boolean {
-  const { __nodeProcessBootstrapped, __bootstrapNodeProcess } = internals();
-  return __nodeProcessBootstrapped === true && typeof __bootstrapNodeProcess === "function";
+  const inside = internals();
+  return inside[NAMES.hasStarted] === true && typeof inside[NAMES.start] === "function";
 }
 
 /** Has `process.pid` be this process's, as `Deno.pid` is: in a forked child. */
@@ -42,13 +45,13 @@ export function renewNodePid(): void {
   const restorePpid = replaceGetter("Deno.ppid", () => {
     throw enough;
   });
-  inside.__nodeProcessBootstrapped = false;
+  inside[NAMES.hasStarted] = false;
   try {
-    inside.__bootstrapNodeProcess!(argv0, args.slice(2), inside.__nodeBootstrapArgs?.denoVersion);
+    inside[NAMES.start]!(argv0, args.slice(2), inside[NAMES.with]?.denoVersion);
   } catch (error) {
     if (error !== enough) throw error;
   } finally {
-    inside.__nodeProcessBootstrapped = true;
+    inside[NAMES.hasStarted] = true;
     restorePpid();
     argv.splice(0, Infinity, ...args);
     if (process.platform !== platform) process.platform = platform;

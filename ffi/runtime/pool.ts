@@ -12,6 +12,7 @@ import { write } from "../descriptor_calls.ts";
 import { isSyscallError } from "../errno.ts";
 import { pauseBriefly } from "../interruption.ts";
 import { libc } from "../libc.ts";
+import { ASSUMPTIONS } from "./assumptions.ts";
 import { isIdle, isPoolThread, ofThread, threads } from "./threads.ts";
 
 /** How long a thread must sit in one system call of the parent's to be at rest, in milliseconds. */
@@ -88,8 +89,7 @@ export function tryToParkPool(patience: number): boolean {
   }
 }
 
-/** How many threads Deno lets its pool have. */
-const POOL_SIZE = 32;
+const POOL_SIZE = ASSUMPTIONS.poolSize.value;
 
 /** Threads of this process's ancestors, which its copy of the pool counts for ever. */
 let lost = 0;
@@ -97,7 +97,7 @@ let lost = 0;
 /**
  * How many threads a child with a runtime could make for file operations and other blocking
  * work: its copy of the pool counts the parent's threads, which it has not. An idle thread ends
- * after ten seconds.
+ * after some seconds.
  */
 export function poolRoom(): number {
   return POOL_SIZE - lost - threads().filter(isPoolThread).length;
@@ -177,9 +177,7 @@ function isReadOf(call: string, fd: number): boolean {
   return descriptor === `0x${fd.toString(16)}` && count === "0x1";
 }
 
-// x86-64 and aarch64: futex, read, recvfrom, poll and ppoll, epoll_wait and epoll_pwait,
-// nanosleep and clock_nanosleep.
-const WAITING = new Set([202, 98, 0, 63, 45, 207, 7, 271, 73, 232, 281, 22, 35, 101, 230, 115]);
+const WAITING: ReadonlySet<number> = new Set(ASSUMPTIONS.waitingCalls.value);
 
 /** Whether a thread waits for something to happen, in any call that does. */
 function isWaiting(call: string): boolean {

@@ -8,6 +8,7 @@ import { architecture, SYSTEM_CALLS } from "../platform.ts";
 import { readNumbers, readText } from "../proc.ts";
 import { SyscallError } from "../errno.ts";
 import { signalsIn } from "../signal_mask.ts";
+import { ASSUMPTIONS } from "./assumptions.ts";
 
 /** A thread of this process. */
 export interface Thread {
@@ -63,7 +64,7 @@ export function ofThread(tid: number, file: string): string | undefined {
 
 /** Whether a thread is one of those that Deno has made for V8. */
 export function isV8Worker({ name }: Thread): boolean {
-  return name.startsWith("V8 ");
+  return name.startsWith(ASSUMPTIONS.v8WorkerName.value);
 }
 
 /** Whether this process has such threads. */
@@ -74,8 +75,11 @@ export function hasV8Worker(): boolean {
 
 /** A thread of the runtime's blocking pool. */
 export function isPoolThread({ name }: Thread): boolean {
-  return name.startsWith("tokio-rt") || name.startsWith("tokio-runtime");
+  return ASSUMPTIONS.poolThreadNames.value.some((beginning) => name.startsWith(beginning));
 }
+
+const IDLE_CALLS = Object.values(SYSTEM_CALLS)
+  .map((numbers) => String(numbers[ASSUMPTIONS.idleCall.value]));
 
 /**
  * Whether a thread of the pool waits for work.
@@ -83,6 +87,7 @@ export function isPoolThread({ name }: Thread): boolean {
  * @param call What its file `syscall` says: the number and the arguments.
  */
 export function isIdle(call: string): boolean {
-  // futex(2) on an address: 202 on x86-64, 98 on aarch64.
-  return /^(202|98) 0x[0-9a-f]{5,} /.test(call);
+  // Under emulation the number is the host's.
+  const [number, address] = call.split(" ");
+  return IDLE_CALLS.includes(number!) && /^0x[0-9a-f]{5,}$/.test(address ?? "");
 }

@@ -13,10 +13,16 @@
  * however many timers there have been.
  */
 
+import { ASSUMPTIONS, type Listed } from "./assumptions.ts";
 import { interceptProperty, replaceProperty } from "./globals.ts";
 
+const { timer: TIMER, create: CREATE, destroy: DESTROY } = ASSUMPTIONS.nodeTimer.value;
+const DURATION = ASSUMPTIONS.listDuration.value;
+
 /** A timer of Deno's own. */
-interface CoreTimer {
+type CoreTimer = Listed<typeof ASSUMPTIONS.coreTimer.value, AnyTimer>;
+
+interface AnyTimer {
   /** The number of timers that were made until then, itself included. */
   readonly _timerId: number;
   /** How long it lasts, in milliseconds. */
@@ -29,13 +35,13 @@ interface CoreTimer {
 
 /** Timers that last as long as one another: a ring of them, closed by the list itself. */
 interface TimersList {
-  readonly msecs: number;
+  readonly [DURATION]: number;
   readonly _idleNext: CoreTimer | TimersList;
 }
 
 /** One of Node's timers, which are the public ones. */
 interface Timeout {
-  readonly _timer: CoreTimer;
+  readonly [TIMER]: CoreTimer;
 }
 
 /** A function that waits for the next turn of the event loop, in the list of all. */
@@ -43,7 +49,9 @@ interface Immediate {
   readonly _idleNext: Immediate | null;
 }
 
-interface Core {
+type Core = Listed<typeof ASSUMPTIONS.coreTimers.value, AnyCore>;
+
+interface AnyCore {
   createTimer(
     callback: () => void,
     milliseconds: number,
@@ -55,9 +63,6 @@ interface Core {
   readonly immediateQueue: { readonly head: Immediate | null };
   clearImmediate(immediate: Immediate): void;
 }
-
-/** Node's servers keep the date until a timer calls this function: a child needs that, too. */
-const RESET_CACHE = "resetCache";
 
 /** A timer that was set. */
 export interface Timer {
@@ -125,15 +130,19 @@ export function watchTimers(): void {
   found.cancelTimer(first);
   if (list === undefined) return;
   remember(list);
-  interceptProperty(Object.getPrototypeOf(list), "msecs", remember);
-  if (first._timerId === 1 || lookBack(found, first._timerId)) core = found;
+  interceptProperty(Object.getPrototypeOf(list), DURATION, remember);
+  if (first._timerId === ASSUMPTIONS.firstTimer.value || lookBack(found, first._timerId)) {
+    core = found;
+  }
 }
 
 function findCore(): Core | undefined {
   const { internal } = Deno as unknown as { internal?: symbol };
   const inside = Deno as unknown as Record<symbol, { core?: Core } | undefined>;
   const core = internal === undefined ? undefined : inside[internal]?.core;
-  return typeof core?.createTimer === "function" ? core : undefined;
+  return ASSUMPTIONS.coreTimers.value.every((name) => core?.[name] !== undefined)
+    ? core
+    : undefined;
 }
 
 /**
@@ -146,7 +155,7 @@ function lookBack(core: Core, made: number): boolean {
   const timeout = setTimeout(() => {}, 0) as unknown as Timeout;
   const prototype = Object.getPrototypeOf(timeout);
   clearTimeout(+timeout);
-  const [create, destroy] = ["createTimer", "destroy"].map((name) =>
+  const [create, destroy] = [CREATE, DESTROY].map((name) =>
     Object.getOwnPropertySymbols(prototype).find(({ description }) => description === name)
   );
   if (create === undefined || destroy === undefined) return false;
@@ -154,14 +163,14 @@ function lookBack(core: Core, made: number): boolean {
   replaceProperty(prototype, create, (original) =>
     function (this: Timeout): number {
       const id = original.call(this);
-      rememberListOf(this._timer);
+      rememberListOf(this[TIMER]);
       return id;
     });
   const durations = new Set<number>();
   const { [destroy]: destroyTimer } = prototype;
   replaceProperty(prototype, destroy, () =>
     function (this: Timeout): void {
-      durations.add(this._timer._idleTimeout);
+      durations.add(this[TIMER]._idleTimeout);
     });
   for (let id = 1; id < made; id++) clearTimeout(id);
   replaceProperty(prototype, destroy, () => destroyTimer);
@@ -175,7 +184,7 @@ function lookBack(core: Core, made: number): boolean {
 
 function rememberListOf(timer: CoreTimer): void {
   const list = listOf(timer);
-  if (list !== undefined && lists.get(list.msecs)?.deref() !== list) remember(list);
+  if (list !== undefined && lists.get(list[DURATION])?.deref() !== list) remember(list);
 }
 
 /** The list of a timer that was made just now: it stands at its end. */
@@ -184,11 +193,11 @@ function listOf({ _idlePrev }: CoreTimer): TimersList | undefined {
 }
 
 function isList(one: CoreTimer | TimersList | null | undefined): one is TimersList {
-  return typeof (one as TimersList | null | undefined)?.msecs === "number";
+  return typeof (one as TimersList | null | undefined)?.[DURATION] === "number";
 }
 
 function remember(list: TimersList): void {
-  lists.set(list.msecs, new WeakRef(list));
+  lists.set(list[DURATION], new WeakRef(list));
   if (lists.size < crowd) return;
   for (const [msecs, list] of lists) if (list.deref() === undefined) lists.delete(msecs);
   crowd = Math.max(64, 2 * lists.size);
@@ -218,9 +227,14 @@ export function abandonTimers(): void {
 function cancelOlder(list: TimersList, { _timerId }: CoreTimer): void {
   for (let one = list._idleNext; !isList(one);) {
     const next = one._idleNext!;
-    if (one._timerId < _timerId && one._onTimeout?.name !== RESET_CACHE) core?.cancelTimer(one);
+    if (one._timerId < _timerId && !resetsDate(one)) core?.cancelTimer(one);
     one = next;
   }
+}
+
+/** Node's servers keep the date until a timer empties it: a child needs that, too. */
+function resetsDate({ _onTimeout }: CoreTimer): boolean {
+  return _onTimeout?.name === ASSUMPTIONS.dateReset.value;
 }
 
 /** The same, where Deno hides its timers: all numbers that a public one can have. */

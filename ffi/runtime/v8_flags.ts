@@ -9,12 +9,13 @@
  * and children, and what Deno frees through them would leak.
  */
 import { readText } from "../proc.ts";
+import { ASSUMPTIONS } from "./assumptions.ts";
 
 /** The flag that a process needs from its start. */
-export const SINGLE_THREADED = "--single_threaded";
+export const SINGLE_THREADED = ASSUMPTIONS.singleThreaded.value;
 
 /** The variable of the environment with further flags; those of the command line count more. */
-export const V8_FLAGS = "DENO_V8_FLAGS";
+export const V8_FLAGS = ASSUMPTIONS.v8FlagsVariable.value;
 
 /**
  * Whether V8 was started so that it never waits for a thread.

@@ -13,6 +13,7 @@ import { O_CLOEXEC, O_RDONLY } from "../descriptor.ts";
 import { pauseBriefly } from "../interruption.ts";
 import { libc } from "../libc.ts";
 import { architecture, SYSTEM_CALLS } from "../platform.ts";
+import { ASSUMPTIONS } from "./assumptions.ts";
 import { isV8Worker, threads } from "./threads.ts";
 
 /** How often they are looked at. They mostly wait; when they do not, they need some 10 µs to 3 ms. */
@@ -38,7 +39,10 @@ export function awaitV8Workers(): void {
 
 /** Where it stands in which system call each of them is: the number comes first. */
 function findWorkers(): Uint8Array<ArrayBuffer>[] {
-  new TextEncoder().encodeInto(`${SYSTEM_CALLS[architecture()].futex} `, waiting);
+  new TextEncoder().encodeInto(
+    `${SYSTEM_CALLS[architecture()][ASSUMPTIONS.idleCall.value]} `,
+    waiting,
+  );
   return threads().filter(isV8Worker).map(({ tid }) => cString(`/proc/self/task/${tid}/syscall`));
 }
 
