@@ -166,13 +166,19 @@ class Client implements Disposable {
   }
 }
 
-/** How many connections to a port are open on the server's side. */
-function established(port: number): number {
+/** The states of the connections to a port, on the server's side, as the kernel numbers them. */
+function connections(port: number): string[] {
   const own = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
   // sl, local address, remote address, state
   return Deno.readTextFileSync("/proc/net/tcp").split("\n")
     .map((line) => line.trim().split(/ +/))
-    .filter(([, local, , state]) => local?.endsWith(own) && state === "01").length;
+    .filter(([, local, , state]) => local?.endsWith(own) && state !== "0A") // LISTEN
+    .map(([, , , state]) => state!);
+}
+
+/** How many connections to a port are open on the server's side. */
+function established(port: number): number {
+  return connections(port).filter((state) => state === "01").length;
 }
 
 function get(path: string): string {
@@ -290,6 +296,8 @@ Deno.test("--idle-timeout ends a connection whose client does not read", async (
   await client.say(get("/big"));
   assertEquals(established(server.port), 1);
   await until(() => established(server.port) === 0, "the connection to be closed");
+  // Nor does the kernel go on offering what the client does not read.
+  await until(() => connections(server.port).length === 0, "the connection to be reset", 5000);
   assertEquals(server.workers, [worker]);
 });
 

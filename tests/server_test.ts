@@ -208,18 +208,21 @@ Deno.test("serveForking() logs a failing accept, backs off, and goes on when the
     console.log(`port ${listenSocket.getsockname()[1]}`);
     tine.serveForking(listenSocket, (connection) => connection.sendall(new Uint8Array([33])), {
       log: (line) => {
-        console.log(line);
+        console.log(/EMFILE/.test(line) ? `${line} at ${performance.now()}` : line);
         if (/EMFILE/.test(line) && ++failures === 3) spare.close();
       },
     });
   });
   const port = await portOf(server);
-  assertEquals(await exchange(port, ""), "!");
+  const answer = await exchange(port, "");
   assertEquals(
     server.stdout.match(/Cannot accept: EMFILE \(Too many open files\)\. Trying again in 100 ms/g)
       ?.length,
     3,
   );
+  const times = [...server.stdout.matchAll(/ at (\d+\.?\d*)$/gm)].map(([, at]) => Number(at));
+  assert(times[2]! - times[0]! >= 190, `it tried again too soon: ${times}`);
+  assertEquals(answer, "!");
 });
 
 Deno.test("serveForking() drops one client when fork fails, and serves the next when it works", async () => {
