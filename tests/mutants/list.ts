@@ -197,8 +197,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a-connection-wakes-every-worker",
     file: "ffi/runtime/acceptor.ts",
-    text: "(EPOLLIN | EPOLLET | EPOLLEXCLUSIVE) >>> 0",
-    replacement: "(EPOLLIN | EPOLLET) >>> 0",
+    text: "(ASSUMPTIONS.listenerEvents.value | EPOLLEXCLUSIVE) >>> 0",
+    replacement: "(ASSUMPTIONS.listenerEvents.value | 0 * EPOLLEXCLUSIVE) >>> 0",
     test: "tests/prefork_accept_test.ts",
     filter: "a connection wakes one worker of many",
   },
@@ -369,5 +369,21 @@ export const MUTANTS: readonly Mutant[] = [
     replacement: "    void ONE_REQUEST;\n",
     test: "tests/prefork_reload_test.ts",
     filter: "servePrefork() takes two SIGINTs that come together for one",
+  },
+  {
+    name: "fewer-uuids-discarded",
+    file: "ffi/runtime/assumptions.ts",
+    text: "    value: 128,\n",
+    replacement: "    value: 120,\n",
+    test: "tests/entropy_test.ts",
+    filter: "share none of 400 numbers each that were drawn in advance: uuid",
+  },
+  {
+    name: "less-of-the-block-discarded",
+    file: "ffi/runtime/assumptions.ts",
+    text: "    value: 256,\n",
+    replacement: "    value: 64,\n",
+    test: "tests/entropy_test.ts",
+    filter: "share none of 400 numbers each that were drawn in advance: values",
   },
 ];
