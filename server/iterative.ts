@@ -5,34 +5,37 @@ import { acceptOne } from "./accept.ts";
 import { formatClient, formatSince, type Log, reliable } from "./log.ts";
 import { timeLimit } from "./options.ts";
 
-/** Serves one connection; the server closes it afterwards. */
+/** Serves one connection. The server closes it afterwards. */
 export type IterativeHandler = (connection: Socket, address: Address) => void;
 
-/** How an iterative server runs. */
+/** Options of an iterative server. */
 export interface IterativeOptions {
   /**
-   * Seconds that one `recv` or `send` of a connection may wait for the client, who keeps all
-   * others waiting meanwhile; then it fails with `EAGAIN`. 10 if left out, 0 or `Infinity` for ever.
+   * How long one `recv` or `send` of a connection may wait for the client, in seconds, while all
+   * other clients wait. After that, it fails with `EAGAIN`. The default is 10; 0 or `Infinity`
+   * means no limit.
    */
   readonly timeout?: number;
-  /** Stops the server when it is aborted, by a signal handler: nothing else runs meanwhile. */
+  /**
+   * Stops the server when aborted. Only a signal handler can do that: no other code runs meanwhile.
+   */
   readonly signal?: AbortSignal;
-  /** Where log lines go; standard error if left out. */
+  /** Receives log lines. The default is standard error. */
   readonly log?: Log;
 }
 
 /**
- * Serves one client at a time, the others wait in the kernel's backlog. The
- * finished form of the article's webserver3a.
+ * Serves one client at a time; the others wait in the kernel's backlog. This is the complete form
+ * of the article's webserver3a.
  *
- * A handler that throws costs its connection, and so does a failing accept. Each
- * connection is one line in the log.
+ * A handler that throws ends only its connection; a failing accept ends none. Each connection is
+ * one line in the log.
  *
- * @param listenSocket A listening socket; it is closed when the server stops.
+ * @param listenSocket A listening socket. It is closed when the server stops.
  * @param handle Serves one connection.
- * @param options How it runs.
- * @throws {RangeError} When an option is out of its range.
- * @throws {SyscallError} When the socket does not listen.
+ * @param options Options of the server.
+ * @throws {RangeError} If an option is out of range.
+ * @throws {SyscallError} If the socket does not listen.
  *
  * @example An echo server
  * ```ts ignore

@@ -14,14 +14,14 @@ import { SOCK_STREAM, Socket } from "../ffi/socket.ts";
 import { IPPROTO_TCP, SO_REUSEADDR, SOL_SOCKET, TCP_NODELAY } from "../ffi/socket_calls.ts";
 
 /**
- * Opens a listening socket, as a server does: a port whose old connections linger
- * is taken, and a UNIX socket's path that a dead server has left.
+ * Opens a listening socket for a server. It reuses a port with connections in TIME_WAIT, and the
+ * path of a UNIX socket left by a server that has ended.
  *
- * @param address Where: `["0.0.0.0", 8000]`, `["::1", 8000]`, or a path.
+ * @param address The address: `["0.0.0.0", 8000]`, `["::1", 8000]`, or a path.
  * @param backlog How many connections may wait to be accepted.
- * @throws {SyscallError} `EADDRINUSE`, also for a path at which a server lives or that is no
- *   socket; `EACCES`, ...
- * @throws {AppError} When the host's name has no address.
+ * @throws {SyscallError} `EADDRINUSE`, also for the path of a running server's socket or of another
+ *   kind of file; `EACCES`, ...
+ * @throws {AppError} If the host name has no address.
  */
 export function openListener(address: Address, backlog: number): Socket {
   const socket = new Socket(familyOf(address), SOCK_STREAM);
@@ -38,14 +38,14 @@ export function openListener(address: Address, backlog: number): Socket {
   } catch (error) {
     socket.close();
     if (isSyscallError(error)) throw error;
-    throw new AppError((error as Error).message, { cause: error }); // a name of no address
+    throw new AppError((error as Error).message, { cause: error }); // a name without an address
   }
 }
 
 /**
- * Tries a certificate, so that not every worker has to fail with it.
+ * Checks a certificate, so that not every worker fails on it.
  *
- * @throws {AppError} When it or its key cannot be used.
+ * @throws {AppError} If the certificate or its key cannot be used.
  */
 export function checkCertificate(cert: string, key: string): void {
   try {
@@ -62,32 +62,32 @@ function familyOf(address: Address): number {
 }
 
 /**
- * Removes the file of a UNIX socket that was closed, unless another server has taken the path
- * since then. Should it not be possible, the next server takes it over.
+ * Removes the file of a UNIX socket that was closed, unless another server has taken the path since
+ * then. If that fails, the next server takes the path over.
  */
 export function removeStaleSocket(path: string): void {
   try {
     if (isStale(path)) Deno.removeSync(path);
   } catch {
-    // Its folder may not be written to by now.
+    // Writing to its folder may no longer be permitted.
   }
 }
 
-/** Whether a path is that of a UNIX socket where nobody listens any more. */
+/** Whether a path is that of a UNIX socket on which no process listens. */
 function isStale(path: string): boolean {
   using socket = new Socket(AF_UNIX, SOCK_STREAM);
-  socket.fcntl(F_SETFL, O_NONBLOCK); // one that lives may have a full backlog
+  socket.fcntl(F_SETFL, O_NONBLOCK); // a live server may have a full backlog
   try {
     socket.connect(path);
     return false;
   } catch (error) {
-    // A file that is no socket refuses connections too.
+    // A file that is not a socket refuses connections too.
     return isSyscallError(error, "ECONNREFUSED") &&
       Deno.lstatSync(path).isSocket === true;
   }
 }
 
-/** A listening socket's address as people type it. */
+/** Formats a listening socket's address as a URL. */
 export function formatUrl(address: Address, secure: boolean): string {
   if (typeof address === "string") return `unix:${formatAddress(address)}`;
   const [host, port] = address as InetAddress;

@@ -2,14 +2,14 @@ import { type Address, formatAddress } from "../ffi/address.ts";
 import { signalName } from "../ffi/signals.ts";
 import type { WaitStatus } from "../ffi/wait.ts";
 
-/** Takes one line of a server's log, without its newline. */
+/** Receives one line of a server's log, without its newline. */
 export type Log = (line: string) => void;
 
 /**
- * A log that a server can rely on: a full disk or a closed terminal under it costs
- * the line, and not the server.
+ * Wraps a log so that a write failure, such as a full disk or a closed terminal, loses the line but
+ * does not stop the server.
  *
- * @param log Where lines go; standard error if left out.
+ * @param log Receives the lines. The default is standard error.
  */
 export function reliable(log: Log = (line) => console.error(line)): Log {
   return (line) => {

@@ -26,42 +26,44 @@ import {
   withoutSingleThreaded,
 } from "../runtime/v8_flags.ts";
 
-/** What a program will do once it is forkable. */
+/** Options for {@linkcode becomeForkable}. */
 export interface ForkableOptions {
   /**
-   * The signals that it will handle with {@linkcode signal}. Until it does, and outside
-   * interruption points, they stay pending: do not name SIGINT without handling it, or
-   * Control-C is dead. (Those whose default action is to be ignored, SIGCHLD first, may be lost at a
-   * fork for as long as nothing handles them.) SIGCHLD by default.
+   * The signals that the program will handle with {@linkcode signal}. They stay pending until they
+   * are handled, and outside interruption points: do not list SIGINT without handling it, or
+   * Control-C has no effect. (Signals that are ignored by default, SIGCHLD in particular, may be
+   * lost at a fork while nothing handles them.) The default is SIGCHLD.
    */
   readonly signals?: readonly number[];
 }
 
-/** How many threads children are to be able to have. */
+/** The number of threads that children should be able to create. */
 const ENOUGH_ROOM = 16;
-/** Carries what the first run must tell the second: `pid:mask:DENO_V8_FLAGS`. */
+/**
+ * The environment variable that passes data from the first run to the second:
+ * `pid:mask:DENO_V8_FLAGS`.
+ */
 const MARKER = "TINE_REEXECUTED";
 const NO_LAZY = ASSUMPTIONS.noLazy.value;
 const YOUNG = ASSUMPTIONS.smallNursery.value;
 
 /**
- * Makes this process one that can fork. The first line of a program: it runs
- * the program again from its start, in the same process, with a V8 that waits
- * for no other thread, and with the signals that the program will handle blocked
- * in every thread. Both can only be had from a process's first moment on. Where
- * they are, nothing runs again:
- * `env --block-signal=CHLD deno run --v8-flags=--single_threaded program.ts`.
+ * Makes this process forkable. Call it on the first line of a program. It runs the program again
+ * from its start, in the same process, with a V8 that does not wait for other threads, and with the
+ * signals that the program will handle blocked in every thread. Both can only be set when a process
+ * starts. If both are set already, nothing runs again: `env --block-signal=CHLD deno run
+ * --v8-flags=--single_threaded program.ts`.
  *
- * The pid, the command line, the arguments, the environment, the working
- * directory, the standard streams and inherited descriptors stay. What stands
- * before this line runs twice, all else once. In a process that is forkable
- * already it returns at once.
+ * The pid, the command line, the arguments, the environment, the working directory, the standard
+ * streams and inherited descriptors are preserved. Code before this line runs twice; all other code
+ * runs once. In a process that is already forkable, the function returns immediately.
  *
- * @param options What the program will do.
- * @throws {Error} Where the program cannot be run again (standard input, the REPL), in a
- *   worker, or when running it again did not help; the message says which.
- * @throws {RangeError} When a number is not a signal, or is SIGKILL or SIGSTOP, which cannot be blocked.
- * @throws {SyscallError} When the kernel refuses to run it again.
+ * @param options The signals that the program will handle.
+ * @throws {Error} If the program cannot be run again (standard input, the REPL), if called in a
+ *   worker, or if running it again did not help; the message gives the reason.
+ * @throws {RangeError} If a number is not a signal, or is SIGKILL or SIGSTOP, which cannot be
+ *   blocked.
+ * @throws {SyscallError} If the kernel refuses to run it again.
  *
  * @example
  * ```ts ignore
@@ -81,14 +83,14 @@ export function becomeForkable(options: ForkableOptions = {}): void {
         "fork(). Call becomeForkable() in the main program, or start one with Deno.Command",
     );
   }
-  // Also where nothing else is to be done: no program may inherit it.
+  // Even if there is nothing else to do: no program may inherit the marker.
   const marker = takeMarker();
   ranAgain ||= marker !== undefined;
   if (marker === undefined && wanted.isSubsetOf(heldSignals()) && isForkable()) {
     return watchTimers();
   }
   const mask = kernelMask();
-  // Seen now: a first fork() may have no descriptor left to look with.
+  // Checked now: at the first fork() there may be no free descriptor to check with.
   const isReady = isForkable() && !isCrowded() && blockInEveryThread(wanted);
   const obstacle = isReady ? undefined : findObstacle(wanted);
   if (obstacle === undefined) {
@@ -106,22 +108,22 @@ export function becomeForkable(options: ForkableOptions = {}): void {
 }
 
 /**
- * Whether the start of the program took so many threads (all its modules were compiled, say) that
- * running it again costs less than to wait until they end.
+ * Whether the program took so many threads at its start (to compile all its modules, for example)
+ * that running it again costs less than waiting until they end.
  */
 function isCrowded(): boolean {
   return !ranAgain && heldSignals().size === 0 && poolRoom() < ENOUGH_ROOM;
 }
 
 /**
- * Whether {@linkcode fork} works here: on the main thread of a process whose V8
- * waits for no other thread.
+ * Whether {@linkcode fork} works here: on the main thread of a process whose V8 does not wait for
+ * other threads.
  */
 export function isForkable(): boolean {
   return forkable ||= onMainThread() && (isSingleThreaded() || !hasV8Worker());
 }
 
-// Threads of that kind start with V8 or not at all: once true, always true.
+// These threads start with V8 or not at all: once true, this is always true.
 let forkable = false;
 
 // There is never a third run.
@@ -134,14 +136,14 @@ function checkHandleable(signum: number): void {
   }
 }
 
-/** What keeps this process from being forkable, if anything does. */
+/** Returns what keeps this process from being forkable; `undefined` if nothing does. */
 function findObstacle(wanted: ReadonlySet<number>): string | undefined {
   if (!isForkable()) {
     return `V8 waits for threads of its own: ${SINGLE_THREADED} was overruled by --v8-flags`;
   }
   for (const tid of readNumbers("/proc/self/task")) {
     const thread = threadStatus(tid);
-    if (thread === undefined) continue; // it has ended meanwhile
+    if (thread === undefined) continue; // it has ended in the meantime
     const missing = wanted.difference(thread.blocked);
     if (missing.size > 0) {
       return `thread "${thread.name}" does not block ${[...missing].map(signalName).join(", ")}: ` +
@@ -153,14 +155,13 @@ function findObstacle(wanted: ReadonlySet<number>): string | undefined {
 }
 
 /**
- * Runs this process's program again from its start, forkable from its first moment:
- * with the same command line, the environment as it is now, and the descriptors
- * that are not close-on-exec.
+ * Runs this process's program again from its start, forkable from the beginning: with the same
+ * command line, the current environment, and the descriptors that are not close-on-exec.
  *
- * @param wanted The signals that it will handle.
+ * @param wanted The signals that the program will handle.
  * @param program The signals that the program itself blocks.
- * @throws {Error} Where the program cannot be run again.
- * @throws {SyscallError} When the kernel refuses.
+ * @throws {Error} If the program cannot be run again.
+ * @throws {SyscallError} If the kernel refuses.
  */
 export function runAgain(
   wanted: ReadonlySet<number>,
@@ -172,7 +173,8 @@ export function runAgain(
   const flags = getenv(V8_FLAGS);
   const marker = [libc().getpid(), before.join(","), flags === undefined ? "" : `=${flags}`];
   setenv(MARKER, marker.join(":"));
-  // The later flag counts: a program may be given --lazy, or more room for what is young.
+  // A later flag overrides an earlier one: a program may be given --lazy, or a larger young
+  // generation.
   const own = flags && withoutSingleThreaded(flags);
   setenv(V8_FLAGS, [NO_LAZY, YOUNG, own, SINGLE_THREADED].filter(Boolean).join(","));
   setKernelMask(sigset([...before, ...wanted]));
@@ -182,7 +184,7 @@ export function runAgain(
   throw new SyscallError("execve", number, `${executable()} to run the program again`);
 }
 
-/** What the run before this one left for it, removed so that no program inherits it. */
+/** Takes the data that the previous run left, and removes it so that no program inherits it. */
 function takeMarker(): { mask: ReadonlySet<number> } | undefined {
   const marker = getenv(MARKER);
   if (marker === undefined) return undefined;
@@ -198,7 +200,7 @@ function restore(flags: string | undefined): void {
   else unsetenv(V8_FLAGS);
 }
 
-// A program that is typed or piped in is used up once it has run.
+// A program that is typed or piped in is consumed by its first run.
 function checkRepeatable(): void {
   const name = Deno.mainModule.match(/\/([^/.]+)\.\w+$/)?.[1];
   const typed = Object.entries(ASSUMPTIONS.typedPrograms.value).find(([one]) => one === name);
@@ -209,13 +211,13 @@ function checkRepeatable(): void {
   );
 }
 
-/** The running program's file; the link itself where the file was replaced since. */
+/** Returns the running program's file; the link itself if the file has been replaced. */
 export function executable(): string {
   const path = readlink("/proc/self/exe");
   return path.endsWith(" (deleted)") ? "/proc/self/exe" : path;
 }
 
-/** This process's arguments, with the program's name first. */
+/** Returns this process's arguments, with the program's name first. */
 export function commandLine(): string[] {
   return readText("/proc/self/cmdline").split("\0").slice(0, -1);
 }

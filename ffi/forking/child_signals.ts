@@ -1,11 +1,11 @@
 /**
- * Fact 3, around the fork. A child holds the signals that have a handler, and
- * blocks nothing else that the program does not block itself.
+ * Fact 3, around the fork. A child holds the signals that have a handler, and blocks no others
+ * except those that the program itself blocks.
  *
- * The runtime has handlers too: half a second after it first polls its event
- * loop, Deno handles SIGHUP, SIGINT, SIGTERM and SIGUSR1, by writing to a thread. A
- * child inherits the handlers and the socket, but not the thread: it would not
- * hear the signal, and the parent's thread would. So it gets the default action.
+ * The runtime has handlers too: half a second after it first polls its event loop, Deno handles
+ * SIGHUP, SIGINT, SIGTERM and SIGUSR1 by writing to a thread. A child inherits the handlers and the
+ * socket, but not the thread: the parent's thread would receive the child's signal. The child
+ * therefore gets the default action.
  */
 import { check } from "../errno.ts";
 import { handledSignals } from "../interruption.ts";
@@ -38,26 +38,28 @@ import {
   SIGWINCH,
 } from "../signals.ts";
 
-// Those that a program can listen to. SIGSEGV and its like are the runtime's in a child too.
+// The signals that a program can listen to. SIGSEGV and the like belong to the runtime in a child
+// too.
 const LISTENABLE = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCHLD, SIGCONT]
   .concat([SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, SIGIO, SIGPWR]);
 
-/** Letting them in while nothing handles them has no effect. */
+/** Signals whose delivery has no effect while nothing handles them. */
 const IGNORED_BY_DEFAULT: ReadonlySet<number> = new Set([SIGCHLD, SIGCONT, SIGURG, SIGWINCH]);
 
-/** How a child gets the signals that are its own. */
+/** How a child gets its own signal mask and actions. */
 export interface ChildSignals {
   /** The signals that the parent holds. */
   readonly parentsHeld: ReadonlySet<number>;
-  /** Nothing if they are the parent's. */
+  /** The child's signals; `undefined` if they are the same as the parent's. */
   readonly childs:
     | { readonly held: ReadonlySet<number>; readonly kernel: Uint8Array<ArrayBuffer> }
     | undefined;
   /** The signals that the runtime handles in the parent. */
   readonly foreign: readonly number[];
   /**
-   * Whether the child must see to it. Mostly the parent has them for a moment, so that the child is
-   * born with them: what a child does first costs most, a page fault for each page that it touches.
+   * Whether the child must set its signals itself. Usually the parent sets them for a moment, so
+   * that the child starts with them: work in a new child is the most expensive, because of a page
+   * fault for each page that it touches.
    */
   readonly childsWork: boolean;
 }
@@ -66,10 +68,10 @@ const EVERY_SIGNAL = new Uint8Array(SIGSET_BYTES).fill(0xff);
 const DEFAULT_ACTION = new Uint8Array(SIGACTION_BYTES);
 
 let plan: ChildSignals | undefined;
-// What the plan was made from: each is replaced when it changes.
+// The inputs of the plan. Each is replaced when it changes.
 let madeFrom: readonly unknown[] = [];
 
-/** What the next child is to do; made anew only where something has changed since the last. */
+/** Returns the plan for the next child. It is recomputed only if something has changed. */
 export function planChildSignals(): ChildSignals {
   const program = programSignals();
   const handled = handledSignals();
@@ -88,10 +90,10 @@ export function planChildSignals(): ChildSignals {
   };
 }
 
-// The parent's, meanwhile.
+// The parent's mask during the fork.
 const parentsMask = new Uint8Array(SIGSET_BYTES);
 
-/** In the parent, before the fork. */
+/** Sets the child's signals. Called in the parent, before the fork. */
 export function lendSignals({ childs, childsWork }: ChildSignals): void {
   if (childs === undefined) return;
   // A signal between the fork and the child's new action would be lost.
@@ -99,14 +101,14 @@ export function lendSignals({ childs, childsWork }: ChildSignals): void {
   if (!childsWork) holdSignals(childs.held, programSignals());
 }
 
-/** In the parent, after the fork. */
+/** Restores the parent's signals. Called in the parent, after the fork. */
 export function regainSignals({ parentsHeld, childs }: ChildSignals): void {
   if (childs === undefined) return;
   setKernelMask(parentsMask);
   holdSignals(parentsHeld, programSignals());
 }
 
-/** In the child, first of all. */
+/** Sets the child's signals. Called in the child, before anything else. */
 export function takeSignals({ childs, foreign }: ChildSignals): void {
   for (const signum of foreign) check(libc().sigaction(signum, DEFAULT_ACTION, null), "sigaction");
   if (childs === undefined) return;
@@ -117,14 +119,14 @@ export function takeSignals({ childs, foreign }: ChildSignals): void {
 const action = new Uint8Array(new ArrayBuffer(SIGACTION_BYTES));
 const handler = new Uint32Array(action.buffer, 0, 2);
 
-/** The signals with a handler that is not ours, as bits that count places in the list. */
+/** Returns the signals with a handler that is not tine's, as a bit set of indexes into the list. */
 function foreignSignals(handled: ReadonlySet<number>): number {
   const { sigaction } = libc();
   let bits = 0;
   for (let i = 0; i < LISTENABLE.length; i++) {
     const signum = LISTENABLE[i]!;
     check(sigaction(signum, null, action), "sigaction");
-    // SIG_DFL is 0, SIG_IGN is 1, and all else the address of a function.
+    // SIG_DFL is 0, SIG_IGN is 1; any other value is the address of a function.
     if ((handler[0]! > 1 || handler[1] !== 0) && !handled.has(signum)) bits |= 1 << i;
   }
   return bits;

@@ -20,35 +20,35 @@ import { parkPool, poolRoom, releasePool, setPoolRoom, tryToParkPool } from "../
 import { hasWork, rebuildEventLoop, surveyEventLoop } from "../runtime/event_loop.ts";
 import { abandonTimers, watchTimers } from "../runtime/timers.ts";
 
-/** What the child gets besides memory and descriptors. */
+/** What the child gets in addition to memory and descriptors. */
 export interface ForkOptions {
   /**
-   * Whether the child gets a live event loop: timers, promises, `fetch`, `Deno.serve`. A
-   * child without one is cheaper; it may call anything that is synchronous.
+   * Whether the child gets a working event loop: timers, promises, `fetch`, `Deno.serve`. A child
+   * without one is cheaper; it may call anything that is synchronous.
    */
   readonly runtime?: boolean;
 }
 
 /**
- * Makes a child: a copy of this process that goes on in the same line, with all
- * of its memory and duplicates of its descriptors.
+ * Creates a child: a copy of this process that continues at the same line, with all of its memory
+ * and duplicates of its descriptors.
  *
- * The child leaves with `_exit()`. Its random state, `Deno.pid` and `process.pid` are its own.
- * Its signal mask is what it was before `becomeForkable()`; the signals that
- * have a handler stay blocked outside interruption points, as in the parent.
+ * The child ends with `_exit()`. It has its own random state, `Deno.pid` and `process.pid`. Its
+ * signal mask is the mask before `becomeForkable()`; signals that have a handler stay blocked
+ * outside interruption points, as in the parent.
  *
- * With `{ runtime: true }` the child has an event loop of its own. What the
- * parent had under way (timers, sockets and requests of Deno's, subprocesses)
- * stays the parent's: in the child it never goes on.
+ * With `{ runtime: true }` the child has an event loop of its own. Work that the parent has in
+ * progress (timers, Deno's sockets and requests, subprocesses) remains the parent's: it never
+ * continues in the child.
  *
- * @param options What the child gets.
+ * @param options Options of the child.
  * @returns 0 in the child; the child's pid in the parent.
- * @throws {Error} When the process is not forkable, or with `{ runtime: true }` when the
- *   runtime could not be brought to a safe point in time, or its pool has too many threads for
- *   a child to have any; nothing was forked then.
- * @throws {SyscallError} `EAGAIN` when the user has too many processes, `ENOMEM`; with
- *   `{ runtime: true }` also `EMFILE` when no descriptor is left, and `EACCES` after `setuid()`, until
- *   `prctl(PR_SET_DUMPABLE, 1)` lets the process look at its own threads again.
+ * @throws {Error} If the process is not forkable, or with `{ runtime: true }` if the runtime could
+ *   not be brought to a safe point in time, or if its pool has too many threads for a child to
+ *   create any. Nothing was forked then.
+ * @throws {SyscallError} `EAGAIN` if the user has too many processes, `ENOMEM`; with `{ runtime:
+ *   true }` also `EMFILE` if no descriptor is left, and `EACCES` after `setuid()`, until
+ *   `prctl(PR_SET_DUMPABLE, 1)` allows the process to inspect its own threads again.
  *
  * @example
  * ```ts ignore
@@ -75,19 +75,22 @@ export function fork(options: ForkOptions = {}): number {
   return options.runtime ? forkWithRuntime() : forkProcess();
 }
 
-// How long the runtime's pool may take to come to rest, in milliseconds.
+// How long the runtime's pool may take to become idle, in milliseconds.
 const PATIENCE = 2000;
-// A child without a runtime needs the pool only to tell of an uncaught exception.
+// A child without a runtime needs the pool only to report an uncaught exception.
 const LITTLE_PATIENCE = 10;
-/** How many threads of its own a child with a runtime must be able to have. */
+/** The number of threads that a child with a runtime must be able to create. */
 const LEAST_ROOM = 4;
-/** With fewer, the pool is not left parked: what the program begins now would make it grow. */
+/** With fewer, the pool is not left parked: new work of the program would make it grow. */
 const ENOUGH_ROOM = 24;
 
-/** The cheap kind: the child has nothing to do before it returns, for all it touches is copied. */
+/**
+ * Forks without a runtime, which is cheap: the child does nothing before it returns, because every
+ * page it writes to is copied.
+ */
 function forkProcess(): number {
   prepare();
-  // All at once, for a short-lived child would make its own each time.
+  // Compile all functions at once: otherwise each short-lived child would compile its own.
   compile();
   leaveNoWayBack(tryToParkPool(LITTLE_PATIENCE));
   return forkAndPart(planChildSignals());
@@ -95,7 +98,7 @@ function forkProcess(): number {
 
 function forkWithRuntime(): number {
   prepare();
-  // Before they are given anything to do, which would keep them.
+  // Check before the threads are given work, which would keep them alive.
   if (poolRoom() < LEAST_ROOM) {
     throw new Error(
       "Cannot fork with a runtime: too many threads of its pool are in use here for a child to " +
@@ -128,16 +131,17 @@ function forkWithRuntime(): number {
     abandonTimers();
     return 0;
   } catch (error) {
-    // The caller takes an error of fork() for the parent's: a child may not throw one.
+    // The caller assumes that an error of fork() occurred in the parent: a child must not throw
+    // one.
     console.error(`error: forked child ${getpid()} cannot have a runtime: ${error}`);
     _exit(1);
   }
 }
 
-/** fork(2), and what each side does first about signals and random numbers. */
+/** Calls fork(2), and first handles signals and random numbers on each side. */
 function forkAndPart(signals: ChildSignals): number {
-  // Read here, not in the child: V8 optimizes what the parent does often, and where the child does
-  // anything that the parent never did, it must give that code up first: 60 page faults.
+  // Read here, not in the child: V8 optimizes code that the parent runs often. If the child runs a
+  // branch that the parent never ran, V8 must first discard that code: 60 page faults.
   const { childsWork } = signals;
   const hasNodePid = hasNodeProcess();
   lendSignals(signals);
@@ -147,7 +151,7 @@ function forkAndPart(signals: ChildSignals): number {
     if (hasNodePid) renewNodePid();
     return 0;
   }
-  // errno, if it failed, is read before anything else.
+  // If it failed, errno must be read before anything else.
   const failure = pid === -1 ? new SyscallError("fork", errno()) : undefined;
   regainSignals(signals);
   if (failure !== undefined) throw failure;
@@ -155,7 +159,7 @@ function forkAndPart(signals: ChildSignals): number {
   return pid;
 }
 
-// Deno has one thread for all listeners, made with the first. The parent's did not come along.
+// Deno creates one thread for all listeners, with the first one. The child does not inherit it.
 function refuseSignalListeners(): void {
   replaceGlobal("Deno.addSignalListener", () => (signum) => {
     throw new Error(
@@ -170,16 +174,16 @@ const M_MXFAST = 1;
 
 let prepared = false;
 
-/** Before the first fork: what a copy of this process would get wrong. */
+/** Prepares, before the first fork, everything that a copy of this process would get wrong. */
 function prepare(): void {
   makeEntropyForkSafe();
   if (prepared) return;
   prepared = true;
   watchTimers();
-  // Between these two nothing may be allocated.
+  // Nothing may be allocated between these two.
   compile(["madvise", "fork", "open", "read_few", "close"]);
-  // glibc lets small free blocks pile up and merges them all at some later call. Were
-  // that a child's, it would have to copy every page that one of them lies in.
+  // glibc collects small free blocks and merges them all in a later call. If a child made that
+  // call, it would have to copy every page that contains one of them.
   libc().mallopt(M_MXFAST, 0);
   replaceGetter("Deno.pid", getpid);
 }

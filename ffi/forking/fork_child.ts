@@ -3,14 +3,14 @@ import { fork } from "./fork.ts";
 import { nextTurn } from "../runtime/timers.ts";
 
 /**
- * Forks a child that runs a function and ends. The child never goes on in the
- * caller's code, whatever the function does: `_exit()` stands in a `finally`.
+ * Forks a child that runs a function and ends. The child never continues in the caller's code,
+ * whatever the function does: `_exit()` is called in a `finally`.
  *
- * @param child Runs in the child; what it returns is the exit code, 0 if nothing. What it
- *   throws is printed, and the exit code is 1.
+ * @param child Runs in the child. Its return value is the exit code, 0 if `undefined`. If it
+ *   throws, the error is printed and the exit code is 1.
  * @returns The child's pid.
- * @throws {Error} When the process is not forkable.
- * @throws {SyscallError} `EAGAIN` when the user has too many processes, `ENOMEM`.
+ * @throws {Error} If the process is not forkable.
+ * @throws {SyscallError} `EAGAIN` if the user has too many processes, `ENOMEM`.
  *
  * @example
  * ```ts ignore
@@ -35,16 +35,16 @@ export function forkChild(child: () => number | void): number {
 }
 
 /**
- * Forks a child that has an event loop of its own, runs an asynchronous function
- * and ends. The child never goes on in the caller's code, nor in any other that
- * waits for its turn in the parent: the fork happens when none does.
+ * Forks a child that has an event loop of its own, runs an asynchronous function and ends. The
+ * child continues neither in the caller's code nor in other code that is pending in the parent: the
+ * fork happens when none is pending.
  *
- * @param child Runs in the child; what it resolves to is the exit code, 0 if nothing. What it
- *   rejects with is printed, and the exit code is 1.
+ * @param child Runs in the child. The value it resolves to is the exit code, 0 if `undefined`. If
+ *   it rejects, the error is printed and the exit code is 1.
  * @returns The child's pid.
- * @throws {Error} When the process is not forkable, or the runtime could not be brought to a
- *   safe point in time.
- * @throws {SyscallError} `EAGAIN` when the user has too many processes, `ENOMEM`.
+ * @throws {Error} If the process is not forkable, or the runtime could not be brought to a safe
+ *   point in time.
+ * @throws {SyscallError} `EAGAIN` if the user has too many processes, `ENOMEM`.
  *
  * @example
  * ```ts ignore
@@ -58,7 +58,7 @@ export function forkChild(child: () => number | void): number {
  * ```
  */
 export async function forkRuntimeChild(child: () => Promise<number | void>): Promise<number> {
-  // A turn of the event loop begins with no promise job waiting.
+  // No promise job is pending when a turn of the event loop begins.
   await nextTurn();
   const pid = fork({ runtime: true });
   if (pid !== 0) return pid;
@@ -76,7 +76,7 @@ function report(error: unknown): void {
   console.error("error: Uncaught", error);
 }
 
-// _exit() rejects an invalid exit code, but in a finally the child must end all the same.
+// _exit() rejects an invalid exit code, but in a `finally` the child must end in any case.
 function exitCode(code: number): number {
   if (Number.isInteger(code) && code >= 0 && code <= 255) return code;
   console.error(`error: A child returned ${code}, which is no exit code from 0 to 255`);

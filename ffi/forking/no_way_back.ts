@@ -1,34 +1,34 @@
 /**
- * A child without a runtime must not return to the event loop: the loop is the
- * parent's, and so is the code that waits in it.
+ * A child without a runtime must not return to the event loop: the loop and the code that is
+ * pending in it belong to the parent.
  */
 import { _exit, getpid } from "../process.ts";
 import { rebuildEventLoop, surveyEventLoop } from "../runtime/event_loop.ts";
 import { abandonTimers, after } from "../runtime/timers.ts";
 
-// The state at the last fork, which the child inherits as it was.
+// The state at the last fork, which the child inherits unchanged.
 let parent = 0;
 let poolAtRest = false;
 let queued = false;
 
 /**
- * Ends a child with an error should its code ever return to the event loop.
- * Called in the parent, before the fork: it costs the child nothing.
+ * Ends a child with an error if its code ever returns to the event loop. Called in the parent,
+ * before the fork, so that it costs the child nothing.
  *
- * Only on its way to the loop does the child get one of its own, which leaves the
- * parent's alone, tells of an uncaught exception, and otherwise has this to do.
+ * Only when it returns to the loop does the child get a loop of its own, which does not affect the
+ * parent's, reports an uncaught exception, and otherwise runs this check.
  *
  * @param poolIsAtRest Whether the child's copy of the runtime's pool can be used.
  */
 export function leaveNoWayBack(poolIsAtRest: boolean): void {
   parent = getpid();
   poolAtRest = poolIsAtRest;
-  // One promise job is enough for all children until the parent itself comes by.
+  // One promise job is enough for all children until the parent itself runs it.
   if (!queued) queueMicrotask(guard);
   queued = true;
 }
 
-/** In a child that has a runtime: it may return. */
+/** Allows the return to the event loop. Called in a child that has a runtime. */
 export function allowWayBack(): void {
   parent = getpid();
 }
@@ -36,11 +36,11 @@ export function allowWayBack(): void {
 function guard(): void {
   queued = false;
   if (getpid() === parent) return;
-  // Deno tells of an exception only after its pool has shut down.
+  // Deno reports an exception only after its pool has shut down.
   if (!poolAtRest) endChild();
   rebuildEventLoop(surveyEventLoop());
   abandonTimers();
-  // One turn later, for an exception is reported between two turns of the loop.
+  // Wait one turn more, because an exception is reported between two turns of the loop.
   after(0, () => after(0, endChild));
 }
 

@@ -18,40 +18,40 @@ import { formatClient, formatSince, type Log, reliable } from "../log.ts";
 import { checkSeconds } from "../options.ts";
 import { throwAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 
-/** How an iterative server of an app runs. */
+/** Options of an iterative server of an app. */
 export interface FetchIterativeOptions
   extends Pick<GatewayOptions, "cert" | "key" | "idleTimeout" | "signal"> {
-  /** Seconds that the connection at hand may go on after a stop; 10 if left out. */
+  /** How long the current connection may continue after a stop, in seconds. The default is 10. */
   readonly grace?: number;
-  /** Where log lines go; standard error if left out. */
+  /** Receives log lines. The default is standard error. */
   readonly log?: Log;
 }
 
-/** How often a stop is looked for, in milliseconds. */
+/** The interval between two checks for a stop, in milliseconds. */
 const OFTEN = 50;
-/** How long a server rests when a connection cannot be accepted, in milliseconds. */
+/** How long a server pauses when a connection cannot be accepted, in milliseconds. */
 const BACK_OFF = 100;
 
 /**
- * Serves an app to one client at a time, the others wait in the kernel's backlog:
- * {@linkcode serveIterative} with an app. For as long as a client keeps its
- * connection open, up to `idleTimeout`, nobody else is served; within the one
- * connection, all is as it is under `deno serve`.
+ * Serves an app to one client at a time; the others wait in the kernel's backlog. It is {@linkcode
+ * serveIterative} with an app. While a client keeps its connection open, up to `idleTimeout`, no
+ * other client is served. Within a connection, everything works as under `deno serve`.
  *
- * The app's hooks `onWorkerStart` and `onWorkerStop` run here.
+ * The app's hooks `onWorkerStart` and `onWorkerStop` run in this process.
  *
- * SIGTERM and SIGINT stop the server after the requests under way if the program named
- * them to `becomeForkable()`; a second one stops it at once. Otherwise they end it on the
- * spot, as any program. Nothing is forked.
+ * SIGTERM and SIGINT stop the server after the requests in progress if the program passed them to
+ * `becomeForkable()`; a second signal stops it immediately. If the program did not pass them, they
+ * end the server immediately, like any program. Nothing is forked.
  *
- * @param listenSocket A listening socket; it is closed when the server stops.
+ * @param listenSocket A listening socket. It is closed when the server stops.
  * @param app The app.
- * @param options How it runs.
- * @returns When the server has stopped. What the app still has under way keeps the process alive.
- * @throws {RangeError} When an option is out of its range.
- * @throws {TypeError} When one of `cert` and `key` is missing.
- * @throws {Deno.errors.InvalidData} When one of them is no certificate, or no key.
- * @throws {SyscallError} When the socket does not listen.
+ * @param options Options of the server.
+ * @returns A promise that resolves when the server has stopped. Work that the app has in progress
+ *   keeps the process alive.
+ * @throws {RangeError} If an option is out of range.
+ * @throws {TypeError} If only one of `cert` and `key` is given.
+ * @throws {Deno.errors.InvalidData} If one of them is not a valid certificate or key.
+ * @throws {SyscallError} If the socket does not listen.
  *
  * @example
  * ```ts ignore
@@ -84,7 +84,7 @@ export async function serveFetchIterative(
   const stopping = new AbortController();
   const abandon = new AbortController();
   const close = () => {
-    acceptor.close(); // or the socket would be open for as long as this process has it
+    acceptor.close(); // otherwise the socket stays open for as long as this process runs
     listener.close();
   };
   stopping.signal.addEventListener("abort", close);
@@ -132,20 +132,20 @@ export async function serveFetchIterative(
   }
 }
 
-/** A listener of Deno's on a throw-away address, whose place the listening socket takes. */
+/** Opens a Deno listener on a throw-away address. The listening socket then replaces its socket. */
 function listen(family: number): Deno.Listener {
   using place = throwAwayAddress(family);
   const { address } = place;
-  // The same call twice, for each kind of address has an overload of its own.
+  // The same call twice, because each kind of address has its own overload.
   return address.transport === "unix" ? Deno.listen(address) : Deno.listen(address);
 }
 
 /**
- * Looks for reasons to stop.
+ * Watches for reasons to stop.
  *
  * @param stopping Aborted to stop.
- * @param abandon Aborted when the stop takes too long, or is asked for twice.
- * @returns The timer that looks.
+ * @param abandon Aborted when the stop takes too long, or is requested twice.
+ * @returns The timer that watches.
  */
 function watchStops(
   stopping: AbortController,
@@ -157,7 +157,8 @@ function watchStops(
   let stops = 0;
   let deadline: number | undefined;
   return every(OFTEN, () => {
-    // Handlers run in sleepInterruptibly(). Each time anew: Deno, half a second after its start, sets its own.
+    // Handlers run in sleepInterruptibly(). Set them every time: Deno sets its own half a second
+    // after it starts.
     for (const signum of held) setAction(signum, () => stops++);
     sleepInterruptibly(0);
     if (deadline === undefined && (stops > 0 || signal?.aborted)) {
