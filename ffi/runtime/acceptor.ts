@@ -1,7 +1,7 @@
 /**
- * Fact 6: a server of Deno's can accept from a listening socket that the process
- * has inherited. It is made with a throw-away address; then the inherited socket
- * takes its listener's place, in the table of descriptors and in the epoll instance.
+ * Fact 6: a Deno server can accept from a listening socket that the process has inherited. The
+ * server is created with a throw-away address. The inherited socket then replaces the listener's
+ * socket, in the descriptor table and in the epoll instance.
  */
 import { Descriptor } from "../descriptor.ts";
 import { F_DUPFD_CLOEXEC, fcntl } from "../descriptor_calls.ts";
@@ -27,35 +27,35 @@ import {
 const NO_TIME = timespec(0);
 const EPOLLEXCLUSIVE = 1 << 28;
 
-/** What accepts from a listening socket: a listener of Deno's on a socket that it has not made. */
+/** Controls a Deno listener that accepts from a socket that Deno did not create. */
 export interface Acceptor {
-  /** Accepts no more: connections wait in the backlog, for this process or another. */
+  /** Stops accepting: connections wait in the backlog, for this process or another. */
   pause(): void;
-  /** Accepts again, beginning with what has come meanwhile. Harmless while it does. */
+  /** Resumes accepting, starting with waiting connections. It has no effect while not paused. */
   resume(): void;
   /**
-   * Accepts what waits, and goes to the end of the socket's wait queue: the next connection
-   * wakes the process at its head. Nothing happens while it is paused.
+   * Accepts the waiting connections, and moves to the end of the socket's wait queue: the next
+   * connection wakes the process at its head. It has no effect while paused.
    */
   requeue(): void;
-  /** Whether any connection waits to be accepted. */
+  /** Whether any connection is waiting to be accepted. */
   isAnyWaiting(): boolean;
   /** Releases the socket permanently. The server may be shut down later. */
   close(): void;
 }
 
 /**
- * Has a listener of Deno's accept from another listening socket.
+ * Makes a Deno listener accept from another listening socket.
  *
- * Of all processes that wait for the same socket, a connection wakes one.
+ * A connection wakes one of the processes that wait on the same socket.
  *
- * @param fd The listening socket, of the same address family kind (TCP or UNIX) as the
- *   listener. Its descriptor is free to be closed afterwards.
- * @param listen Makes the listener, synchronously: `Deno.serve`, on an address that is of no
- *   other use.
- * @returns What `listen` has made, and what accepts for it.
- * @throws {Error} When `listen` made none, or more than one.
- * @throws {SyscallError} When the kernel refuses.
+ * @param fd The listening socket, of the same kind of address family (TCP or UNIX) as the listener.
+ *   The caller may close the descriptor afterwards.
+ * @param listen Creates the listener synchronously, with `Deno.serve`, on an address that is not
+ *   used for anything else.
+ * @returns The return value of `listen`, and the acceptor.
+ * @throws {Error} If `listen` created no listener, or more than one.
+ * @throws {SyscallError} If the kernel refuses.
  */
 export function acceptFrom<T>(
   fd: number,
@@ -69,8 +69,9 @@ export function acceptFrom<T>(
     throw new Error(`Cannot take over a listener: ${fresh.length} were made instead of one`);
   }
   const { epoll, ...registration } = found;
-  // Deno goes on accepting until nothing is left, whether it is told of more or not; any other
-  // error than that ends its server. Where nobody can connect there is nothing.
+  // Deno continues to accept until accept(2) reports that no connection is left, with or without
+  // further events; any other error ends its server. On a socket that nobody can connect to, no
+  // connection is ever left.
   const quiet = unreachableListener(registration.fd);
   const shared = new Descriptor(fcntl(fd, F_DUPFD_CLOEXEC));
   unregister(epoll, registration.fd);
@@ -78,7 +79,8 @@ export function acceptFrom<T>(
   let isWatched = false;
   let closed = false;
   const own = [registration.fd, quiet.fileno(), shared.fileno()].map(socketCookie);
-  // A server that could not accept (EMFILE) has ended, and its number may be another file's.
+  // A server that could not accept (EMFILE) has ended, and its descriptor number may have been
+  // reused.
   const isThere = () => !closed && own.includes(socketCookie(registration.fd));
   const acceptor: Acceptor = {
     pause(): void {
@@ -114,11 +116,11 @@ export function acceptFrom<T>(
 }
 
 /**
- * A socket that listens where nobody can connect: one of the UNIX domain, without a name. The
- * throw-away one would be found by whoever tries all ports of this machine, and what it accepts
- * is counted and limited nowhere.
+ * Creates a socket that listens where nobody can connect: a UNIX domain socket without a name. A
+ * port scanner on this machine could find the throw-away address, and connections accepted there
+ * are neither counted nor limited.
  *
- * @param found The throw-away one, for a process that may write to no folder.
+ * @param found The throw-away socket, for a process that has no writable folder.
  */
 function unreachableListener(found: number): Descriptor | Socket {
   const folder = getenv("TMPDIR") || "/tmp";

@@ -1,8 +1,8 @@
 /**
- * Fact 6, for one connection: a server of Deno's can serve a connection that it has
- * not accepted. It is made with a throw-away address and accepts a stand-in there;
- * then, before a byte has passed, the connection takes the stand-in's place, in the
- * table of descriptors and in the epoll instance.
+ * Fact 6, for one connection: a Deno server can serve a connection that it has not accepted. The
+ * server is created with a throw-away address and accepts a stand-in there. Before a byte has been
+ * transferred, the connection replaces the stand-in, in the descriptor table and in the epoll
+ * instance.
  */
 import { type Address, AF_UNIX } from "../address.ts";
 import { O_NONBLOCK } from "../descriptor.ts";
@@ -34,15 +34,15 @@ import {
 } from "./event_loop.ts";
 import { nextTurn } from "./timers.ts";
 
-/** A connection that a server of Deno's owns, and closes. */
+/** A connection that a Deno server owns and closes. */
 export interface TakenConnection {
-  /** Whether the server has not closed it yet. */
+  /** Whether the server has not closed the connection yet. */
   isOpen(): boolean;
-  /** Whether something has come that the server has not read yet. */
+  /** Whether data has arrived that the server has not read yet. */
   hasInput(): boolean;
-  /** Whether the client sends no more, which mostly means that it is gone. */
+  /** Whether the client has stopped sending, which usually means that it has disconnected. */
   isHalfClosed(): boolean;
-  /** Ends it, in both directions: the server finds it closed by the client. */
+  /** Shuts down both directions: to the server, the client has closed the connection. */
   shutdown(): void;
 }
 
@@ -50,15 +50,16 @@ export interface TakenConnection {
 const PATIENCE = 5000;
 
 /**
- * Has a server of Deno's serve one connection, and accept no other.
+ * Makes a Deno server serve one connection, and accept no other.
  *
- * @param connection The connection. It is the server's from here on.
- * @param listen Makes the server, synchronously, on an address that is of no other use: a
- *   path for a UNIX socket, a loopback port for any other.
- * @returns What `listen` has made; the client as the server knows it, which tells the connection
- *   from others that came to the throw-away address; and a view of the connection.
- * @throws {Error} When `listen` has made no server, or it does not accept.
- * @throws {SyscallError} When the kernel refuses.
+ * @param connection The connection. The server owns it from here on.
+ * @param listen Creates the server synchronously, on an address that is not used for anything else:
+ *   a path for a UNIX socket, a loopback port for any other.
+ * @returns The return value of `listen`; the client's address as the server sees it, which
+ *   distinguishes the connection from others made to the throw-away address; and a view of the
+ *   connection.
+ * @throws {Error} If `listen` created no server, or it does not accept.
+ * @throws {SyscallError} If the kernel refuses.
  */
 export async function takeOverConnection<T extends { readonly addr: Deno.Addr }>(
   connection: Socket,
@@ -86,12 +87,12 @@ export async function takeOverConnection<T extends { readonly addr: Deno.Addr }>
 }
 
 /**
- * The socket of a connection that a listener of Deno's has accepted.
+ * Returns the socket of a connection that a Deno listener has accepted.
  *
- * @param accepted The connection; it is closed, and goes on in the socket.
+ * @param accepted The connection. It is closed, and continues in the socket.
  * @returns The socket.
- * @throws {Error} When the connection has ended already.
- * @throws {SyscallError} `EMFILE` when no descriptor is left.
+ * @throws {Error} If the connection has already ended.
+ * @throws {SyscallError} `EMFILE` if no descriptor is left.
  */
 export function socketOf(accepted: Deno.Conn): Socket {
   using connection = accepted;
@@ -100,7 +101,7 @@ export function socketOf(accepted: Deno.Conn): Socket {
   );
   if (found === undefined) throw new Error("The connection has ended already");
   const socket = Socket.fromDescriptor(fcntl(found.fd, F_DUPFD_CLOEXEC));
-  // Deno does not only close its own: it ends the stream.
+  // Deno does not just close its descriptor: it shuts down the stream.
   takeAway(found.fd);
   return socket;
 }
@@ -110,7 +111,7 @@ function connect(address: Deno.Addr): Promise<Deno.Conn> {
   return Deno.connect(address as Deno.NetAddr & { transport: "tcp" });
 }
 
-/** What the server has accepted from the stand-in. */
+/** Returns the connection that the server accepted from the stand-in. */
 async function findAccepted(address: Deno.Addr, standIn: Deno.Addr): Promise<Watched> {
   const start = performance.now();
   while (performance.now() - start < PATIENCE) {
@@ -130,25 +131,27 @@ function adopt(connection: Socket, { fd, epoll, ...registration }: Watched): voi
   register(epoll, { fd, ...registration });
 }
 
-/** Takes a socket away from its owner in Deno, which is left with a dead one. */
+/** Takes a socket away from its owner in Deno, which is left with a dead socket. */
 function takeAway(fd: number): void {
   const dead = deadSocket();
   duplicateOnto(dead, fd);
   close(dead);
 }
 
-/** The sockets in use whose own address it is. */
+/** Returns the open sockets that have the given local address. */
 function socketsAt(address: Deno.Addr): Watched[] {
   return watchedDescriptors()
     .filter(({ fd }) => isSame(nameOf(fd, getsockname), address));
 }
 
 function isFrom(fd: number, client: Deno.Addr): boolean {
-  // A UNIX client has no name, and into the folder of ours no other may come.
+  // A UNIX client has no name, and no other process may enter our folder.
   return client.transport === "unix" || isSame(nameOf(fd, getpeername), client);
 }
 
-/** A socket's name; nothing where it is no socket, or where the other end is gone. */
+/**
+ * Returns a socket's name; `undefined` if it is not a socket, or the other end has disconnected.
+ */
 function nameOf(fd: number, call: (fd: number) => Address): Address | undefined {
   try {
     return call(fd);
@@ -182,12 +185,12 @@ function shutDown(fd: number): void {
   try {
     shutdown(fd, SHUT_RDWR);
   } catch (error) {
-    // ENOTCONN: the other end was faster.
+    // ENOTCONN: the other end disconnected first.
     if (!isSyscallError(error)) throw error;
   }
 }
 
-/** A socket's option; nothing where the descriptor is no socket. */
+/** Returns a socket option; `undefined` if the descriptor is not a socket. */
 function option(fd: number, name: number): number | undefined {
   try {
     return getsockopt(fd, SOL_SOCKET, name);

@@ -1,13 +1,12 @@
 /**
- * Fact 5: random state is memory, so fork() copies it, and siblings would draw
- * the same "unique" numbers.
+ * Fact 5: random state is memory, so fork() copies it, and siblings would generate the same
+ * "unique" numbers.
  *
- * Deno's generator (rand 0.8) draws blocks of 256 bytes, and through
- * pthread_atfork() it knows that its process was forked: there it seeds itself
- * anew, but only where the next block begins. What is left of the block at hand
- * would be drawn twice, and so would the UUIDs in stock. So the parent throws its
- * copy away after each fork: the child, which has little time, does nothing, and
- * each number is drawn once.
+ * Deno's generator (rand 0.8) produces blocks of 256 bytes, and detects a fork with
+ * pthread_atfork(): it then reseeds itself, but only at the start of the next block. The rest of
+ * the current block would be used twice, and so would the UUIDs generated in advance. The parent
+ * therefore discards its copy after each fork. The child, whose time is expensive, does nothing,
+ * and each number is used once.
  */
 
 import { ASSUMPTIONS } from "./assumptions.ts";
@@ -17,8 +16,8 @@ import { replaceGlobal } from "./globals.ts";
 const BLOCK = new Uint8Array(ASSUMPTIONS.randomBlock.value);
 const UUIDS_AT_ONCE = ASSUMPTIONS.uuidsAtOnce.value;
 
-// Math.random() never seeds itself anew. Its stand-in draws from a pool of secure
-// random numbers, 53 bits a piece as the original.
+// Math.random() never reseeds itself. Its replacement uses a pool of secure random numbers, 53 bits
+// each like the original.
 const pool = new Uint32Array(512);
 let left = 0;
 
@@ -35,8 +34,8 @@ function random(): number {
 let checked: typeof random | undefined;
 
 /**
- * Before a fork: no random number may come from V8's state, which does not know of forks. What the
- * program itself has put in its place is the program's to answer for.
+ * Prepares for a fork: no random number may come from V8's state, which is not aware of forks. A
+ * generator that the program has installed is the program's own responsibility.
  */
 export function makeEntropyForkSafe(): void {
   if (Math.random === checked) return;
@@ -45,9 +44,13 @@ export function makeEntropyForkSafe(): void {
   checked = Math.random;
 }
 
-/** Throws away what was drawn in advance: in the parent after each fork, since it is the child's now. */
+/**
+ * Discards the numbers generated in advance: in the parent after each fork, because the child uses
+ * them now.
+ */
 export function discardStock(): void {
-  // First of all: new UUIDs are drawn below, and not from what the child has left of the block.
+  // Do this first: the new UUIDs below must not come from the part of the block that is left to the
+  // child.
   crypto.getRandomValues(BLOCK);
   for (let i = 0; i < UUIDS_AT_ONCE; i++) crypto.randomUUID();
   BLOCK.fill(0);

@@ -1,12 +1,12 @@
 /**
- * Fact 4, after the fork: the child's event loop shares the parent's epoll
- * instance, and each would take the other's events. The child gets an instance
- * and a waker of its own under the old numbers.
+ * Fact 4, after the fork: the child's event loop shares the parent's epoll instance, and each
+ * process would take the other's events. The child gets its own instance and waker under the old
+ * descriptor numbers.
  *
- * What else the instance watches is the parent's work: its sockets, its
- * subprocesses. The child must neither go on with it nor keep it open, and must
- * not free the numbers either, which objects in its memory still name. So each is
- * replaced with a socket whose other end is gone.
+ * Everything else that the instance watches belongs to the parent: its sockets, its subprocesses.
+ * The child must neither use it nor keep it open. It must not free the descriptor numbers either,
+ * because objects in its memory still refer to them. Each descriptor is therefore replaced with a
+ * socket whose other end is closed.
  */
 import { O_CLOEXEC, O_NONBLOCK } from "../descriptor.ts";
 import { close } from "../descriptor_calls.ts";
@@ -32,7 +32,7 @@ export interface Registration {
   readonly data: bigint;
 }
 
-/** The same, and the epoll instance. */
+/** A watched descriptor, and its epoll instance. */
 export interface Watched extends Registration {
   /** One of the instance's descriptors. */
   readonly epoll: number;
@@ -48,8 +48,8 @@ interface EpollInstance {
 }
 
 /**
- * What the event loop consists of. Seen from the parent, before the fork: once
- * there are two processes, the other one changes it under the reader's eyes.
+ * The descriptors of the event loop. They are surveyed in the parent, before the fork: once there
+ * are two processes, the other one may change the loop during the survey.
  */
 export function surveyEventLoop(): EpollInstance[] {
   const links = openDescriptors();
@@ -59,7 +59,7 @@ export function surveyEventLoop(): EpollInstance[] {
     const registrations = registrationsOf(fd);
     const waker = registrations.filter(({ fd }) => links.get(fd) === ASSUMPTIONS.wakerLink.value);
     const signals = registrations.filter(({ fd }) => isSignalSocket(fd, links));
-    // Each instance has a waker of its own, and so have its duplicates.
+    // Each instance has its own waker, and so do its duplicates.
     const key = waker.length === 0 ? `epoll ${fd}` : `waker ${waker.map(({ fd }) => fd)}`;
     instances.set(key, {
       descriptors: [...instances.get(key)?.descriptors ?? [], fd],
@@ -75,14 +75,14 @@ export function surveyEventLoop(): EpollInstance[] {
   return found;
 }
 
-// One descriptor of each instance. They are looked for once: an instance lasts as long as its
-// thread, and a forked child has its own ones under the same numbers.
+// One descriptor of each instance. They are searched for once: an instance lasts as long as its
+// thread, and a forked child has its own instances under the same numbers.
 let epolls: readonly number[] = [];
 
 /**
- * All that the event loop watches.
+ * Returns everything that the event loop watches.
  *
- * @throws {SyscallError} `EMFILE` when no descriptor is left to look with.
+ * @throws {SyscallError} `EMFILE` if no descriptor is left for the search.
  */
 export function watchedDescriptors(): Watched[] {
   if (epolls.length === 0 || !epolls.every(isEpoll)) surveyEventLoop();
@@ -101,8 +101,8 @@ function isEpoll(fd: number): boolean {
 /**
  * Gives a forked child an event loop of its own.
  *
- * @param survey What the parent's consisted of.
- * @throws {SyscallError} `EMFILE` when no descriptor is left for the exchange.
+ * @param survey The survey of the parent's event loop.
+ * @throws {SyscallError} `EMFILE` if no descriptor is left for the exchange.
  */
 export function rebuildEventLoop(survey: readonly EpollInstance[]): void {
   const dead = deadSocket();
@@ -124,7 +124,7 @@ export function hasWork(survey: readonly EpollInstance[]): boolean {
   return survey.some(({ work }) => work.length > 0);
 }
 
-/** What an epoll instance watches. */
+/** Returns what an epoll instance watches. */
 export function registrationsOf(epoll: number): Registration[] {
   const info = readText(`/proc/self/fdinfo/${epoll}`);
   return [...info.matchAll(/^tfd:\s*(\d+) events:\s*([0-9a-f]+) data:\s*([0-9a-f]+)/gm)].map(
@@ -136,7 +136,7 @@ export function registrationsOf(epoll: number): Registration[] {
   );
 }
 
-/** The descriptors of this process and what each is. */
+/** Returns the descriptors of this process and what each refers to. */
 function openDescriptors(): Map<number, string> {
   const links = new Map<number, string>();
   for (const fd of readNumbers("/proc/self/fd")) {
@@ -150,14 +150,14 @@ function openDescriptors(): Map<number, string> {
   return links;
 }
 
-// tokio's own wake-up for signals: the one watched socket with a duplicate.
+// tokio's wake-up for signals is the one watched socket with a duplicate.
 function isSignalSocket(fd: number, links: Map<number, string>): boolean {
   const link = links.get(fd);
   return link !== undefined && link.startsWith("socket:") &&
     [...links].some(([other, otherLink]) => other !== fd && otherLink === link);
 }
 
-/** Has an epoll instance watch a descriptor. */
+/** Adds a descriptor to an epoll instance. */
 export function register(epoll: number, { fd, events, data }: Registration): void {
   // struct epoll_event is packed on x86-64 only.
   const packed = architecture() === "x86_64";
@@ -167,13 +167,13 @@ export function register(epoll: number, { fd, events, data }: Registration): voi
   check(libc().epoll_ctl(epoll, EPOLL_CTL_ADD, fd, event), "epoll_ctl", `descriptor ${fd}`);
 }
 
-/** Has an epoll instance watch a descriptor no more. */
+/** Removes a descriptor from an epoll instance. */
 export function unregister(epoll: number, fd: number): void {
   const result = libc().epoll_ctl(epoll, EPOLL_CTL_DEL, fd, null);
   check(result, "epoll_ctl", `descriptor ${fd}`);
 }
 
-/** A socket on which reads find the end and writes fail. */
+/** Creates a socket on which reads return the end of the stream and writes fail. */
 export function deadSocket(): number {
   const ends = new Int32Array(2);
   const type = SOCK_STREAM | O_CLOEXEC | O_NONBLOCK;

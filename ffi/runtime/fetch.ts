@@ -1,9 +1,9 @@
 /**
- * `fetch` keeps connections open for later requests. A child's copy of that list
- * names connections that are the parent's, so it needs a list of its own.
+ * `fetch` keeps connections open for later requests. A child's copy of that list refers to the
+ * parent's connections, so the child needs a list of its own.
  *
- * A program may put something around `fetch` at any time, and a child inherits that. So what is
- * to change in a child lies below: it is put in place when tine is loaded.
+ * A program may wrap `fetch` at any time, and a child inherits the wrapper. The part that must
+ * change in a child therefore lies below: it is installed when tine is loaded.
  */
 import { replaceGlobal } from "./globals.ts";
 
@@ -18,7 +18,7 @@ replaceGlobal("globalThis.fetch", (original) =>
     return original(input, { client, ...init } as RequestInit);
   });
 
-/** Has `fetch` make connections of its own, in a child whose parent had some open. */
+/** Makes `fetch` create its own connections, in a child whose parent had some open. */
 export function renewFetch(): void {
   isRenewed = true;
   client = undefined;

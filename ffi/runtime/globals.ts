@@ -1,61 +1,64 @@
 /**
- * What tine replaces of what belongs to the whole program. It is all here, with when and why, and
- * what replaces anything goes through here: a test sees to it that no other file does.
+ * The global objects that tine replaces. They are all listed here, with when and why, and every
+ * replacement is done by this module: a test checks that no other file does it.
  *
- * (Only `SyscallError` changes one by itself, `Error.stackTraceLimit`, while it is being made.)
+ * (The one exception is `SyscallError`, which changes `Error.stackTraceLimit` while an error is
+ * constructed.)
  *
- * A program may have replaced the same before, or do so later. What it has put in place stays; the
- * list says how.
+ * A program may have replaced the same objects before, or may do so later. The program's
+ * replacement is kept; the list says how.
  */
 
-/** What is replaced: a global object and its property. */
+/** The replaced properties of global objects. */
 interface Replaceable {
   /**
-   * Before a fork (`entropy.ts`). V8 draws from memory that fork() copies and never seeds it anew:
-   * siblings would draw the same numbers.
+   * Before a fork (`entropy.ts`). V8 generates numbers from memory that fork() copies, and never
+   * reseeds: siblings would generate the same numbers.
    *
-   * Not where it is the program's own, one with a seed, say: that stays, in each child as in the
-   * parent.
+   * Not replaced if the program has installed its own function, for example a seeded one: that
+   * stays, in each child as in the parent.
    */
   "Math.random": typeof Math.random;
 
   /**
-   * When tine is loaded (`fetch.ts`). It does what Deno's does, but where a child needs connections
-   * of its own it makes them.
+   * When tine is loaded (`fetch.ts`). The replacement behaves like Deno's, but creates its own
+   * connections in a child that needs them.
    *
-   * Whatever the program puts around it stays, and so does what it put there before tine was loaded,
-   * which is given the child's client.
+   * A wrapper that the program installs stays, and so does one installed before tine was loaded,
+   * which is passed the child's client.
    */
   "globalThis.fetch": typeof fetch;
 
   /**
-   * Before the first fork (`fork.ts`), as a getter that asks the kernel: Deno's value is the parent's
-   * in each child.
+   * Before the first fork (`fork.ts`), as a getter that asks the kernel: Deno's value in each child
+   * is the parent's pid.
    */
   "Deno.pid": typeof Deno.pid;
 
   /**
-   * In a child that has loaded `node:process`, for the length of one call (`node_process.ts`), which
-   * is to go no further than to the pid.
+   * In a child that has loaded `node:process`, for the duration of one call (`node_process.ts`),
+   * which must stop after the pid.
    */
   "Deno.ppid": typeof Deno.ppid;
 
   /**
-   * In a child whose parent had listeners (`fork.ts`), for good. The thread that all of them need did
-   * not come along, and Deno would wait for it without a word. So a child is told, whatever the
-   * program has put around it.
+   * In a child whose parent had listeners (`fork.ts`), permanently. The child does not inherit the
+   * thread that all listeners need, and Deno would silently wait for it. The child therefore gets
+   * an error, even if the program has wrapped the function.
    */
   "Deno.addSignalListener": typeof Deno.addSignalListener;
 
   /**
-   * In a worker of the preforking server (`web_sockets.ts`). To Deno's server a WebSocket is no
-   * request any more, and nobody else would close it when the worker ends. It calls what was there.
+   * In a worker of the preforking server (`web_sockets.ts`). Deno's server no longer counts a
+   * WebSocket as a request and does not close it when the worker ends. The replacement calls the
+   * previous function.
    */
   "Deno.upgradeWebSocket": typeof Deno.upgradeWebSocket;
 
   /**
-   * In a worker of the preforking server (`error_log.ts`). Where standard error or output cannot be
-   * written, the disk being full, the app's request would fail for it. It calls what was there.
+   * In a worker of the preforking server (`error_log.ts`). If standard error or output cannot be
+   * written to (a full disk), the app's request would fail. The replacement calls the previous
+   * function.
    */
   "console.debug": typeof console.debug;
   /** See `console.debug`. */
@@ -73,22 +76,22 @@ interface Replaceable {
 /**
  * Replaces a function.
  *
- * @param name Which.
- * @param make Makes the new one of what is there.
+ * @param name The name of the function.
+ * @param make Creates the new function from the previous one.
  */
 export function replaceGlobal<N extends keyof Replaceable>(
   name: N,
   make: (original: Replaceable[N]) => Replaceable[N],
 ): void {
   const [owner, property] = find(name);
-  // Not assigned: Deno 2.8.0 to 2.8.2 have a getter for Deno.upgradeWebSocket.
+  // Not an assignment: Deno 2.8.0 to 2.8.2 have a getter for Deno.upgradeWebSocket.
   Object.defineProperty(owner, property, { value: make(owner[property]!), writable: true });
 }
 
 /**
- * Replaces a value with one that is asked for each time.
+ * Replaces a value with a getter.
  *
- * @returns Puts back what was there.
+ * @returns A function that restores the previous value.
  */
 export function replaceGetter<N extends keyof Replaceable>(
   name: N,
@@ -109,10 +112,10 @@ function find<N extends keyof Replaceable>(
 }
 
 /**
- * Replaces a property of a prototype of Deno's. There are two, and both are for the timers that a
- * child must not run (`timers.ts`), from `becomeForkable()` on:
+ * Replaces a property of one of Deno's prototypes. There are two, both for the timers that a child
+ * must not run (`timers.ts`), from `becomeForkable()` on:
  *
- * - that of Node's `Timeout`, where timers were made before: it tells of those to come.
+ * - that of Node's `Timeout`, if timers were created before: it reports the timers created later.
  * - that of Deno's lists of timers, see {@linkcode interceptProperty}.
  */
 export function replaceProperty<T extends object, K extends keyof T>(
@@ -124,11 +127,11 @@ export function replaceProperty<T extends object, K extends keyof T>(
 }
 
 /**
- * Hears of each object of a prototype when it first gets a property, which it keeps.
+ * Reports each object of a prototype when it first gets a property. The object keeps the property.
  *
  * @param prototype The objects' prototype.
  * @param property The property, which a constructor assigns.
- * @param onSet Hears of each object.
+ * @param onSet Called with each object.
  */
 export function interceptProperty<T extends object>(
   prototype: T,
@@ -144,9 +147,9 @@ export function interceptProperty<T extends object>(
 }
 
 /**
- * Gives one object another prototype. In a worker of the preforking server, what Deno has of the
+ * Gives one object another prototype. In a worker of the preforking server, this is Deno's internal
  * body of a request that is read within limits (`http_internals.ts`): a copy would lose Deno's fast
- * ways to read it. No other body changes, and `Request` stays what it is.
+ * ways to read it. No other body changes, and `Request` is unchanged.
  */
 export function replacePrototype(object: object, prototype: object): void {
   Object.setPrototypeOf(object, prototype);

@@ -1,8 +1,7 @@
 /**
- * What Deno keeps behind a request and a response, under symbols of its own. To ask
- * there spares what the public way costs: a copy of the whole header, a stream for a
- * body that is none. A Deno that keeps it elsewhere is asked in vain, and the public
- * way is left.
+ * Deno's internal state of a request and a response, under symbols of its own. Reading it avoids
+ * the cost of the public interface: a copy of the whole header, a stream for a body that is not
+ * one. If a version of Deno keeps it elsewhere, it is not found, and the public interface is used.
  */
 import { ASSUMPTIONS, type Listed } from "./assumptions.ts";
 import { replacePrototype } from "./globals.ts";
@@ -34,11 +33,11 @@ interface AnyBody {
   /** The stream, or where there is none a text or bytes. */
   streamOrStatic?: RequestBody & { readonly body?: never } | { readonly body?: unknown };
   readonly length?: number | null;
-  /** The stream, which is made where there is none. `clone()` copies what is there. */
+  /** The stream, which is created if there is none. `clone()` copies what is there. */
   readonly stream: RequestBody;
-  /** Reads it whole. */
+  /** Reads the whole body. */
   consume(): Promise<unknown>;
-  /** Has another take its place, in `new Request(request)`. */
+  /** Replaces it with another one, in `new Request(request)`. */
   createProxy(): InnerBody;
 }
 
@@ -50,23 +49,26 @@ let requestKey: symbol | undefined;
 let responseKey: symbol | undefined;
 let fastBodyKey: symbol | undefined;
 
-/** What lies behind a request; nothing if it is not found. */
+/** Returns the internal request; `undefined` if it is not found. */
 export function innerRequest(request: Request): InnerRequest | undefined {
   requestKey ??= keyOf(request, ASSUMPTIONS.requestInside.value.symbol);
   return requestKey && (request as unknown as Record<symbol, InnerRequest>)[requestKey];
 }
 
-/** A request's body, where it has come whole with its header. */
+/** Returns a request's body if it arrived completely with its header. */
 export function receivedBody(request: Request): Uint8Array | undefined {
   const kept = innerRequest(request)?.body?.streamOrStatic?.body;
   return kept instanceof Uint8Array ? kept : undefined;
 }
 
-/** What lies between a request's body and its reader. */
+/** The interceptors between a request's body and its reader. */
 export interface BodyReads {
-  /** Gives what is read instead, when the body is read piece by piece or copied. */
+  /** Returns the body to read instead, if the body is read in parts or copied. */
   stream(body: RequestBody): RequestBody;
-  /** Gives the result instead, when Deno reads the body whole; left out, that is read from a stream too. */
+  /**
+   * Returns the result instead, if Deno reads the whole body. If omitted, the whole body is read
+   * from a stream too.
+   */
   readonly whole?: <T>(read: Promise<T>) => Promise<T>;
 }
 
@@ -76,14 +78,13 @@ const IS_SETTLED = Symbol("is settled");
 let interceptedBody: object | undefined;
 
 /**
- * Stands between a request's body and the app, whichever way it is read. It stays Deno's very
- * request: a copy could not be read whole in Deno's own, fast way, and would cost more than
- * all else that a server does.
+ * Intercepts all reads of a request's body by the app. It remains Deno's own request: a copy could
+ * not be read in Deno's fast way, and would cost more than everything else that a server does.
  *
- * @param request The request, whose body nobody has read.
- * @param reads What is read instead.
- * @returns Whether it could: not where the body is none or has come whole, nor where Deno keeps
- *   it elsewhere.
+ * @param request The request. Its body must not have been read.
+ * @param reads The interceptors.
+ * @returns Whether it succeeded. It does not if the request has no body, if the body has arrived
+ *   completely, or if Deno keeps it elsewhere.
  */
 export function interceptBody(request: Request, reads: BodyReads): boolean {
   const body = innerRequest(request)?.body;
@@ -96,7 +97,7 @@ export function interceptBody(request: Request, reads: BodyReads): boolean {
 
 interface InterceptedBody extends InnerBody {
   [READS]: BodyReads;
-  /** Whether it is decided from what it is read. */
+  /** Whether the source of the reads has been decided. */
   [IS_SETTLED]: boolean | undefined;
 }
 
@@ -129,7 +130,7 @@ function replace(body: InterceptedBody): void {
   body.streamOrStatic = body[READS].stream(body.streamOrStatic as RequestBody);
 }
 
-/** The body that lies behind a response: `null` for none, nothing if it is not found. */
+/** Returns the internal body of a response: `null` for no body, `undefined` if it is not found. */
 export function innerBody(response: Response): InnerBody | null | undefined {
   responseKey ??= keyOf(response, ASSUMPTIONS.responseInside.value.symbol);
   const inside = response as unknown as Record<symbol, InnerResponse | undefined>;
@@ -137,9 +138,10 @@ export function innerBody(response: Response): InnerBody | null | undefined {
 }
 
 /**
- * A response's body, where Deno has it whole.
+ * Returns a response's body if Deno has all of it.
  *
- * @returns The text or the bytes; `null` for no body, nothing for a stream or if it is not found.
+ * @returns The string or the bytes; `null` for no body, `undefined` for a stream or if it is not
+ *   found.
  */
 export function wholeBody(response: Response): string | Uint8Array | null | undefined {
   fastBodyKey ??= keyOf(response, ASSUMPTIONS.fastBody.value);

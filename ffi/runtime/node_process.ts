@@ -1,11 +1,10 @@
 /**
- * `process.pid` of `node:process`, which is the parent's in a child: the module reads
- * `Deno.pid` once, when it is loaded, into a variable behind a property that nobody
- * can define anew.
+ * `process.pid` of `node:process`. In a child it is the parent's pid: the module reads `Deno.pid`
+ * once, when it is loaded, into a variable behind a property that cannot be redefined.
  *
- * But Deno keeps the function that did so, and it can be called again. It assigns
- * more than the pid: so it is given what is there already, and is stopped right
- * after the pid, by the next thing that it reads.
+ * However, Deno keeps the function that did so, and it can be called again. It assigns more than
+ * the pid: so it is passed the existing values, and is stopped directly after the pid, at its next
+ * read.
  */
 import { ASSUMPTIONS } from "./assumptions.ts";
 import { replaceGetter } from "./globals.ts";
@@ -18,7 +17,7 @@ interface Internals {
   [NAMES.start]?(argv0: string, args: readonly string[], versions: unknown): void;
 }
 
-/** The part of `node:process` that is concerned. */
+/** The relevant part of `node:process`. */
 interface NodeProcess {
   readonly pid: number;
   readonly argv: string[];
@@ -32,7 +31,7 @@ export function hasNodeProcess(): boolean {
   return inside[NAMES.hasStarted] === true && typeof inside[NAMES.start] === "function";
 }
 
-/** Has `process.pid` be this process's, as `Deno.pid` is: in a forked child. */
+/** Sets `process.pid` to this process's pid, like `Deno.pid`, in a forked child. */
 export function renewNodePid(): void {
   const inside = internals();
   const process = (globalThis as unknown as { process: NodeProcess }).process;

@@ -1,11 +1,11 @@
 /**
- * Fact 4, before the fork: the threads of tokio's blocking pool do not come
- * along, but the pool's count of idle ones does, and the child would wait for
- * them. With every thread at work, the copy counts none and starts its own. So
- * each gets work: to read from a pipe that is empty.
+ * Fact 4, before the fork: a child does not inherit the threads of tokio's blocking pool, but it
+ * does inherit the count of idle threads, and would wait for them. If every thread is busy, the
+ * copy counts no idle thread and starts its own. Each thread is therefore given work: to read from
+ * an empty pipe.
  *
- * After a fork without a runtime they stay there until the parent's code returns to
- * the event loop: a parent that forks in a loop parks its pool once.
+ * After a fork without a runtime, the threads stay there until the parent's code returns to the
+ * event loop: a parent that forks in a loop parks its pool once.
  */
 import { O_CLOEXEC, pipe } from "../descriptor.ts";
 import { write } from "../descriptor_calls.ts";
@@ -15,23 +15,26 @@ import { libc } from "../libc.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
 import { isIdle, isPoolThread, ofThread, threads } from "./threads.ts";
 
-/** How long a thread must sit in one system call of the parent's to be at rest, in milliseconds. */
+/**
+ * How long a thread must stay in one of the parent's system calls to count as at rest, in
+ * milliseconds.
+ */
 const SETTLED = 50;
 
-/** Where the threads are parked: in reads from the first of two pipes. */
+/** The pipes in which the threads are parked: they read from the first of two. */
 interface Parking {
   readonly pid: number;
   /**
-   * In use and last in use, taking turns: a thread that was released but has not
-   * moved yet must not be taken for one that is parked. They last as long as the
-   * process, for a read that came late would take a byte from another file.
+   * The pipe in use and the one last in use, alternately: a thread that was released but has not
+   * moved yet must not be mistaken for a parked one. They last as long as the process, because a
+   * late read would take a byte from another file.
    */
   pipes: [Pipe, Pipe];
-  /** How many threads were sent to the first. */
+  /** The number of threads that were sent to the first pipe. */
   reads: number;
 }
 
-// Numbers, which nothing ever closes: in a child they are not its to use, but must stay taken.
+// Plain numbers, which nothing ever closes: a child must not use them, but they must stay in use.
 interface Pipe {
   readonly readEnd: number;
   readonly writeEnd: number;
@@ -41,16 +44,16 @@ let parking: Parking | undefined;
 const byte = new Uint8Array(new ArrayBuffer(1));
 
 /**
- * Brings every thread of the blocking pool to rest in a system call, until the
- * caller's code returns to the event loop.
+ * Brings every thread of the blocking pool to rest in a system call, until the caller's code
+ * returns to the event loop.
  *
- * A thread in a long call of the program's own (a read of standard input, a
- * lock) is at rest too, once it was seen there for a while.
+ * A thread in a long call of the program's own (a read of standard input, a lock) is at rest too,
+ * once it has been seen there for a while.
  *
- * @param patience How long it may take, in milliseconds.
- * @returns What is not at rest: the system calls that threads were last seen in; none on success.
- * @throws {SyscallError} `EACCES` where the process may not look at its own threads: after
- *   setuid(2), until `prctl(PR_SET_DUMPABLE, 1)`. `EMFILE` when no descriptor is left.
+ * @param patience The time limit, in milliseconds.
+ * @returns The system calls in which threads that are not at rest were last seen; empty on success.
+ * @throws {SyscallError} `EACCES` if the process may not inspect its own threads: after setuid(2),
+ *   until `prctl(PR_SET_DUMPABLE, 1)`. `EMFILE` if no descriptor is left.
  */
 export function parkPool(patience: number): string[] {
   const start = performance.now();
@@ -74,7 +77,7 @@ export function parkPool(patience: number): string[] {
 }
 
 /**
- * {@linkcode parkPool} where it need not succeed, and must not stand in the way.
+ * Calls {@linkcode parkPool}, but ignores a failure.
  *
  * @returns Whether every thread is at rest.
  */
@@ -83,7 +86,7 @@ export function tryToParkPool(patience: number): boolean {
   try {
     return parkPool(patience).length === 0;
   } catch (error) {
-    // No descriptor left to look with, or no permission.
+    // No descriptor is left to check with, or no permission.
     if (isSyscallError(error)) return false;
     throw error;
   }
@@ -91,7 +94,7 @@ export function tryToParkPool(patience: number): boolean {
 
 const POOL_SIZE = ASSUMPTIONS.poolSize.value;
 
-/** Threads of this process's ancestors, which its copy of the pool counts for ever. */
+/** The threads of this process's ancestors, which its copy of the pool counts forever. */
 let lost = 0;
 
 /**
@@ -103,12 +106,14 @@ export function poolRoom(): number {
   return POOL_SIZE - lost - threads().filter(isPoolThread).length;
 }
 
-/** Says in a child what {@linkcode poolRoom} was at the fork. */
+/** Sets, in a child, the value of {@linkcode poolRoom} at the fork. */
 export function setPoolRoom(room: number): void {
   lost = POOL_SIZE - room;
 }
 
-/** The parent's pipes, in a child: not the child's to use, and their numbers must stay taken. */
+/**
+ * The parent's pipes, in a child. The child must not use them, and their numbers must stay in use.
+ */
 export function leaveParking(): number[] {
   const left = parking?.pipes.flatMap(({ readEnd, writeEnd }) => [readEnd, writeEnd]) ?? [];
   parking = undefined;
@@ -116,8 +121,8 @@ export function leaveParking(): number[] {
 }
 
 /**
- * Makes the pipes before the first fork needs them, so that this one costs no descriptor more than
- * the others. Without enough descriptors it is left to the fork.
+ * Creates the pipes before the first fork needs them, so that the first fork needs no more
+ * descriptors than later ones. If too few descriptors are free, the fork creates them.
  */
 export function prepareParking(): void {
   try {
@@ -144,12 +149,12 @@ function park(count: number): void {
 }
 
 /**
- * Lets the threads go on. It happens by itself when the caller's code returns to the event
- * loop; but a file operation that the code begins before that would find no idle thread, and
- * have another one made.
+ * Releases the threads. This happens automatically when the caller's code returns to the event
+ * loop. But a file operation that the code starts before that would find no idle thread and make
+ * the pool create another one.
  */
 export function releasePool(): void {
-  // Runs in every child too that was forked meanwhile, and has nothing to release there.
+  // This also runs in every child forked in the meantime, which has nothing to release.
   if (parking === undefined || parking.reads === 0 || parking.pid !== libc().getpid()) return;
   write(parking.pipes[0].writeEnd, new Uint8Array(parking.reads));
   parking.pipes.reverse();
@@ -157,9 +162,9 @@ export function releasePool(): void {
 }
 
 /**
- * What the threads that matter are doing: the system call's number and arguments.
- * Those are the pool's; and any other while it is not waiting for something, for
- * a thread that has only just been made does not have its name yet.
+ * Returns what the relevant threads are doing: the number and the arguments of their system calls.
+ * Relevant are the pool's threads, and any other thread while it is not waiting: a thread that has
+ * just been created does not have its name yet.
  */
 function threadCalls(): string[] {
   return threads().flatMap((thread) => {
@@ -170,8 +175,8 @@ function threadCalls(): string[] {
   });
 }
 
-// Read by its arguments, since the number is the architecture's (and under
-// emulation the host's): the descriptor, an address, one byte.
+// Identified by its arguments, because the number depends on the architecture (and under emulation
+// on the host's): the descriptor, an address, one byte.
 function isReadOf(call: string, fd: number): boolean {
   const [, descriptor, , count] = call.split(" ");
   return descriptor === `0x${fd.toString(16)}` && count === "0x1";
@@ -179,7 +184,7 @@ function isReadOf(call: string, fd: number): boolean {
 
 const WAITING: ReadonlySet<number> = new Set(ASSUMPTIONS.waitingCalls.value);
 
-/** Whether a thread waits for something to happen, in any call that does. */
+/** Whether a thread is waiting for an event, in any call that does so. */
 function isWaiting(call: string): boolean {
   return WAITING.has(Number(call.split(" ")[0]));
 }

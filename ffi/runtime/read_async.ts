@@ -1,13 +1,13 @@
 import { libc } from "../libc.ts";
 
 /**
- * read(2) by a thread of the runtime's blocking pool, for a process whose event
- * loop must go on turning meanwhile. The thread is taken for as long as it waits.
+ * Calls read(2) on a thread of the runtime's blocking pool, so that the event loop keeps running.
+ * The thread is occupied for as long as the call waits.
  *
  * @param fd The descriptor.
- * @param size The most bytes to take.
- * @returns The bytes; none at the end of the stream, and none when the read failed: what errno
- *   said belongs to the other thread.
+ * @param size The maximum number of bytes to read.
+ * @returns The bytes; empty at the end of the stream, and if the read failed: errno belongs to the
+ *   other thread.
  */
 export async function readAsync(fd: number, size: number): Promise<Uint8Array<ArrayBuffer>> {
   const buffer = new Uint8Array(size);

@@ -1,7 +1,7 @@
 /**
- * Fact 2 and 3, seen from outside: which threads this process has, and which
- * signals they block. `/proc` is asked, not memory: a flag or a mask may come
- * from anywhere, and what counts is what the kernel has.
+ * Facts 2 and 3, seen from outside: which threads this process has, and which signals they block.
+ * The source is `/proc` instead of memory: a flag or a mask may come from anywhere, and the
+ * kernel's state is what counts.
  */
 import { libc } from "../libc.ts";
 import { architecture, SYSTEM_CALLS } from "../platform.ts";
@@ -12,15 +12,15 @@ import { ASSUMPTIONS } from "./assumptions.ts";
 
 /** A thread of this process. */
 export interface Thread {
-  /** Its number; the main thread's is the pid. */
+  /** The thread id; that of the main thread is the pid. */
   readonly tid: number;
-  /** Its name, at most 15 bytes. */
+  /** The thread's name, at most 15 bytes. */
   readonly name: string;
 }
 
-/** A thread at one moment. */
+/** A snapshot of a thread. */
 export interface ThreadStatus extends Thread {
-  /** The signals that it blocks. */
+  /** The signals that the thread blocks. */
   readonly blocked: Set<number>;
 }
 
@@ -30,7 +30,7 @@ export function onMainThread(): boolean {
   return BigInt(getpid()) === gettid(SYSTEM_CALLS[architecture()].gettid);
 }
 
-/** The threads of this process at this moment. */
+/** Returns the current threads of this process. */
 export function threads(): Thread[] {
   return readNumbers("/proc/self/task").flatMap((tid) => {
     const name = ofThread(tid, "comm");
@@ -38,7 +38,10 @@ export function threads(): Thread[] {
   });
 }
 
-/** A thread's name and mask, which one file tells; `undefined` when it has ended meanwhile. */
+/**
+ * Returns a thread's name and mask, which are in the same file; `undefined` if the thread has
+ * ended.
+ */
 export function threadStatus(tid: number): ThreadStatus | undefined {
   const status = ofThread(tid, "status");
   if (status === undefined) return undefined;
@@ -47,12 +50,12 @@ export function threadStatus(tid: number): ThreadStatus | undefined {
   return { tid, name, blocked: new Set(signalsIn(new Uint8Array(BigUint64Array.of(bits).buffer))) };
 }
 
-/** The signals that a thread blocks; none once it has ended. */
+/** Returns the signals that a thread blocks; empty if it has ended. */
 export function blockedSignals(tid: number): Set<number> {
   return threadStatus(tid)?.blocked ?? new Set();
 }
 
-/** A thread's file in `/proc`; `undefined` when the thread has ended meanwhile. */
+/** Reads a thread's file in `/proc`; `undefined` if the thread has ended. */
 export function ofThread(tid: number, file: string): string | undefined {
   try {
     return readText(`/proc/self/task/${tid}/${file}`);
@@ -62,7 +65,7 @@ export function ofThread(tid: number, file: string): string | undefined {
   }
 }
 
-/** Whether a thread is one of those that Deno has made for V8. */
+/** Whether a thread is one that Deno created for V8. */
 export function isV8Worker({ name }: Thread): boolean {
   return name.startsWith(ASSUMPTIONS.v8WorkerName.value);
 }
@@ -73,7 +76,7 @@ export function hasV8Worker(): boolean {
     .some((tid) => isV8Worker({ tid, name: ofThread(tid, "comm") ?? "" }));
 }
 
-/** A thread of the runtime's blocking pool. */
+/** Whether a thread belongs to the runtime's blocking pool. */
 export function isPoolThread({ name }: Thread): boolean {
   return ASSUMPTIONS.poolThreadNames.value.some((beginning) => name.startsWith(beginning));
 }
@@ -82,9 +85,9 @@ const IDLE_CALLS = Object.values(SYSTEM_CALLS)
   .map((numbers) => String(numbers[ASSUMPTIONS.idleCall.value]));
 
 /**
- * Whether a thread of the pool waits for work.
+ * Whether a thread of the pool is waiting for work.
  *
- * @param call What its file `syscall` says: the number and the arguments.
+ * @param call The contents of its file `syscall`: the number and the arguments.
  */
 export function isIdle(call: string): boolean {
   // Under emulation the number is the host's.

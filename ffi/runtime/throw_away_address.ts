@@ -1,10 +1,13 @@
 /**
- * A throw-away address: where a server of Deno's listens until a socket of ours takes its
- * socket's place. Nobody is to find it there.
+ * A throw-away address: a Deno server listens on it until a socket of tine's replaces its socket.
+ * No client should find it there.
  */
 import { AF_UNIX } from "../address.ts";
 
-/** An address that is of no other use, as `Deno.serve` and `Deno.listen` take it. */
+/**
+ * An address that is not used for anything else, in the form that `Deno.serve` and `Deno.listen`
+ * accept.
+ */
 export interface ThrowAwayAddress extends Disposable {
   readonly address:
     | { readonly transport: "tcp"; readonly hostname: string; readonly port: number }
@@ -12,17 +15,17 @@ export interface ThrowAwayAddress extends Disposable {
 }
 
 /**
- * Makes an address. When it is disposed, nobody can connect to it any more.
+ * Creates an address. After it is disposed, nobody can connect to it.
  *
- * @param family The address family of the socket that takes the place.
- * @throws {Error} Deno's, when no folder can be made for a UNIX socket.
+ * @param family The address family of the socket that replaces the server's socket.
+ * @throws {Error} Deno's error if no folder can be created for a UNIX socket.
  */
 export function throwAwayAddress(family: number): ThrowAwayAddress {
   if (family !== AF_UNIX) {
     const address = { transport: "tcp", hostname: "127.0.0.1", port: 0 } as const;
     return { address, [Symbol.dispose]: () => {} };
   }
-  // Nobody else may enter the folder.
+  // No other user may enter the folder.
   const folder = Deno.makeTempDirSync({ prefix: "tine_" });
   return {
     address: { transport: "unix", path: `${folder}/socket` },
@@ -31,10 +34,10 @@ export function throwAwayAddress(family: number): ThrowAwayAddress {
 }
 
 /**
- * Has Deno's server serve there.
+ * Makes Deno's server listen on the address.
  *
  * @param address The address.
- * @param certificate A certificate and its key, in PEM, for HTTPS; on a UNIX socket they mean nothing.
+ * @param certificate A certificate and its key, in PEM, for HTTPS; ignored for a UNIX socket.
  * @param handle Called with each request.
  */
 export function serveAt(

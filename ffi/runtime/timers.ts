@@ -1,16 +1,16 @@
 /**
- * Timers across a fork: the parent's would run the parent's code in a child that has a
- * runtime, so they are canceled there.
+ * Timers across a fork: the parent's timers would run the parent's code in a child that has a
+ * runtime, so the child cancels them.
  *
- * Deno loads Node's timers, 6 ms of work, where a program first names `setTimeout`. A
- * program that forks as soon as it starts, and has its children load it, would wait for
- * that twice. Below are Deno's own timers, and tine itself needs no others. A Deno that
- * hides them is asked for the public ones.
+ * Deno loads Node's timers, which takes 6 ms, when a program first references `setTimeout`. A
+ * program that forks as soon as it starts, and whose children load it, would wait for that twice.
+ * This module uses Deno's own timers; tine itself needs no others. If a version of Deno hides them,
+ * the public ones are used.
  *
- * Deno keeps its timers in lists, one for each duration in use, that nothing outside can
- * reach but through a timer in it. From one list the way leads to the prototype of all, and
- * so tine hears of each that is made. What a child has to cancel is what it finds in them,
- * however many timers there have been.
+ * Deno keeps its timers in lists, one for each duration in use, which can only be reached from
+ * outside through a timer in them. One list leads to the prototype of all lists, through which tine
+ * is notified of each new list. A child cancels the timers it finds in them, however many timers
+ * there have been.
  */
 
 import { ASSUMPTIONS, type Listed } from "./assumptions.ts";
@@ -25,15 +25,15 @@ type CoreTimer = Listed<typeof ASSUMPTIONS.coreTimer.value, AnyTimer>;
 interface AnyTimer {
   /** The number of timers that were made until then, itself included. */
   readonly _timerId: number;
-  /** How long it lasts, in milliseconds. */
+  /** The delay, in milliseconds. */
   readonly _idleTimeout: number;
   readonly _onTimeout: { readonly name: string } | null;
-  /** Its neighbors in the list of those that last as long; none while it runs. */
+  /** The neighbors in the list of timers with the same delay; unset while the timer runs. */
   readonly _idlePrev: CoreTimer | TimersList | null;
   readonly _idleNext: CoreTimer | TimersList | null;
 }
 
-/** Timers that last as long as one another: a ring of them, closed by the list itself. */
+/** A list of timers with the same delay: a ring, closed by the list itself. */
 interface TimersList {
   readonly [DURATION]: number;
   readonly _idleNext: CoreTimer | TimersList;
@@ -44,7 +44,7 @@ interface Timeout {
   readonly [TIMER]: CoreTimer;
 }
 
-/** A function that waits for the next turn of the event loop, in the list of all. */
+/** A function that waits for the next turn of the event loop, in the list of all such functions. */
 interface Immediate {
   readonly _idleNext: Immediate | null;
 }
@@ -66,14 +66,14 @@ interface AnyCore {
 
 /** A timer that was set. */
 export interface Timer {
-  /** Has it never run again. Harmless when it has. */
+  /** Cancels the timer. It has no effect if the timer has run. */
   cancel(): void;
 }
 
 /**
  * Calls a function once.
  *
- * @param milliseconds When, from now.
+ * @param milliseconds The delay.
  * @param callback The function.
  */
 export function after(milliseconds: number, callback: () => void): Timer {
@@ -81,21 +81,21 @@ export function after(milliseconds: number, callback: () => void): Timer {
 }
 
 /**
- * Calls a function again and again.
+ * Calls a function repeatedly.
  *
- * @param milliseconds How often.
+ * @param milliseconds The interval.
  * @param callback The function.
  */
 export function every(milliseconds: number, callback: () => void): Timer {
   return set(milliseconds, true, callback);
 }
 
-/** Waits, in milliseconds. */
+/** Waits for the given number of milliseconds. */
 export function delay(milliseconds: number): Promise<void> {
   return new Promise((resolve) => after(milliseconds, resolve));
 }
 
-/** Waits for a turn of the event loop, which begins with no promise job waiting. */
+/** Waits for a turn of the event loop. No promise job is pending when it begins. */
 export function nextTurn(): Promise<void> {
   return delay(0);
 }
@@ -111,15 +111,15 @@ function set(milliseconds: number, isRepeated: boolean, callback: () => void): T
   return { cancel: () => core?.cancelTimer(timer) };
 }
 
-/** The lists by duration. One that Deno has given up is collected as if nobody knew it. */
+/** The lists by duration. The references are weak, so lists that Deno has dropped are collected. */
 const lists = new Map<number, WeakRef<TimersList>>();
-/** At how many it is time to see which of them are left. */
+/** The number of lists at which to remove collected ones. */
 let crowd = 64;
 let isWatching = false;
-/** Deno's own timers, once each list is known that one may stand in. */
+/** Deno's own timers, available once every list that may contain one is known. */
 let core: Core | undefined;
 
-/** Hears of Deno's timers from here on, so that a child can be rid of them. */
+/** Tracks Deno's timers from here on, so that a child can cancel them. */
 export function watchTimers(): void {
   if (isWatching) return;
   isWatching = true;
@@ -146,10 +146,10 @@ function findCore(): Core | undefined {
 }
 
 /**
- * Finds the lists that were made before tine looked, by the timers in them: Node's, which the
- * public ones are, can be found by their numbers.
+ * Finds the lists that were created before tracking began, through the timers in them: Node's
+ * timers, which are the public ones, can be found by their numbers.
  *
- * @returns Whether that worked.
+ * @returns Whether it succeeded.
  */
 function lookBack(core: Core, made: number): boolean {
   const timeout = setTimeout(() => {}, 0) as unknown as Timeout;
@@ -159,7 +159,7 @@ function lookBack(core: Core, made: number): boolean {
     Object.getOwnPropertySymbols(prototype).find(({ description }) => description === name)
   );
   if (create === undefined || destroy === undefined) return false;
-  // One that is made later may come to stand in a list that is empty now.
+  // A timer that is created later may be added to a list that is empty now.
   replaceProperty(prototype, create, (original) =>
     function (this: Timeout): number {
       const id = original.call(this);
@@ -187,7 +187,7 @@ function rememberListOf(timer: CoreTimer): void {
   if (list !== undefined && lists.get(list[DURATION])?.deref() !== list) remember(list);
 }
 
-/** The list of a timer that was made just now: it stands at its end. */
+/** Returns the list of a timer that was just created: the timer is at its end. */
 function listOf({ _idlePrev }: CoreTimer): TimersList | undefined {
   return isList(_idlePrev) ? _idlePrev : undefined;
 }
@@ -214,7 +214,8 @@ export function abandonTimers(): void {
   }
   const newest = core.createTimer(() => {}, 0, undefined, false, false);
   core.cancelTimer(newest);
-  // Not now: the code that forked may be an interval's, which only then is back in its list.
+  // Not now: the code that forked may be the callback of an interval, which returns to its list
+  // only afterwards.
   queueMicrotask(() => {
     for (const ref of lists.values()) {
       const list = ref.deref();
@@ -223,7 +224,7 @@ export function abandonTimers(): void {
   });
 }
 
-/** Cancels the timers of a list that were made before another one. */
+/** Cancels the timers of a list that were created before another timer. */
 function cancelOlder(list: TimersList, { _timerId }: CoreTimer): void {
   for (let one = list._idleNext; !isList(one);) {
     const next = one._idleNext!;

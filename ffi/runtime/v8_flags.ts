@@ -1,12 +1,11 @@
 /**
- * Fact 2: V8's worker threads do not come along, and a child that waits for one
- * hangs. Started with `--single_threaded`, V8 never waits for them: it has none
- * of its own, and the few that Deno's platform starts for it stay idle.
+ * Fact 2: a child does not inherit V8's worker threads, and hangs if it waits for one. With
+ * `--single_threaded`, V8 never waits for them: it has none of its own, and the few that Deno's
+ * platform starts for it stay idle.
  *
- * It is spelled with an underscore. Deno looks for the text `--single-threaded`,
- * and takes another platform of V8's where it finds it, whose tasks it does not
- * run: `FinalizationRegistry` and `Atomics.waitAsync` would be dead, in parents
- * and children, and what Deno frees through them would leak.
+ * The flag is spelled with an underscore. If Deno finds the text `--single-threaded`, it uses
+ * another V8 platform, whose tasks it does not run: `FinalizationRegistry` and `Atomics.waitAsync`
+ * would not work, in parents and children, and everything that Deno frees through them would leak.
  */
 import { readText } from "../proc.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
@@ -20,8 +19,8 @@ export const V8_FLAGS = ASSUMPTIONS.v8FlagsVariable.value;
 /**
  * Whether V8 was started so that it never waits for a thread.
  *
- * Read off the command line and the environment of this process's start: once V8
- * runs, its flags can be set without effect, and the environment changed.
+ * This is read from the command line and the environment at the start of this process: once V8
+ * runs, its flags can be set without effect, and the environment can be changed.
  */
 export function isSingleThreaded(): boolean {
   const flags = [...environmentFlags(), ...commandLineFlags()].map(parseFlag);
@@ -29,7 +28,7 @@ export function isSingleThreaded(): boolean {
   return last("single-threaded") === true && last("single-threaded-gc") !== false;
 }
 
-/** The flags in a list of them, without what only Deno understands differently from V8. */
+/** Removes from a list of flags the one that Deno understands differently from V8. */
 export function withoutSingleThreaded(flags: string): string {
   return flags.split(",").filter((flag) => parseFlag(flag).name !== "single-threaded").join(",");
 }
@@ -47,7 +46,7 @@ function commandLineFlags(): string[] {
     .flatMap((arg) => arg.slice("--v8-flags=".length).split(","));
 }
 
-/** V8 takes `--no-name`, `--noname` and `--no_name`, and `_` for `-`. */
+/** V8 accepts `--no-name`, `--noname` and `--no_name`, and `_` for `-`. */
 function parseFlag(flag: string): { name: string; isOn: boolean } {
   const name = flag.trim().replace(/^--?/, "").replaceAll("_", "-");
   const negated = name.replace(/^no-?/, "");

@@ -1,12 +1,11 @@
 /**
- * Fact 2, at the fork: V8 gives its worker threads nothing to do that it waits for,
- * but each collection wakes one of them, which takes the lock of their queue to find
- * that there is nothing; the first time it even sleeps in there. Were it on its way
- * while the process forks, the child's copy of the lock would stay locked, and the
- * child's next collection would hang.
+ * Fact 2, at the fork: V8 gives its worker threads no work that it waits for, but each collection
+ * wakes one of them. That thread takes the lock of the queue to find that it is empty; the first
+ * time it even sleeps there. If the process forked in that moment, the child's copy of the lock
+ * would stay locked, and the child's next collection would hang.
  *
- * Only this process's main thread wakes them. So once they are seen waiting, they
- * wait for as long as nothing is allocated.
+ * Only this process's main thread wakes them. Once they have been seen waiting, they keep waiting
+ * for as long as nothing is allocated.
  */
 import { cString } from "../c_string.ts";
 import { O_CLOEXEC, O_RDONLY } from "../descriptor.ts";
@@ -16,28 +15,34 @@ import { architecture, SYSTEM_CALLS } from "../platform.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
 import { isV8Worker, threads } from "./threads.ts";
 
-/** How often they are looked at. They mostly wait; when they do not, they need some 10 µs to 3 ms. */
+/**
+ * The number of times to check them. They are usually waiting; otherwise they take about 10 µs to 3
+ * ms.
+ */
 const ATTEMPTS = 1000;
 
-// Made before: once they wait, nothing may be allocated.
+// Created in advance: once they wait, nothing may be allocated.
 const LENGTH = 3;
 const size = BigInt(LENGTH);
 const call = new Uint8Array(new ArrayBuffer(LENGTH));
 const waiting = new Uint8Array(new ArrayBuffer(LENGTH));
 let files: readonly Uint8Array<ArrayBuffer>[] | undefined;
 
-/** Finds V8's worker threads before the first fork, which may have no descriptor left to look with. */
+/**
+ * Finds V8's worker threads before the first fork, when there may be no free descriptor to search
+ * with.
+ */
 export function prepareV8Workers(): void {
   files ??= findWorkers();
 }
 
-/** Returns when V8's worker threads wait to be woken. */
+/** Waits until V8's worker threads are waiting to be woken. */
 export function awaitV8Workers(): void {
   files ??= findWorkers();
   for (let i = 0; i < ATTEMPTS && !areWaiting(files); i++) pauseBriefly();
 }
 
-/** Where it stands in which system call each of them is: the number comes first. */
+/** The files that show in which system call each thread is: the number comes first. */
 function findWorkers(): Uint8Array<ArrayBuffer>[] {
   new TextEncoder().encodeInto(
     `${SYSTEM_CALLS[architecture()][ASSUMPTIONS.idleCall.value]} `,
@@ -53,7 +58,7 @@ function areWaiting(files: readonly Uint8Array<ArrayBuffer>[]): boolean {
     if (fd === -1) continue; // a forked child does not have them
     const count = read_few(fd, call, size);
     close(fd);
-    // -1 after setuid(2), when a process may not look at its own threads.
+    // -1 after setuid(2), when a process may not inspect its own threads.
     if (count !== -1 && !isSame(call, waiting)) return false;
   }
   return true;
