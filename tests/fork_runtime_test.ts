@@ -584,20 +584,26 @@ Deno.test("runtime forks and file operations, in turns, make no more threads", a
   const output = await run(
     async () => {
       tine.becomeForkable();
+      const threads = () =>
+        [...Deno.readDirSync("/proc/self/task")].map(({ name }) => {
+          try {
+            return Deno.readTextFileSync(`/proc/self/task/${name}/comm`);
+          } catch {
+            return ""; // it has ended meanwhile
+          }
+        }).filter((name) => name.startsWith("tokio-r")).length;
+      // A start on a busy machine makes many, which end after ten seconds without work.
+      while (threads() > 12) await new Promise((resolve) => setTimeout(resolve, 200));
       for (let i = 0; i < 40; i++) {
         const pid = tine.fork({ runtime: true });
         if (pid === 0) tine._exit(0);
         await Deno.readTextFile("/proc/self/stat");
         tine.waitpid(pid);
       }
-      const tasks = [...Deno.readDirSync("/proc/self/task")].map(({ name }) =>
-        Deno.readTextFileSync(`/proc/self/task/${name}/comm`)
-      );
-      console.log(tasks.filter((name) => name.startsWith("tokio-r")).length);
+      console.log(threads());
     },
     [],
     { flags: ["-A"] },
   );
-  // Of 32. As many as the start of the program has made, which depends on how busy the machine is.
-  assert(Number(output) < 28, output);
+  assert(Number(output) < 24, output); // of 32
 });
