@@ -18,13 +18,7 @@ import { ASSUMPTIONS } from "../runtime/assumptions.ts";
 import { poolRoom, prepareParking } from "../runtime/pool.ts";
 import { hasV8Worker, onMainThread, threadStatus } from "../runtime/threads.ts";
 import { watchTimers } from "../runtime/timers.ts";
-import { prepareV8Workers } from "../runtime/v8_workers.ts";
-import {
-  isSingleThreaded,
-  SINGLE_THREADED,
-  V8_FLAGS,
-  withoutSingleThreaded,
-} from "../runtime/v8_flags.ts";
+import { isOverruled, SINGLE_THREADED, V8_FLAGS } from "../runtime/v8_flags.ts";
 
 /** Options for {@linkcode becomeForkable}. */
 export interface ForkableOptions {
@@ -49,10 +43,9 @@ const YOUNG = ASSUMPTIONS.smallNursery.value;
 
 /**
  * Makes this process forkable. Call it on the first line of a program. It runs the program again
- * from its start, in the same process, with a V8 that does not wait for other threads, and with the
- * signals that the program will handle blocked in every thread. Both can only be set when a process
- * starts. If both are set already, nothing runs again: `env --block-signal=CHLD deno run
- * --v8-flags=--single_threaded program.ts`.
+ * from its start, in the same process, without V8's worker threads, and with the signals that the
+ * program will handle blocked in every thread. V8 can only be set up like that when a process
+ * starts. If it is (`deno run --v8-flags=--single-threaded`), nothing runs again.
  *
  * The pid, the command line, the arguments, the environment, the working directory, the standard
  * streams and inherited descriptors are preserved. Code before this line runs twice; all other code
@@ -95,7 +88,6 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   const obstacle = isReady ? undefined : findObstacle(wanted);
   if (obstacle === undefined) {
     prepareParking();
-    prepareV8Workers();
     const held = wanted.union(heldSignals());
     holdSignals(held, marker?.mask ?? programSignals().difference(held));
     return watchTimers();
@@ -103,6 +95,9 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   setKernelMask(mask);
   if (ranAgain) {
     throw new Error(`Cannot become forkable: run again from its start, ${obstacle}`);
+  }
+  if (isOverruled()) {
+    throw new Error(`Cannot become forkable: --v8-flags takes ${SINGLE_THREADED} back`);
   }
   runAgain(wanted);
 }
@@ -116,11 +111,11 @@ function isCrowded(): boolean {
 }
 
 /**
- * Whether {@linkcode fork} works here: on the main thread of a process whose V8 does not wait for
- * other threads.
+ * Whether {@linkcode fork} works here: on the main thread of a process whose V8 has no worker
+ * threads.
  */
 export function isForkable(): boolean {
-  return forkable ||= onMainThread() && (isSingleThreaded() || !hasV8Worker());
+  return forkable ||= onMainThread() && !hasV8Worker();
 }
 
 // These threads start with V8 or not at all: once true, this is always true.
@@ -139,7 +134,7 @@ function checkHandleable(signum: number): void {
 /** Returns what keeps this process from being forkable; `undefined` if nothing does. */
 function findObstacle(wanted: ReadonlySet<number>): string | undefined {
   if (!isForkable()) {
-    return `V8 waits for threads of its own: ${SINGLE_THREADED} was overruled by --v8-flags`;
+    return `V8 has worker threads: ${SINGLE_THREADED} was overruled by --v8-flags or ${V8_FLAGS}`;
   }
   for (const tid of readNumbers("/proc/self/task")) {
     const thread = threadStatus(tid);
@@ -175,8 +170,7 @@ export function runAgain(
   setenv(MARKER, marker.join(":"));
   // A later flag overrides an earlier one: a program may be given --lazy, or a larger young
   // generation.
-  const own = flags && withoutSingleThreaded(flags);
-  setenv(V8_FLAGS, [NO_LAZY, YOUNG, own, SINGLE_THREADED].filter(Boolean).join(","));
+  setenv(V8_FLAGS, [NO_LAZY, YOUNG, flags, SINGLE_THREADED].filter(Boolean).join(","));
   setKernelMask(sigset([...before, ...wanted]));
   const number = execveOrErrno(executable(), commandLine());
   setKernelMask(mask);

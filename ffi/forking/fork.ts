@@ -16,7 +16,7 @@ import { replaceGetter, replaceGlobal } from "../runtime/globals.ts";
 import { forkWithHeap } from "../runtime/heap.ts";
 import { allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
 import { hasNodeProcess, renewNodePid } from "../runtime/node_process.ts";
-import { parkPool, poolRoom, releasePool, setPoolRoom, tryToParkPool } from "../runtime/pool.ts";
+import { parkPool, poolRoom, releasePoolNow, setPoolRoom, tryToParkPool } from "../runtime/pool.ts";
 import { hasWork, rebuildEventLoop, surveyEventLoop } from "../runtime/event_loop.ts";
 import { abandonTimers, watchTimers } from "../runtime/timers.ts";
 
@@ -119,7 +119,7 @@ function forkWithRuntime(): number {
   const signals = planChildSignals();
   const pid = forkAndPart(signals);
   if (pid !== 0) {
-    if (room < ENOUGH_ROOM) releasePool();
+    if (room < ENOUGH_ROOM) releasePoolNow();
     return pid;
   }
   try {
@@ -181,7 +181,7 @@ function prepare(): void {
   prepared = true;
   watchTimers();
   // Nothing may be allocated between these two.
-  compile(["madvise", "fork", "open", "read_few", "close"]);
+  compile(["madvise", "fork"]);
   // glibc collects small free blocks and merges them all in a later call. If a child made that
   // call, it would have to copy every page that contains one of them.
   libc().mallopt(M_MXFAST, 0);

@@ -40,12 +40,12 @@ export const ASSUMPTIONS = {
     otherwise: "becomeForkable() throws: run again from its start, V8 waits for its own threads",
   },
   /**
-   * Has V8 wait for no other thread. Not spelled with a hyphen: Deno looks for that text, and takes
-   * another platform of V8's, whose tasks it does not run: no FinalizationRegistry.
+   * Has V8 do without worker threads. Not spelled with an underscore: Deno looks for this text, and
+   * keeps a platform with such threads where it does not find it.
    */
   singleThreaded: {
-    value: "--single_threaded",
-    otherwise: "V8 complains of a flag that it does not know, and children hang",
+    value: "--single-threaded",
+    otherwise: "becomeForkable() throws: run again from its start, V8 has worker threads",
   },
   /** Has functions compiled once, where they are read, and not by every child that calls them first. */
   noLazy: {

@@ -13,7 +13,7 @@ import { isSyscallError } from "../errno.ts";
 import { pauseBriefly } from "../interruption.ts";
 import { libc } from "../libc.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
-import { isIdle, isPoolThread, ofThread, threads } from "./threads.ts";
+import { isIdle, isPoolThread, ofThread, type Thread, threads } from "./threads.ts";
 
 /**
  * How long a thread must stay in one of the parent's system calls to count as at rest, in
@@ -148,6 +148,9 @@ function park(count: number): void {
   for (let i = 0; i < count; i++) libc().read_on_pool(parking.pipes[0].readEnd, byte, 1n);
 }
 
+/** How often it is looked whether a released thread is idle: some milliseconds at most. */
+const ATTEMPTS = 50;
+
 /**
  * Releases the threads. This happens automatically when the caller's code returns to the event
  * loop. But a file operation that the code starts before that would find no idle thread and make
@@ -159,6 +162,15 @@ export function releasePool(): void {
   write(parking.pipes[0].writeEnd, new Uint8Array(parking.reads));
   parking.pipes.reverse();
   parking.reads = 0;
+}
+
+/** {@linkcode releasePool}, and waits until the first of the threads has nothing to do. */
+export function releasePoolNow(): void {
+  releasePool();
+  const isThreadIdle = ({ tid }: Thread) => isIdle(ofThread(tid, "syscall") ?? "");
+  for (let i = 0; i < ATTEMPTS && !threads().filter(isPoolThread).some(isThreadIdle); i++) {
+    pauseBriefly();
+  }
 }
 
 /**
