@@ -1,6 +1,8 @@
 import { assertEquals } from "@std/assert";
 import * as tine from "../mod.ts";
-import { run } from "./support.ts";
+import { ROOT, run, scratch, start, writeApp } from "./support.ts";
+
+const MOD = new URL("mod.ts", ROOT).href;
 
 // Each process draws more than one block (256 bytes) from each source: a generator
 // that only later runs into what a sibling has is as bad.
@@ -91,6 +93,35 @@ for (const kind of ["plain", "runtime"]) {
       assertEquals(new Set(lines).size, lines.length);
     });
   }
+}
+
+for (const kind of ["plain", "runtime"]) {
+  Deno.test(`${kind} children never draw the same from a Math.random() that was kept before the first fork`, async () => {
+    await using folder = scratch();
+    // A package keeps it when it is loaded, which is before becomeForkable().
+    writeApp(folder.path, "export const { random } = Math;", "package.js");
+    const program = writeApp(
+      folder.path,
+      `
+      import { becomeForkable, forkChild, forkRuntimeChild, waitpid } from ${JSON.stringify(MOD)};
+      import { random } from "./package.js";
+      becomeForkable();
+      const { random: own } = Math;
+      const draw = () => { for (let i = 0; i < 400; i++) console.log(random() + " " + own()); };
+      draw();
+      for (let i = 0; i < 4; i++) {
+        waitpid(${
+        kind === "plain" ? "forkChild(draw)" : "await forkRuntimeChild(async () => draw())"
+      });
+        draw();
+      }`,
+      "program.js",
+    );
+    await using started = start(program, [], { flags: ["-A"] });
+    assertEquals((await started.ended()).code, 0, started.stderr);
+    const numbers = started.stdout.trimEnd().split(/\s/);
+    assertEquals([numbers.length, new Set(numbers).size], [9 * 800, 9 * 800]);
+  });
 }
 
 Deno.test("Math.random() stays between 0 and 1 and even after a fork", async () => {

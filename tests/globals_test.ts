@@ -178,7 +178,7 @@ for (
 
 Deno.test("a program's own Math.random() stays what it is, in each child as in the parent", async () => {
   const output = await run(async () => {
-    const native = Math.random;
+    const tines = Math.random;
     /** A linear congruential generator. */
     const seeded = (seed: number) => () => (seed = (seed * 1103515245 + 12345) % 2 ** 31) / 2 ** 31;
     const own = seeded(1);
@@ -194,8 +194,7 @@ Deno.test("a program's own Math.random() stays what it is, in each child as in t
       await tine.forkRuntimeChild(() => Promise.resolve(draw("runtime child", expected))),
     );
     draw("parent", expected);
-    // V8's own is one more time replaced before the fork.
-    Math.random = native;
+    Math.random = tines;
     for (let i = 0; i < 2; i++) tine.waitpid(tine.forkChild(() => console.log(Math.random())));
   });
   const lines = output.trimEnd().split("\n");
@@ -204,4 +203,23 @@ Deno.test("a program's own Math.random() stays what it is, in each child as in t
     ["before", "child", "runtime child", "parent"].map((name) => `${name} true true`),
   );
   assertEquals(new Set(lines.slice(4)).size, 2);
+});
+
+Deno.test("V8's Math.random() is replaced again before a fork, where a program has put it back", async () => {
+  await using folder = scratch();
+  const program = writeApp(
+    folder.path,
+    `
+    const native = Math.random;
+    const tine = await import(${JSON.stringify(MOD)});
+    tine.becomeForkable();
+    Math.random = native;
+    for (let i = 0; i < 2; i++) tine.waitpid(tine.forkChild(() => console.log(Math.random())));
+    `,
+    "program.js",
+  );
+  await using started = start(program, [], { flags: ["-A"] });
+  assertEquals((await started.ended()).code, 0, started.stderr);
+  const lines = started.stdout.trimEnd().split("\n");
+  assertEquals([lines.length, new Set(lines).size], [2, 2]);
 });

@@ -34,8 +34,10 @@ function random(): number {
 let checked: typeof random | undefined;
 
 /**
- * Prepares for a fork: no random number may come from V8's state, which is not aware of forks. A
- * generator that the program has installed is the program's own responsibility.
+ * Replaces V8's `Math.random()`, whose state is not aware of forks: when tine is loaded, because a
+ * module may keep the function when it is loaded in turn, and before each fork, because a program
+ * may have put V8's back. A generator that the program has installed is the program's own
+ * responsibility.
  */
 export function makeEntropyForkSafe(): void {
   if (Math.random === checked) return;
@@ -43,6 +45,8 @@ export function makeEntropyForkSafe(): void {
   if (isNative) replaceGlobal("Math.random", () => random);
   checked = Math.random;
 }
+
+makeEntropyForkSafe();
 
 /**
  * Discards the numbers generated in advance: in the parent after each fork, because the child uses

@@ -12,8 +12,10 @@
 /** The replaced properties of global objects. */
 interface Replaceable {
   /**
-   * Before a fork (`entropy.ts`). V8 generates numbers from memory that fork() copies, and never
-   * reseeds: siblings would generate the same numbers.
+   * When tine is loaded, and again before a fork if V8's function is back (`entropy.ts`). V8
+   * generates numbers from memory that fork() copies, and never reseeds: siblings would generate the
+   * same numbers. A package that keeps the function when it is loaded keeps the replacement if tine
+   * is imported before it.
    *
    * Not replaced if the program has installed its own function, for example a seeded one: that
    * stays, in each child as in the parent.

@@ -20,6 +20,14 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "children and their children never draw the same",
   },
   {
+    name: "random-replaced-at-the-first-fork-only",
+    file: "ffi/runtime/entropy.ts",
+    text: "}\n\nmakeEntropyForkSafe();\n",
+    replacement: "}\n",
+    test: "tests/entropy_test.ts",
+    filter: "children never draw the same from a Math.random() that was kept before the first fork",
+  },
+  {
     name: "deno-pid-of-the-parent",
     file: "ffi/forking/fork.ts",
     text: '  replaceGetter("Deno.pid", getpid);\n',
