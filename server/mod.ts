@@ -38,6 +38,7 @@ export {
   type MemoryStatus,
   type ProcessStatus,
   readStatus,
+  type ReloadStatus,
   type Status,
   StatusError,
   type WorkerStatus,

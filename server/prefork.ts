@@ -35,5 +35,11 @@ export async function servePrefork(
   // Loaded here, so that programs that do not use it do not hold it in memory, which every child
   // would copy.
   const { serve } = await import("./prefork/serve.ts");
-  return await serve(app, config);
+  try {
+    return await serve(app, config);
+  } catch (error) {
+    const { reportFailure } = await import("./prefork/master/canary.ts");
+    reportFailure(error);
+    throw error;
+  }
 }

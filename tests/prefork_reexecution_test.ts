@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import { readStatus } from "../server/prefork/status/status.ts";
 import {
   childrenOf,
   DENO,
@@ -183,6 +184,8 @@ Deno.test("servePrefork() tries new code for --boot-timeout at most, and not whi
   const late = await canary();
   await server.logged(/The new code cannot be loaded \(killed by SIGKILL\), the old one serves on/);
   assertEquals(processState(late), undefined);
+  const { lastReload } = readStatus(server.pid).master;
+  assertEquals(lastReload?.reason, "The new code has not loaded within 2 s");
   assertEquals(await server.get("/"), "old");
   assertEquals(server.workers, workers);
 

@@ -1,11 +1,13 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { readStatus } from "../server/prefork/status/status.ts";
+import { readStatus, type ReloadStatus } from "../server/prefork/status/status.ts";
 import {
   childrenOf,
+  DENO,
   isPortFree,
   processState,
+  ROOT,
   scratch,
-  type Server,
+  Server,
   spawnServer,
   startServer,
   until,
@@ -137,6 +139,79 @@ Deno.test("servePrefork() finishes requests when its master is killed, also with
   server.kill("SIGKILL");
   assert(workers.includes(Number(await slow)));
   await until(() => workers.every((pid) => processState(pid) === undefined), "the workers' end");
+});
+
+/** How the last attempt to load code ended, once it is another than this one. */
+function nextReload(server: Server, before: ReloadStatus | null): Promise<ReloadStatus> {
+  return until(() => {
+    const { lastReload } = readStatus(server.pid).master;
+    return lastReload?.time !== before?.time && lastReload;
+  }, "the end of an attempt to load code");
+}
+
+Deno.test("the status tells whether the last reload succeeded, when, and the app's own reason", async () => {
+  await using folder = scratch();
+  const good = 'export default { fetch: () => new Response("good") };';
+  const app = writeApp(folder.path, good);
+  await using server = await startServer([], { app });
+  const start = readStatus(server.pid).master;
+  assertEquals([start.lastReload?.success, start.lastReload?.reason], [true, null]);
+  let last = start.lastReload!;
+  assert(last.time > start.started);
+
+  const broken: [source: string, reason: RegExp][] = [
+    ['throw new Error("no\\nluck");', /^Cannot load .*app\.ts: it threw at.*Error: no luck at \//],
+    ["export default {};", /^Cannot serve .*app\.ts: its default export has no fetch function\. /],
+    ["Deno.exit(3);", /^The new code cannot be loaded \(exit 3\)$/],
+    ['export function onWorkerStart() { throw new Error("no\\nway"); }' + good, /^no$/],
+  ];
+  for (const [source, reason] of broken) {
+    const before = Date.now();
+    writeApp(folder.path, source);
+    server.kill("SIGHUP");
+    last = await nextReload(server, last);
+    assertEquals(last.success, false);
+    assertMatch(last.reason!, reason);
+    assert(Date.parse(last.time) >= before && Date.parse(last.time) <= Date.now());
+    assertEquals(await server.get("/"), "good", "the old code serves on");
+  }
+
+  writeApp(folder.path, good);
+  server.kill("SIGHUP");
+  last = await until(() => {
+    const { lastReload } = readStatus(server.pid).master;
+    return lastReload?.success && lastReload;
+  }, "a reload that succeeds");
+  assertEquals(last.reason, null);
+});
+
+Deno.test("the status tells why the code that its canary could load was not loaded by the master", async () => {
+  await using folder = scratch();
+  await using server = await startServer([], { app: slowApp(folder.path) });
+  await breakBetween(server, folder.path);
+  const { lastReload } = readStatus(server.pid).master;
+  assertEquals(lastReload?.success, false);
+  assertMatch(lastReload?.reason ?? "", /^Cannot load .*app\.ts: .*Error: a broken deploy at \//);
+});
+
+Deno.test("the status tells why a program of its own could not be restarted", async () => {
+  await using folder = scratch();
+  writeApp(folder.path, 'export default { fetch: () => new Response("good") };');
+  const program = writeApp(
+    folder.path,
+    `import { servePrefork } from ${JSON.stringify(new URL("server/mod.ts", ROOT).href)};
+     const app = new URL("./app.ts", import.meta.url);
+     Deno.exit(await servePrefork(app, { port: 0, workers: 1 }));`,
+    "main.ts",
+  );
+  await using server = new Server(DENO, ["run", "-A", "--no-lock", program]);
+  await server.logged(/Serving/);
+  const { lastReload } = readStatus(server.pid).master;
+  writeApp(folder.path, 'throw new Error("a broken deploy");');
+  server.kill("SIGHUP");
+  const { success, reason } = await nextReload(server, lastReload);
+  assertEquals(success, false);
+  assertMatch(reason!, /^Cannot load file:.*app\.ts: .*Error: a broken deploy at \//);
 });
 
 function inFlight({ pid }: Server): number {

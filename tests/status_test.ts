@@ -91,6 +91,7 @@ const HEADER = {
   pastRequests: 1000,
   pastErrors: 10,
   crashes: 3,
+  reloaded: Date.now() - 60_000,
 };
 
 /** A status that no server has. */
@@ -106,6 +107,7 @@ const STATUS: Status = {
     requests: 12_345_678_901,
     errors: 1,
     crashes: 0,
+    lastReload: { success: true, time: "2026-01-07T07:03:06.178Z", reason: null },
     memory: { privateBytes: 4_200_000, sharedBytes: 30_000_000, proportionalBytes: 10_000_000 },
   },
   admin: null,
@@ -191,6 +193,7 @@ Deno.test("readStatus() tells what the scoreboard and /proc say", async () => {
     requests: 1200,
     errors: 15,
     crashes: 3,
+    lastReload: { success: true, time: new Date(HEADER.reloaded).toISOString(), reason: null },
   });
   assert(memory !== null && memory.proportionalBytes > 1e6);
   assertEquals(admin?.pid, board.pids[3]);
@@ -351,6 +354,28 @@ Deno.test("formatTable() tells all within 100 columns", async (test) => {
   assert(!/[^\n\P{Cc}]/u.test(table), "It holds a control character");
 });
 
+/** The status after a reload that failed. */
+const FAILED: Status = {
+  ...STATUS,
+  master: {
+    ...STATUS.master,
+    lastReload: {
+      success: false,
+      time: "2026-01-07T07:03:06.178Z",
+      reason:
+        "Cannot load app.ts: it threw at its top level: Error: \x1b[31mno\nconfiguration in " +
+        `/srv/${"long/".repeat(30)}config.json`,
+    },
+  },
+};
+
+Deno.test("formatTable() tells all of the reason why the last reload failed", async (test) => {
+  const table = formatTable(FAILED);
+  await assertSnapshot(test, table);
+  for (const line of table.split("\n")) assert(line.length <= 100, line);
+  assert(!/[^\n\P{Cc}]/u.test(table), "It holds a control character");
+});
+
 Deno.test("formatTable() takes the width, and the rate since an earlier status", () => {
   const before: Status = {
     ...STATUS,
@@ -432,6 +457,14 @@ Deno.test("formatPrometheus() keeps the rules of the text format, whatever a lab
   assertEquals(values.get("tine_requests_total"), STATUS.master.requests);
   assertEquals(values.get("tine_restarts_total"), 1);
   assertEquals(values.get("tine_start_time_seconds"), 1767323045.678);
+  assertEquals(values.get("tine_last_reload_success"), 1);
+  assertEquals(values.get("tine_last_reload_timestamp_seconds"), 1767769386.178);
+  const failed = parsePrometheus(formatPrometheus(FAILED));
+  assertEquals(failed.get("tine_last_reload_success"), 0);
+  assertEquals(failed.get("tine_last_reload_timestamp_seconds"), 1767769386.178);
+  const early = formatPrometheus({ ...STATUS, master: { ...STATUS.master, lastReload: null } });
+  assert(!early.includes("reload"));
+  parsePrometheus(early);
   assertEquals(values.get('tine_workers{"state":"ready"}'), 2);
   assertEquals(values.get('tine_workers{"state":"booting"}'), 0);
   assertEquals(values.get("tine_master_private_bytes"), 4_200_000);

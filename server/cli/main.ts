@@ -40,6 +40,10 @@ export async function main(args: readonly string[]): Promise<number> {
     if (run === undefined) throw new UsageError(`there is no command ${command}`);
     return await run(rest);
   } catch (error) {
+    if (command === "serve") {
+      const { reportFailure } = await import("../prefork/master/canary.ts");
+      reportFailure(error);
+    }
     if (error instanceof UsageError) {
       console.error(`error: ${error.message}\nTry --help.`);
       return 2;

@@ -20,7 +20,7 @@ export const ADMIN = 0;
 
 const MAGIC = 0x656e6974; // "tine"
 /** Must change when the layout below changes. */
-const VERSION = 2;
+const VERSION = 3;
 const HEADER_BYTES = 4096;
 const SLOT_BYTES = 1024;
 
@@ -220,7 +220,7 @@ export class Slot {
   }
 }
 
-// Layout of the header: 8 numbers of 4 bytes, 4 of 8 bytes, and strings.
+// Layout of the header: 8 numbers of 4 bytes, 4 of 8 bytes, strings, a number of 8 bytes, a string.
 const HEADER = { magic: 0, version: 1, master: 2, generation: 3, workers: 4 };
 
 /** The whole scoreboard. */
@@ -231,6 +231,8 @@ export class Scoreboard {
   readonly #numbers: Float64Array;
   readonly #url: Text;
   readonly #app: Text;
+  readonly #reload: Float64Array;
+  readonly #reloadFailure: Text;
 
   /**
    * Creates a view of memory as a scoreboard.
@@ -249,6 +251,8 @@ export class Scoreboard {
     this.#numbers = new Float64Array(memory, 32, 4);
     this.#url = new Text(memory, 64, 1024);
     this.#app = new Text(memory, 64 + 1024, 1024);
+    this.#reload = new Float64Array(memory, 64 + 2048, 1);
+    this.#reloadFailure = new Text(memory, 64 + 2048 + 8, 1024);
     this.slots = Array.from({ length: SLOTS }, (_, index) => new Slot(memory, index));
   }
 
@@ -325,6 +329,37 @@ export class Scoreboard {
   }
   set app(value: string) {
     this.#app.set(value);
+  }
+
+  /**
+   * When code was last loaded, or failed to load, in milliseconds since 1970; 0 before the first
+   * time. The start counts as the first time.
+   */
+  get reloaded(): number {
+    return this.#reload[0]!;
+  }
+  set reloaded(value: number) {
+    this.#reload[0] = value;
+  }
+
+  /** Why code failed to load the last time; empty if it did not. */
+  get reloadFailure(): string {
+    return this.#reloadFailure.get();
+  }
+  set reloadFailure(value: string) {
+    this.#reloadFailure.set(value);
+  }
+
+  /**
+   * Records that code was loaded just now, or failed to load.
+   *
+   * @param failure Why it failed, of which the first line is kept; `undefined` if it did not.
+   */
+  recordReload(failure?: string): void {
+    this.reloadFailure = failure === undefined
+      ? ""
+      : failure.trim().split("\n")[0] || "no reason is known";
+    this.reloaded = Date.now();
   }
 }
 

@@ -17,13 +17,13 @@ import { takeActivatedSockets } from "./host/activation.ts";
 import { checkLogFile } from "./logs/log_file.ts";
 import { redirectStderr, reopenStderr, stderrLog } from "./logs/error_log.ts";
 import { checkCertificate, formatUrl, openListener, removeStaleSocket } from "../listen.ts";
+import { isCanary, LOADED } from "./master/canary.ts";
 import type { ChildContext, Place } from "./master/context.ts";
 import { inherit } from "./master/inheritance.ts";
 import { supervise } from "./master/loop.ts";
 import type { Config } from "./options.ts";
 import { openNotify } from "./host/notify.ts";
 import { removePidFile, writePidFile } from "./host/pid_file.ts";
-import { isCanary, LOADED } from "./master/restart.ts";
 import { findStartDirectory } from "./host/start_directory.ts";
 import { ADMIN, createScoreboard } from "./scoreboard.ts";
 import { runWorker } from "./worker/worker.ts";
@@ -133,9 +133,9 @@ async function restart(app: App | string | URL, config: Config, place: Place): P
   try {
     return { place, loaded: await loadInTime(app, config).then(whenThereIsRoom) };
   } catch (error) {
-    stderrLog("master")(
-      `The new code cannot be loaded, the old workers serve on: ${(error as Error).message}`,
-    );
+    const { message } = error as Error;
+    stderrLog("master")(`The new code cannot be loaded, the old workers serve on: ${message}`);
+    place.scoreboard.recordReload(message);
     return { place, loaded: undefined };
   }
 }

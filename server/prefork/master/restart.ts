@@ -5,41 +5,25 @@
  * If the code changes again in between and then fails to load, the master has no app to fork
  * workers from. It retries with growing pauses, while the old workers keep serving.
  */
-import { getenv, setenv } from "../../../ffi/environment.ts";
-import { execve } from "../../../ffi/execve.ts";
-import { commandLine, executable } from "../../../ffi/forking/become_forkable.ts";
-import { forkChild } from "../../../ffi/forking/fork_child.ts";
-import { getpid, kill } from "../../../ffi/process.ts";
+import { kill } from "../../../ffi/process.ts";
 import { SIGKILL } from "../../../ffi/signals.ts";
 import type { WaitStatus } from "../../../ffi/wait.ts";
 import { formatStatus } from "../../log.ts";
+import { type Canary, LOADED, readReport, startCanary } from "./canary.ts";
 import type { Context } from "./context.ts";
 import { executeAnew } from "./inheritance.ts";
 import type { Workers } from "./workers.ts";
 
-const CANARY = "TINE_CANARY";
-
-/**
- * The exit status of a canary that would now start to serve. It is not 0, because an app may exit
- * with 0.
- */
-export const LOADED = 86;
-
 /** The pause before the first retry, in milliseconds. It doubles with each further retry. */
 const FIRST_PAUSE = 1000;
 const LONGEST_PAUSE = 60_000;
-
-/** Whether this process is a canary, which only loads the code. */
-export function isCanary(): boolean {
-  return getenv(CANARY) === String(getpid());
-}
 
 /** The restarts of a master. */
 export class Restart {
   readonly #context: Context;
   readonly #workers: Workers;
   #isRequested = false;
-  #canary: { readonly pid: number; readonly killAt: number } | undefined;
+  #canary: Canary & { readonly killAt: number } | undefined;
   /** Whether the last canary loaded the code. */
   #isLoadable = false;
   /** The number of consecutive failed attempts, and when to retry automatically. */
@@ -91,8 +75,8 @@ export class Restart {
     log(why);
     notify("reloading");
     try {
-      const pid = startCanary(startDirectory);
-      this.#canary = { pid, killAt: performance.now() + config.bootTimeout * 1000 };
+      const killAt = performance.now() + config.bootTimeout * 1000;
+      this.#canary = { ...startCanary(startDirectory), killAt };
     } catch (error) {
       this.#triedWithoutWorkers = false;
       this.#fail(`Cannot try the new code: ${error instanceof Error ? error.message : error}`);
@@ -105,12 +89,16 @@ export class Restart {
    * @returns Whether the child was the canary.
    */
   reaped(pid: number, status: WaitStatus): boolean {
-    if (pid !== this.#canary?.pid) return false;
+    const canary = this.#canary;
+    if (pid !== canary?.pid) return false;
     this.#canary = undefined;
+    const isLate = performance.now() >= canary.killAt;
+    const late = `The new code has not loaded within ${this.#context.config.bootTimeout} s`;
+    const report = readReport(canary) || (isLate ? late : "");
     this.#isLoadable = status.kind === "exited" && status.code === LOADED;
     if (this.#isLoadable || this.#workers.stopping) return true;
     if (this.#triedWithoutWorkers && this.#workers.count() === 0) this.#workers.haveFailed = true;
-    this.#fail(`The new code cannot be loaded (${formatStatus(status)})`);
+    this.#fail(`The new code cannot be loaded (${formatStatus(status)})`, report);
     return true;
   }
 
@@ -128,12 +116,16 @@ export class Restart {
   }
 
   /**
-   * Logs a failure. The old code keeps serving; without an app to fork from, another attempt
-   * follows.
+   * Logs and records a failure. The old code keeps serving; without an app to fork from, another
+   * attempt follows.
+   *
+   * @param reason What failed.
+   * @param report What the canary reported about it.
    */
-  #fail(reason: string): void {
-    const { hasApp, log, notify } = this.#context;
+  #fail(reason: string, report = ""): void {
+    const { hasApp, log, notify, scoreboard } = this.#context;
     log(`${reason}, the old ${hasApp ? "one serves" : "workers serve"} on`);
+    scoreboard.recordReload(report || reason);
     if (!hasApp) this.#retryLater();
     notify("ready");
   }
@@ -148,13 +140,4 @@ export class Restart {
   abort(): void {
     if (this.#canary !== undefined) kill(this.#canary.pid, SIGKILL);
   }
-}
-
-/** Starts this program a second time, as a canary, and returns its pid. */
-function startCanary(startDirectory: string): number {
-  return forkChild(() => {
-    Deno.chdir(startDirectory);
-    setenv(CANARY, String(getpid()));
-    execve(executable(), commandLine());
-  });
 }

@@ -236,13 +236,14 @@ export class Workers {
    * Handles a worker that became ready. Once all are ready, the workers they replace are stopped.
    */
   #onReady(): void {
-    const { config, log, notify, scoreboard } = this.#context;
+    const { config, hasApp, log, notify, scoreboard } = this.#context;
     const ready = this.all().filter((worker) => isWorker(worker) && worker.ready && stays(worker));
     if (ready.length < this.wanted) {
       if (!this.#announced) log(`${ready.length} of ${this.wanted} workers ready`);
       return;
     }
     if (!this.#announced) {
+      if (hasApp) scoreboard.recordReload();
       log(`Serving ${scoreboard.url} with ${this.wanted} workers`);
       notify("ready");
       // Deno loads timers when they are first referenced: do so here, once for all later workers.
@@ -363,6 +364,9 @@ export class Workers {
   /** Handles a worker that ended before it was ready. */
   #failed(reason: string): void {
     this.#failures++;
+    const { hasApp, scoreboard } = this.#context;
+    // The workers have never been ready with this code.
+    if (hasApp && !this.#announced) scoreboard.recordReload(reason);
     const delay = Math.min(FIRST_DELAY * 2 ** (this.#failures - 1), LONGEST_DELAY);
     this.#spawnAt = performance.now() + delay;
     if (this.#failures < MAX_FAILURES || this.all().some((other) => other.ready)) return;

@@ -29,8 +29,8 @@ const GAP = "  ";
 const SHORTEST_CUT = 6;
 
 /**
- * Formats the status as a table: three lines about the server, one for each worker, and one more
- * for each worker whose event loop is blocked.
+ * Formats the status as a table: three lines about the server, and the reason if the last reload
+ * failed; one line for each worker, and one more for each worker whose event loop is blocked.
  *
  * @param status The status.
  * @param options The width, and an earlier status.
@@ -43,6 +43,7 @@ export function formatTable(status: Status, options: TableOptions = {}): string 
   const stalled = status.workers.filter((worker) => worker.stalled > 0);
   return [
     ...heading(status, before),
+    ...failedReload(status.master, width),
     "",
     ...rows.map((row) => align(row, widths)),
     ...stalled.map((worker) =>
@@ -71,6 +72,22 @@ function heading({ master, admin, workers }: Status, before: Status | undefined)
       count(master.errors, "error"),
     ],
   ].map((facts) => facts.join(", "));
+}
+
+/** Returns why the last reload failed, on as many lines as that takes. */
+function failedReload({ lastReload, started, uptime }: MasterStatus, width: number): string[] {
+  if (lastReload === null || lastReload.success) return [];
+  const ago = uptime - (Date.parse(lastReload.time) - Date.parse(started)) / 1000;
+  return fold(
+    `The last reload failed ${formatAge(Math.max(0, ago))} ago: ${lastReload.reason}`,
+    width,
+  );
+}
+
+/** Breaks a text into lines, between words where that is possible. */
+function fold(text: string, width: number): string[] {
+  const longest = Math.max(width, SHORTEST_CUT);
+  return printable(text).match(new RegExp(`.{1,${longest}}(?: |$)|.{${longest}}`, "gu")) ?? [];
 }
 
 function rate(now: MasterStatus, before: MasterStatus | undefined): string {
@@ -196,6 +213,18 @@ const MASTER_METRICS: readonly Metric<MasterStatus>[] = [
     "counter",
     "Workers that ended without having been told to.",
     ({ crashes }) => crashes,
+  ],
+  [
+    "tine_last_reload_success",
+    "gauge",
+    "Whether workers serve with the code that was loaded last: 1, or 0 if it failed to load.",
+    ({ lastReload }) => lastReload === null ? undefined : Number(lastReload.success),
+  ],
+  [
+    "tine_last_reload_timestamp_seconds",
+    "gauge",
+    "When code was last loaded, or failed to load, in seconds since 1970.",
+    ({ lastReload }) => lastReload === null ? undefined : Date.parse(lastReload.time) / 1000,
   ],
   [
     "tine_workers_wanted",

@@ -51,6 +51,21 @@ export interface MasterStatus extends ProcessStatus {
   readonly errors: number;
   /** The number of workers that ended without being told to. */
   readonly crashes: number;
+  /**
+   * How the last attempt to load the app's code ended; the start counts as the first. `null` until
+   * the first workers are ready, or have failed.
+   */
+  readonly lastReload: ReloadStatus | null;
+}
+
+/** How an attempt to load the app's code ended. */
+export interface ReloadStatus {
+  /** Whether workers serve with the code. If not, the old code serves on. */
+  readonly success: boolean;
+  /** When the workers were ready, or the attempt failed, as an ISO 8601 date in UTC. */
+  readonly time: string;
+  /** Why the attempt failed, in one line; `null` if it succeeded. */
+  readonly reason: string | null;
 }
 
 /** One worker. */
@@ -176,10 +191,20 @@ export function statusOf(scoreboard: Scoreboard, pid: number = scoreboard.master
       requests: scoreboard.pastRequests + sum((slot) => slot.requests),
       errors: scoreboard.pastErrors + sum((slot) => slot.errors),
       crashes: scoreboard.crashes,
+      lastReload: lastReload(scoreboard),
       memory: readMemory(pid),
     },
     admin: admin === undefined ? null : { pid: admin.child, memory: readMemory(admin.child) },
     workers: workers.sort((a, b) => a.number - b.number || b.age - a.age),
+  };
+}
+
+function lastReload({ reloaded, reloadFailure }: Scoreboard): ReloadStatus | null {
+  if (reloaded === 0) return null;
+  return {
+    success: reloadFailure === "",
+    time: new Date(reloaded).toISOString(),
+    reason: reloadFailure || null,
   };
 }
 

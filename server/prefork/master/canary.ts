@@ -1,0 +1,91 @@
+/**
+ * The canary: a process of its own that runs the program as a restart would, up to the point where
+ * the app is loaded. If that fails, it tells the master why, through a pipe.
+ */
+import { type Descriptor, O_CLOEXEC, O_NONBLOCK, pipe } from "../../../ffi/descriptor.ts";
+import { F_SETFD, write } from "../../../ffi/descriptor_calls.ts";
+import { getenv, setenv } from "../../../ffi/environment.ts";
+import { isSyscallError } from "../../../ffi/errno.ts";
+import { execve } from "../../../ffi/execve.ts";
+import { commandLine, executable } from "../../../ffi/forking/become_forkable.ts";
+import { forkChild } from "../../../ffi/forking/fork_child.ts";
+import { getpid } from "../../../ffi/process.ts";
+
+/** The environment variable that contains the canary's pid. */
+const CANARY = "TINE_CANARY";
+/** The environment variable that contains the canary's end of the pipe. */
+const PIPE = "TINE_CANARY_PIPE";
+
+/**
+ * The exit status of a canary that would now start to serve. It is not 0, because an app may exit
+ * with 0.
+ */
+export const LOADED = 86;
+
+/** The longest report, in bytes: less than the room of a pipe, so that a write never waits. */
+const LONGEST_REPORT = 4096;
+
+/** A canary, as the master sees it. */
+export interface Canary {
+  readonly pid: number;
+  /** The read end of the pipe. */
+  readonly report: Descriptor;
+}
+
+/** Whether this process is a canary, which only loads the code. */
+export function isCanary(): boolean {
+  return getenv(CANARY) === String(getpid());
+}
+
+/** Tells the master why this process fails, if it is a canary. */
+export function reportFailure(error: unknown): void {
+  const fd = getenv(PIPE);
+  if (!isCanary() || fd === undefined) return;
+  const message = error instanceof Error ? error.message : String(error);
+  try {
+    write(Number(fd), new TextEncoder().encode(message).slice(0, LONGEST_REPORT));
+  } catch (error) {
+    if (!isSyscallError(error)) throw error; // EPIPE: the master has ended
+  }
+}
+
+/**
+ * Starts this program a second time, as a canary.
+ *
+ * @param startDirectory The directory in which the server was started.
+ * @throws {SyscallError} `EAGAIN` if the user has too many processes, `EMFILE`, ...
+ */
+export function startCanary(startDirectory: string): Canary {
+  const [report, end] = pipe(O_CLOEXEC | O_NONBLOCK);
+  try {
+    const pid = forkChild(() => {
+      Deno.chdir(startDirectory);
+      end.fcntl(F_SETFD, 0);
+      setenv(CANARY, String(getpid()));
+      setenv(PIPE, String(end.fileno()));
+      execve(executable(), commandLine());
+    });
+    return { pid, report };
+  } catch (error) {
+    report.close();
+    throw error;
+  } finally {
+    end.close();
+  }
+}
+
+/**
+ * Reads what a canary that has ended reported, and closes the pipe.
+ *
+ * @returns The message of its error; empty if there is none.
+ */
+export function readReport({ report }: Canary): string {
+  using end = report;
+  try {
+    return new TextDecoder().decode(end.read(LONGEST_REPORT));
+  } catch (error) {
+    // A subprocess of the app's inherited the pipe, and is still running.
+    if (isSyscallError(error, "EAGAIN")) return "";
+    throw error;
+  }
+}
