@@ -4,7 +4,7 @@
  * The calls here return what C returns; the files around this one turn that
  * into values and {@linkcode SyscallError}.
  */
-import { architecture, UnsupportedPlatformError } from "./platform.ts";
+import { architecture, checkDeno, UnsupportedPlatformError } from "./platform.ts";
 
 const SYMBOLS = {
   // int *__errno_location(void);
@@ -219,7 +219,7 @@ const compiled = new Set<keyof Libc>();
 /**
  * libc, opened at the first call.
  *
- * @throws {UnsupportedPlatformError} Where there is no glibc.
+ * @throws {UnsupportedPlatformError} Where there is no glibc, or Deno is too old.
  * @throws {Deno.errors.NotCapable} Without `--allow-ffi`.
  */
 export function libc(): Libc {
@@ -248,6 +248,7 @@ export function compile(names: readonly (keyof Libc)[] = NAMES): void {
 }
 
 function open(): Libc {
+  checkDeno();
   architecture();
   const addresses = dlopen(Object.fromEntries(NAMES.map((key) => {
     const symbol = SYMBOLS[key];

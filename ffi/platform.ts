@@ -7,8 +7,12 @@ export const SYSTEM_CALLS = {
   aarch64: { futex: 98n, getdents64: 61n, gettid: 178n },
 } as const;
 
+/** The oldest Deno that tine runs on: older ones keep V8's worker threads, whatever flag they get. */
+export const LEAST_DENO = "2.3.0";
+
 /**
- * tine was asked to make a system call on a system that it does not know.
+ * tine was asked to make a system call on a system that it does not know, or by a Deno that is too
+ * old.
  *
  * Thrown at the first call, never at import, so that a program which only
  * sometimes forks can still be loaded elsewhere.
@@ -23,7 +27,9 @@ export class UnsupportedPlatformError extends Error {
    * @param missing What this system lacks.
    */
   constructor(missing: string) {
-    super(`tine needs Linux with glibc on x86-64 or aarch64: ${missing}`);
+    super(
+      `tine needs Deno ${LEAST_DENO} or later on Linux with glibc, x86-64 or aarch64: ${missing}`,
+    );
   }
 }
 
@@ -39,4 +45,21 @@ export function architecture(): Architecture {
     throw new UnsupportedPlatformError(`this processor is ${arch}`);
   }
   return arch;
+}
+
+/**
+ * Checks that Deno is not too old.
+ *
+ * @throws {UnsupportedPlatformError} If it is older than {@linkcode LEAST_DENO}.
+ */
+export function checkDeno(): void {
+  const { deno } = Deno.version;
+  const [own, least] = [numbersOf(deno), numbersOf(LEAST_DENO)];
+  const first = least.findIndex((number, i) => number !== own[i]);
+  if (own[first]! < least[first]!) throw new UnsupportedPlatformError(`this is Deno ${deno}`);
+}
+
+/** Returns the numbers of a version, such as `2.9.6` or `2.10.0-rc.1`. */
+function numbersOf(version: string): number[] {
+  return version.split(/[.+-]/, 3).map(Number);
 }

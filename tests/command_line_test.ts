@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { assertSnapshot, start } from "./support.ts";
+import { assertSnapshot, ROOT, scratch, start, writeApp } from "./support.ts";
 
 for (const args of [[], ["serve"], ["status"]]) {
   const line = [...args, "--help"];
@@ -18,5 +18,24 @@ Deno.test("the command line says that there is no such command, whatever its nam
     assertEquals(await program.ended(), { code: 2, signal: null });
     assertEquals(program.stderr, `error: there is no command ${name}\nTry --help.\n`);
     assertEquals(program.stdout, "");
+  }
+});
+
+Deno.test("the command line says in one line that Deno is too old", async () => {
+  await using folder = scratch();
+  const old = writeApp(
+    folder.path,
+    `Object.defineProperty(Deno, "version", { value: { deno: "2.2.15" } });
+     delete Deno.errors.NotCapable; // Deno 1 has none
+     await import("${new URL("server/cli.ts", ROOT)}");`,
+  );
+  for (const args of [["serve", "app.ts"], ["status"], ["--help"]]) {
+    await using program = start(old, args, { flags: ["-A"] });
+    assertEquals(await program.ended(), { code: 1, signal: null }, program.stderr);
+    assertEquals(
+      program.stderr,
+      "error: tine needs Deno 2.3.0 or later on Linux with glibc, x86-64 or aarch64: " +
+        "this is Deno 2.2.15\n",
+    );
   }
 });

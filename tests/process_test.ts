@@ -466,23 +466,39 @@ Deno.test("sleep() gives 0 after the whole time and refuses what is no time", ()
   assertThrows(() => tine.nanosleep(NaN), RangeError);
 });
 
+/** What a Deno prints that takes itself for another one and calls getpid(). */
+async function pretend(build: { os: string; arch: string }, deno: string): Promise<string> {
+  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "eval",
+      `Object.defineProperty(Deno, "build", { value: ${JSON.stringify(build)} });
+       Object.defineProperty(Deno, "version", { value: { deno: "${deno}" } });
+       const tine = await import("${new URL("../mod.ts", import.meta.url)}");
+       try { console.log(typeof tine.getpid()); }
+       catch (error) { console.log(error.name + ": " + error.message); }`,
+    ],
+  }).output();
+  const decoder = new TextDecoder();
+  return decoder.decode(stdout).trim() || decoder.decode(stderr);
+}
+
+const NEEDS = "UnsupportedPlatformError: tine needs Deno 2.3.0 or later on Linux with glibc, " +
+  "x86-64 or aarch64: ";
+
 Deno.test("another system gets UnsupportedPlatformError at the first call, not at import", async () => {
-  const systems = { darwin: "this is darwin", linux: "this processor is s390x" };
-  for (const [os, why] of Object.entries(systems)) {
-    const program = new Deno.Command(Deno.execPath(), {
-      args: [
-        "eval",
-        `Object.defineProperty(Deno, "build", { value: { os: "${os}", arch: "s390x" } });
-         const tine = await import("${new URL("../mod.ts", import.meta.url)}");
-         try { tine.getpid(); } catch (error) { console.log(error.name + ": " + error.message); }`,
-      ],
-    });
-    const { stdout, stderr } = await program.output();
-    assertEquals(
-      new TextDecoder().decode(stdout),
-      "UnsupportedPlatformError: tine needs Linux with glibc on x86-64 or aarch64: " + why + "\n",
-      new TextDecoder().decode(stderr),
-    );
+  const { deno } = Deno.version;
+  const darwin = { os: "darwin", arch: "aarch64" };
+  assertEquals(await pretend(darwin, deno), `${NEEDS}this is darwin`);
+  const s390x = { os: "linux", arch: "s390x" };
+  assertEquals(await pretend(s390x, deno), `${NEEDS}this processor is s390x`);
+});
+
+Deno.test("an old Deno gets UnsupportedPlatformError at the first call, not at import", async () => {
+  for (const version of ["1.46.3", "2.0.6", "2.2.15", "2.2.15+a1b2c3d"]) {
+    assertEquals(await pretend(Deno.build, version), `${NEEDS}this is Deno ${version}`);
+  }
+  for (const version of ["2.3.0", "2.3.7", "2.10.0-rc.1", "2.10.0+a1b2c3d", "3.0.0"]) {
+    assertEquals(await pretend(Deno.build, version), "number", version);
   }
 });
 

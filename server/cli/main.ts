@@ -1,8 +1,4 @@
-import { SyscallError } from "../../ffi/errno.ts";
-import { UnsupportedPlatformError } from "../../ffi/platform.ts";
-import { AppError } from "../app/load_app.ts";
-import { ActivationError } from "../prefork/host/activation.ts";
-import { PidFileError } from "../prefork/host/pid_file.ts";
+import { report } from "./report.ts";
 import { UsageError } from "./usage.ts";
 
 const HELP = `\
@@ -44,39 +40,6 @@ export async function main(args: readonly string[]): Promise<number> {
       const { reportFailure } = await import("../prefork/master/canary.ts");
       reportFailure(error);
     }
-    if (error instanceof UsageError) {
-      console.error(`error: ${error.message}\nTry --help.`);
-      return 2;
-    }
-    if (isPlain(error)) {
-      console.error(`error: ${error.message}${adviceFor(error)}`);
-      return 1;
-    }
-    throw error;
+    return report(error);
   }
-}
-
-/** Whether an error's message is sufficient without a stack trace. */
-function isPlain(error: unknown): error is Error {
-  return [ActivationError, AppError, PidFileError, SyscallError, UnsupportedPlatformError]
-    .some((kind) => error instanceof kind);
-}
-
-/** Advice for an address or a file that is not available, by system call and error. */
-const ADVICE = new Map([
-  ["bind EADDRINUSE", "Stop what is there, or choose another --port, --unix or --admin"],
-  [
-    "bind EACCES",
-    "Choose a --port from 1024, a path that may be written to, or have systemd open the socket",
-  ],
-  ["bind EADDRNOTAVAIL", "Choose a --host that is an address of this machine"],
-  ["bind ENOENT", "Make the folder, or choose another path"],
-  ["open ENOENT", "Make the folder, or choose another path"],
-  ["write ENOENT", "Make the folder, or choose another path"],
-]);
-
-function adviceFor(error: Error): string {
-  if (!(error instanceof SyscallError)) return "";
-  const advice = ADVICE.get(`${error.syscall} ${error.code}`);
-  return advice === undefined ? "" : `. ${advice}`;
 }
