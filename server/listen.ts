@@ -46,11 +46,13 @@ export function openListener(address: Address, backlog: number): Socket {
  * Checks a certificate, so that not every worker fails on it.
  *
  * @throws {AppError} If the certificate or its key cannot be used.
+ * @throws {Deno.errors.NotCapable} Without `--allow-net=127.0.0.1`.
  */
 export function checkCertificate(cert: string, key: string): void {
   try {
     Deno.listenTls({ hostname: "127.0.0.1", port: 0, cert, key }).close();
   } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) throw error; // it is not about the certificate
     const reason = (error as Error).message;
     throw new AppError(`Cannot use the certificate and its key: ${reason}`, { cause: error });
   }

@@ -401,7 +401,9 @@ export interface ServerOptions extends Deno.CommandOptions {
   app?: string;
   /** The command line's file; its source if left out. */
   cli?: string;
-  /** Flags of `deno run` besides `--allow-all`. */
+  /** What `deno run` allows; all if left out. */
+  permissions?: string[];
+  /** Further flags of `deno run`. */
   flags?: string[];
   /** A shell command line to put before it, such as `ulimit -n 256;`. */
   shell?: string;
@@ -412,13 +414,14 @@ export function spawnServer(args: string[] = [], options: ServerOptions = {}): S
   const {
     app = new URL("tests/prefork/app.ts", ROOT).pathname,
     cli = new URL("server/cli.ts", ROOT).pathname,
+    permissions = ["--allow-all"],
     flags = [],
     shell,
     ...command
   } = options;
   const address = args.some((arg) => /^--(port|unix)$/.test(arg)) ? [] : ["--port", "0"];
   const count = args.some((arg) => /^--(workers|model)$/.test(arg)) ? [] : ["--workers", "2"];
-  const line = [DENO, "run", "--no-lock", "--allow-all", ...flags, cli, "serve"];
+  const line = [DENO, "run", "--no-lock", ...permissions, ...flags, cli, "serve"];
   line.push(...address, ...count, ...args, ...app === "" ? [] : [app]);
   if (shell === undefined) return new Server(line[0]!, line.slice(1), command);
   const quoted = line.map((word) => `'${word}'`).join(" ");

@@ -34,6 +34,19 @@ export function throwAwayAddress(family: number): ThrowAwayAddress {
 }
 
 /**
+ * Checks that Deno may and can listen on such an address, so that not every process fails on it.
+ *
+ * @param family The address family, as for {@linkcode throwAwayAddress}.
+ * @throws {Deno.errors.NotCapable} Without `--allow-net=127.0.0.1` or, for a UNIX socket, without
+ *   permission to read and write the folder for temporary files.
+ */
+export function checkThrowAwayAddress(family: number): void {
+  using place = throwAwayAddress(family);
+  const { address } = place;
+  (address.transport === "unix" ? Deno.listen(address) : Deno.listen(address)).close();
+}
+
+/**
  * Makes Deno's server listen on the address.
  *
  * @param address The address.

@@ -1,5 +1,6 @@
 /** `serve --model iterative` and `serve --model forking`: the same app with the simpler models. */
 import { releaseSignals } from "../../ffi/signal_mask.ts";
+import { checkThrowAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 import { SIGCHLD, SIGINT, SIGTERM } from "../../ffi/signals.ts";
 import { loadApp } from "../app/load_app.ts";
 import { serveFetchForking } from "../gateway/forking.ts";
@@ -49,6 +50,7 @@ export async function serveLower(
   releaseSignals(HANDLED_SIGNALS.filter((signum) => !used.includes(signum)));
   const socket = openListener(path ?? [hostname, port], backlog);
   try {
+    checkThrowAwayAddress(socket.family);
     const loaded = await loadApp(app);
     const common = {
       grace,

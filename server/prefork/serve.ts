@@ -4,6 +4,7 @@
  */
 import { AF_UNIX } from "../../ffi/address.ts";
 import { poolRoom } from "../../ffi/runtime/pool.ts";
+import { checkThrowAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 import { after, delay, every, nextTurn, type Timer } from "../../ffi/runtime/timers.ts";
 import { getpid } from "../../ffi/process.ts";
 import { signal } from "../../ffi/signal.ts";
@@ -107,6 +108,9 @@ async function start(app: App | string | URL, config: Config): Promise<Start> {
   const place = openPlace(config);
   const cleanUp = cleanUpFor(config, place);
   try {
+    for (const socket of [...place.listeners, place.admin]) {
+      if (socket !== undefined) checkThrowAwayAddress(socket.family);
+    }
     if (config.pidFile !== undefined) writePidFile(config.pidFile);
     const loaded = await interruptibly(loadInTime(app, config).then(whenThereIsRoom), cleanUp);
     if (config.accessLog !== undefined && config.accessLog !== "-") checkLogFile(config.accessLog);

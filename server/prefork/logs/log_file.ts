@@ -6,10 +6,12 @@
  */
 import {
   type Descriptor,
+  directoryFlag,
   O_APPEND,
   O_CLOEXEC,
   O_CREAT,
   O_NONBLOCK,
+  O_RDONLY,
   O_WRONLY,
   open,
 } from "../../../ffi/descriptor.ts";
@@ -153,9 +155,10 @@ export function checkLogFile(path: string): void {
 
 function isFolder(path: string): boolean {
   try {
-    return Deno.statSync(path).isDirectory;
-  } catch {
-    return false;
+    open(path, O_RDONLY | directoryFlag() | O_CLOEXEC).close();
+    return true;
+  } catch (error) {
+    return isSyscallError(error, "EACCES"); // writing may be permitted
   }
 }
 

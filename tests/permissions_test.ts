@@ -1,0 +1,119 @@
+import { assertEquals, assertMatch } from "@std/assert";
+import { scratch, spawnServer, startServer, until, writeApp } from "./support.ts";
+
+const appOf = (text: string) => `export default { fetch: () => new Response("${text}") };`;
+const MODELS = ["prefork", "forking", "iterative"];
+const LEAST = ["--allow-ffi", "--allow-read", "--allow-net=127.0.0.1"];
+
+/** Starts a server that lacks a permission, and gives its only line. */
+async function complaint(
+  permissions: string[],
+  args: string[],
+  app: string,
+  env: Record<string, string> = {},
+): Promise<string> {
+  await using server = spawnServer(args, { app, permissions, env });
+  assertEquals(await server.ended(), { code: 1, signal: null }, server.stderr);
+  const [line, ...rest] = server.stderr.trimEnd().split("\n");
+  assertEquals(rest, [], server.stderr);
+  assertEquals(server.stdout, "");
+  return line!;
+}
+
+for (const model of MODELS) {
+  Deno.test(`serve --model ${model} needs no permission but ${LEAST.join(" ")}`, async () => {
+    await using folder = scratch();
+    const app = writeApp(folder.path, appOf("served"));
+    await using server = await startServer(["--model", model], { app, permissions: LEAST });
+    assertEquals(await server.get("/"), "served");
+    server.kill();
+    assertEquals((await server.ended()).code, 0, server.stderr);
+  });
+
+  Deno.test(`serve --model ${model} names the permission that it lacks, at once`, async () => {
+    await using folder = scratch();
+    const app = writeApp(folder.path, appOf("served"));
+    const cases: [string, RegExp][] = [
+      ["--allow-ffi", /^error: Requires ffi access to "libc\.so\.6", .* the --allow-ffi flag$/],
+      ["--allow-read", /^error: Cannot load .*app\.ts: Requires read access to .* --allow-read/],
+      ["--allow-net", /^error: Requires net access to "127\.0\.0\.1:0", .* the --allow-net flag$/],
+    ];
+    for (const [missing, message] of cases) {
+      const permissions = LEAST.filter((flag) => !flag.startsWith(missing));
+      assertMatch(await complaint(permissions, ["--model", model], app), message);
+    }
+  });
+}
+
+Deno.test("logs, an admin port and signals need no permission more", async () => {
+  await using folder = scratch();
+  const [code, logs] = [`${folder.path}/code`, `${folder.path}/logs`];
+  for (const path of [code, logs]) Deno.mkdirSync(path);
+  const app = writeApp(code, appOf("old"));
+  const files = ["--access-log", `${logs}/access.log`, "--error-log", `${logs}/error.log`];
+  await using server = spawnServer(["--admin", "127.0.0.1:0", ...files], {
+    app,
+    cwd: code,
+    permissions: ["--allow-ffi", `--allow-read=${code}`, "--allow-net=127.0.0.1"],
+  });
+  const log = () => {
+    try {
+      return Deno.readTextFileSync(`${logs}/error.log`);
+    } catch {
+      return server.stderr; // it is not there yet
+    }
+  };
+  const logged = (pattern: RegExp) => until(() => log().match(pattern), `${pattern} in the log`);
+  server.port = Number((await logged(/Serving http:\/\/0\.0\.0\.0:(\d+)/))[1]);
+  assertEquals(await server.get("/"), "old");
+  writeApp(code, appOf("new"));
+  server.kill("SIGHUP");
+  await until(async () => await server.get("/") === "new", "the new code");
+  Deno.renameSync(`${logs}/access.log`, `${logs}/access.log.1`);
+  server.kill("SIGUSR1");
+  await until(async () => {
+    await server.get("/");
+    return [...Deno.readDirSync(logs)].some(({ name }) => name === "access.log");
+  }, "the new access log");
+  server.kill("SIGUSR2");
+  await logged(/SIGUSR2: replacing/);
+  server.kill();
+  assertEquals((await server.ended()).code, 0, log());
+  assertEquals(log().match(/NotCapable|Requires|Cannot.*/g), null, log());
+});
+
+Deno.test("a UNIX socket and a pid file need --allow-net, and --allow-write for their folders", async () => {
+  await using folder = scratch();
+  const { path } = folder;
+  const app = writeApp(path, appOf("served"));
+  Deno.mkdirSync(`${path}/tmp`);
+  const env = { TMPDIR: `${path}/tmp` };
+  const common = ["--allow-ffi", `--allow-read=${path}`];
+  const unix = ["--unix", `${path}/socket`];
+  const pidFile = ["--pid-file", `${path}/pid`];
+  const admin = ["--admin", `${path}/admin`];
+
+  const refused = async (permissions: string[], args: string[]) =>
+    await complaint([...common, ...permissions], args, app, env);
+  const write = `--allow-write=${path}`;
+  const net = "--allow-net=127.0.0.1";
+  assertMatch(await refused([net, write], unix), /Requires net access to "unix:/);
+  assertMatch(await refused([net, write], admin), /Requires net access to "unix:/);
+  assertMatch(await refused(["--allow-net"], unix), /Requires write access to/);
+  assertMatch(await refused([net], pidFile), /Requires write access to ".*\/pid\.\d+"/);
+
+  const permissions = [...common, "--allow-net", write];
+  const options = { app, env, permissions };
+  await using server = await startServer([...unix, ...admin, ...pidFile], options);
+  assertEquals(Deno.readTextFileSync(`${path}/pid`), `${server.pid}\n`);
+  for (const name of ["socket", "admin"]) {
+    using client = Deno.createHttpClient({ proxy: { transport: "unix", path: `${path}/${name}` } });
+    const response = await fetch("http://localhost/healthz", { client });
+    assertEquals(response.status, 200);
+    await response.body?.cancel();
+  }
+  server.kill();
+  assertEquals((await server.ended()).code, 0, server.stderr);
+  assertEquals([...Deno.readDirSync(path)].map(({ name }) => name).sort(), ["app.ts", "tmp"]);
+  assertEquals([...Deno.readDirSync(`${path}/tmp`)], []);
+});
