@@ -1,6 +1,6 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import * as tine from "../mod.ts";
-import { ROOT, run, scratch, start, writeApp } from "./support.ts";
+import { DENO, ROOT, run, scratch, start, writeApp } from "./support.ts";
 
 const MOD = new URL("mod.ts", ROOT).href;
 
@@ -121,6 +121,66 @@ for (const kind of ["plain", "runtime"]) {
     assertEquals((await started.ended()).code, 0, started.stderr);
     const numbers = started.stdout.trimEnd().split(/\s/);
     assertEquals([numbers.length, new Set(numbers).size], [9 * 800, 9 * 800]);
+  });
+}
+
+/** A program that draws ids while it loads, and then in 4 children and between them. */
+const DRAWING = (imports: string, id: string) => `
+import { becomeForkable, forkChild, forkRuntimeChild, waitpid } from ${JSON.stringify(MOD)};
+${imports}
+becomeForkable();
+// What the children share on purpose: a key, and a table that other data may depend on.
+const key = crypto.getRandomValues(new Uint8Array(32));
+const table = crypto.getRandomValues(Buffer.allocUnsafe(4096));
+const shared = () => "shared " + key + table;
+const draw = (count) => { for (let i = 0; i < count; i++) console.log("id", ${id}); };
+console.log(shared());
+draw(3);
+for (let i = 0; i < 4; i++) {
+  const child = () => { draw(400); console.log(shared()); };
+  waitpid(Deno.args[0] === "plain" ? forkChild(child) : await forkRuntimeChild(async () => child()));
+  draw(10);
+  console.log(shared());
+}
+`;
+
+/** Writes a program and its packages into one file. */
+async function bundle(program: string): Promise<string> {
+  const output = program.replace(/\.js$/, ".bundle.js");
+  const args = ["bundle", "--quiet", "--platform", "deno", program, "--output", output];
+  const { success, stderr } = await new Deno.Command(DENO, { args }).output();
+  assert(success, new TextDecoder().decode(stderr));
+  return output;
+}
+
+for (
+  const [name, imports, id] of [
+    ["nanoid 3", 'import { nanoid } from "npm:nanoid@3.3.20";', "nanoid()"],
+    ["nanoid 5", 'import { nanoid } from "npm:nanoid@5.1.16";', "nanoid()"],
+    [
+      "an alphabet of nanoid 5",
+      'import { customAlphabet } from "npm:nanoid@5.1.16";\n' +
+      'const custom = customAlphabet("0123456789abcdef", 20);',
+      "custom()",
+    ],
+    ["uuid 14", 'import { v4, v7 } from "npm:uuid@14.0.3";', "v4() + v7()"],
+    ["cuid2 2", 'import { createId } from "npm:@paralleldrive/cuid2@2.2.2";', "createId()"],
+    ["ulid 3", 'import { ulid } from "npm:ulid@3.0.2";', "ulid()"],
+  ] as const
+) {
+  Deno.test(`children share random bytes drawn at load, and no id of ${name}`, async () => {
+    await using folder = scratch();
+    let program = writeApp(folder.path, DRAWING(imports, id), "program.js");
+    for (const kind of ["plain", "runtime", "bundled"]) {
+      if (kind === "bundled") program = await bundle(program);
+      await using started = start(program, [kind], { flags: ["-A"] });
+      assertEquals((await started.ended(60_000)).code, 0, started.stderr);
+      const lines = started.stdout.trimEnd().split("\n");
+      const shared = lines.filter((line) => line.startsWith("shared "));
+      assertEquals([shared.length, new Set(shared).size], [9, 1]);
+      const ids = lines.filter((line) => line.startsWith("id "));
+      assertEquals([ids.length, new Set(ids).size], [1643, 1643]);
+    }
   });
 }
 

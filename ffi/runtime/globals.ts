@@ -23,6 +23,12 @@ interface Replaceable {
   "Math.random": typeof Math.random;
 
   /**
+   * When the program first uses `Buffer` (`entropy.ts`), which finds the pools of random bytes that
+   * nanoid allocates. The replacement calls the previous function.
+   */
+  "Buffer.allocUnsafe": (size: number) => Uint8Array<ArrayBuffer>;
+
+  /**
    * When tine is loaded (`fetch.ts`). The replacement behaves like Deno's, but creates its own
    * connections in a child that needs them.
    *
@@ -103,6 +109,26 @@ export function replaceGetter<N extends keyof Replaceable>(
   const original = Object.getOwnPropertyDescriptor(owner, property)!;
   Object.defineProperty(owner, property, { get, enumerable: true, configurable: true });
   return () => void Object.defineProperty(owner, property, original);
+}
+
+/**
+ * Reports the first use of a global object that Deno loads when it is used. The property is the same
+ * as before then.
+ *
+ * @param name The name of the property of `globalThis`.
+ * @param callback Called before the program gets the object.
+ */
+export function onFirstUse(name: string, callback: () => void): void {
+  const original = Object.getOwnPropertyDescriptor(globalThis, name);
+  if (original?.get === undefined) return;
+  Object.defineProperty(globalThis, name, {
+    ...original,
+    get(this: Record<string, unknown>): unknown {
+      Object.defineProperty(globalThis, name, original);
+      callback();
+      return this[name];
+    },
+  });
 }
 
 function find<N extends keyof Replaceable>(

@@ -28,6 +28,22 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "children never draw the same from a Math.random() that was kept before the first fork",
   },
   {
+    name: "pools-of-nanoid-shared",
+    file: "ffi/runtime/entropy.ts",
+    text: "  if (pools.length > 0) renewPools();\n",
+    replacement: "",
+    test: "tests/entropy_test.ts",
+    filter: "children share random bytes drawn at load, and no id of",
+  },
+  {
+    name: "every-large-buffer-taken-for-a-pool",
+    file: "ffi/runtime/entropy.ts",
+    text: ' && NANOID.test(new Error().stack ?? "")',
+    replacement: "",
+    test: "tests/entropy_test.ts",
+    filter: "children share random bytes drawn at load, and no id of",
+  },
+  {
     name: "deno-pid-of-the-parent",
     file: "ffi/forking/fork.ts",
     text: '  replaceGetter("Deno.pid", getpid);\n',
