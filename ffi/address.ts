@@ -60,14 +60,16 @@ export function encodeAddress(
   if (family === AF_UNIX) {
     if (typeof address !== "string") {
       throw new TypeError(
-        `Cannot ${syscall} ${String(address)}: a UNIX socket's address is a path`,
+        `Cannot ${syscall} ${String(address)}: expected a path, the address of a UNIX socket`,
       );
     }
     return encodeUnix(syscall, address);
   }
   if (!Array.isArray(address) || typeof address[0] !== "string") {
     throw new TypeError(
-      `Cannot ${syscall} ${JSON.stringify(address)}: an internet socket's address is [host, port]`,
+      `Cannot ${syscall} ${
+        JSON.stringify(address)
+      }: expected [host, port], the address of an internet socket`,
     );
   }
   return encodeInet(syscall, family, address as unknown as InetAddress);
@@ -81,7 +83,7 @@ function encodeInet(
   const [host, port, flowinfo = 0, scopeId = 0] = address;
   if (!Number.isInteger(port) || port < 0 || port > 65535) {
     throw new RangeError(
-      `Cannot ${syscall} ${formatAddress(address)}: a port is a whole number from 0 to 65535`,
+      `Cannot ${syscall} ${formatAddress(address)}: expected a port from 0 to 65535`,
     );
   }
   const bytes = host === "" ? anyAddress(family) : resolve(syscall, family, address);
@@ -104,14 +106,14 @@ function encodeUnix(syscall: string, path: string): Uint8Array<ArrayBuffer> {
   const encoded = new TextEncoder().encode(path);
   const abstract = path.startsWith("\0");
   if (!abstract && path.includes("\0")) {
-    throw new TypeError(`Cannot ${syscall} ${JSON.stringify(path)}: a path holds no NUL`);
+    throw new TypeError(`Cannot ${syscall} ${JSON.stringify(path)}: a path cannot contain NUL`);
   }
   // A path needs its closing NUL; an abstract name ends where the length says.
   const longest = abstract ? SUN_PATH_BYTES : SUN_PATH_BYTES - 1;
   if (encoded.length > longest) {
     throw new RangeError(
       `Cannot ${syscall} ${formatAddress(path)}: the path has ${encoded.length} bytes, ` +
-        `a UNIX socket's takes ${longest}`,
+        `but that of a UNIX socket can have at most ${longest}`,
     );
   }
   const bytes = new Uint8Array(2 + encoded.length + (abstract || path === "" ? 0 : 1));
@@ -186,7 +188,7 @@ function resolve(
     );
   }
   const list = Deno.UnsafePointer.create(result[0]!);
-  if (list === null) throw new Error("getaddrinfo() returned nothing");
+  if (list === null) throw new Error("getaddrinfo() returned no result");
   try {
     const info = new Deno.UnsafePointerView(list);
     const length = info.getUint32(16);

@@ -8,7 +8,7 @@ const encoder = new TextEncoder();
 export function cString(text: string): Uint8Array<ArrayBuffer> {
   if (text.includes("\0")) {
     throw new TypeError(
-      `Cannot pass text with a NUL to C: ${JSON.stringify(text)}`,
+      `Cannot pass a string that contains NUL to C: ${JSON.stringify(text)}`,
     );
   }
   return encoder.encode(text + "\0");

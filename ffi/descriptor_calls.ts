@@ -50,7 +50,7 @@ export const SEEK_END = 2;
 export function read(fd: number, size: number): Uint8Array<ArrayBuffer> {
   checkDescriptor("read", fd);
   if (!Number.isInteger(size) || size < 1 || size > 0x7fff_f000) {
-    throw new RangeError(`Cannot read ${size} bytes: it takes a whole number from 1`);
+    throw new RangeError(`Cannot read ${size} bytes: expected a whole number of at least 1`);
   }
   const buffer = new Uint8Array(size);
   const count = check(Number(libc().read(fd, buffer, BigInt(size))), "read", `descriptor ${fd}`);
@@ -190,6 +190,8 @@ export function isatty(fd: number): boolean {
 /** @throws {RangeError} When a number is no descriptor's. */
 export function checkDescriptor(syscall: string, fd: number): void {
   if (!Number.isInteger(fd) || fd < 0 || fd > 0x7fff_ffff) {
-    throw new RangeError(`Cannot ${syscall} descriptor ${fd}: it takes a whole number from 0`);
+    throw new RangeError(
+      `Cannot ${syscall} descriptor ${fd}: expected a whole number of at least 0`,
+    );
   }
 }

@@ -261,7 +261,7 @@ function open(): Libc {
   // errno's address belongs to the thread. A module instance never changes its
   // thread, and in a forked child the main thread finds it at the same address.
   const cell = opened.__errno_location();
-  if (cell === null) throw new UnsupportedPlatformError("libc has no errno");
+  if (cell === null) throw new UnsupportedPlatformError("libc does not provide errno");
   errnoCell = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(cell, 4));
   return opened;
 }
@@ -284,6 +284,6 @@ function dlopen(symbols: Deno.ForeignLibraryInterface): Record<string, unknown> 
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) throw error;
     const detail = error instanceof Error ? error.message : String(error);
-    throw new UnsupportedPlatformError(`no glibc could be opened: ${detail}`);
+    throw new UnsupportedPlatformError(`cannot open glibc: ${detail}`);
   }
 }

@@ -39,7 +39,7 @@ const MFD_CLOEXEC = 1;
  */
 export function mmap(byteLength: number, flags: number, fd = -1): ArrayBuffer {
   if (!Number.isSafeInteger(byteLength) || byteLength < 1) {
-    throw new RangeError(`Cannot map ${byteLength} bytes: it takes a whole number from 1`);
+    throw new RangeError(`Cannot map ${byteLength} bytes: expected a whole number of at least 1`);
   }
   const pointer = libc().mmap(0n, BigInt(byteLength), PROT_READ_WRITE, flags, fd, 0n);
   // MAP_FAILED is (void *) -1.

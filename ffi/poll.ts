@@ -46,7 +46,9 @@ export interface PollResult {
  */
 export function poll(requests: readonly PollRequest[], timeout?: number): PollResult[] {
   if (timeout !== undefined && !(timeout >= 0)) {
-    throw new RangeError(`Cannot poll for ${timeout} milliseconds: it takes a number from 0`);
+    throw new RangeError(
+      `Cannot poll for ${timeout} milliseconds: expected a number of at least 0`,
+    );
   }
   const fds = pollfds(requests);
   letSignalsIn("poll");

@@ -38,7 +38,7 @@ export const PR_SET_NO_NEW_PRIVS = 38;
  */
 export function _exit(status: number): never {
   if (!Number.isInteger(status) || status < 0 || status > 255) {
-    throw new RangeError(`Cannot _exit with ${status}: it takes a whole number from 0 to 255`);
+    throw new RangeError(`Cannot _exit with ${status}: expected a whole number from 0 to 255`);
   }
   libc()._exit(status);
   throw new Error("_exit() returned");
@@ -76,7 +76,7 @@ export function getppid(): number {
 export function kill(pid: number, signum: number): void {
   // C would cut NaN or 2^32 down to 0 or -1, which mean many processes.
   if (!Number.isInteger(pid) || Math.abs(pid) > 0x7fff_ffff) {
-    throw new RangeError(`Cannot kill ${pid}: it takes a process's number`);
+    throw new RangeError(`Cannot kill ${pid}: expected a pid`);
   }
   const name = signum === 0 ? "0" : signalName(signum);
   check(libc().kill(pid, signum), "kill", `${pid} with ${name}`);
@@ -256,7 +256,9 @@ export function setrlimit(resource: number, limit: ResourceLimit): void {
   const values = BigUint64Array.from([limit.soft, limit.hard], (value) => {
     if (value === Infinity) return UNLIMITED;
     if (!Number.isSafeInteger(value) || value < 0) {
-      throw new RangeError(`Cannot set a limit of ${value}: it takes a whole number or Infinity`);
+      throw new RangeError(
+        `Cannot set a limit of ${value}: expected a whole number of at least 0, or Infinity`,
+      );
     }
     return BigInt(value);
   });
@@ -306,6 +308,6 @@ export function sched_setscheduler(pid: number, policy: number): void {
 function checkId(syscall: string, id: number): void {
   // (uid_t) -1 means "leave it" to some calls: it is nobody's number.
   if (!Number.isInteger(id) || id < 0 || id >= 0xffff_ffff) {
-    throw new RangeError(`Cannot ${syscall} ${id}: it takes a whole number from 0`);
+    throw new RangeError(`Cannot ${syscall} ${id}: expected a whole number of at least 0`);
   }
 }

@@ -49,7 +49,7 @@ export function signal(signum: number, action: SignalAction): SignalAction {
   const name = signalName(signum);
   if (typeof action === "function" && !heldSignals().has(signum)) {
     throw new Error(
-      `Cannot handle ${name}: a thread of the runtime could take it. Name it in the first ` +
+      `Cannot handle ${name}: a thread of the runtime could receive it. Name it in the first ` +
         `line of the program: becomeForkable({ signals: [${
           [...new Set([SIGCHLD, ...heldSignals(), signum])].map(signalName).join(", ")
         }] })`,

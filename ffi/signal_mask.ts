@@ -127,7 +127,7 @@ export function sigprocmask(how: number, signals: readonly number[] = []): numbe
       break;
     default:
       throw new RangeError(
-        `Cannot change the signal mask: ${how} is none of SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK`,
+        `Cannot change the signal mask with ${how}: expected SIG_BLOCK, SIG_UNBLOCK or SIG_SETMASK`,
       );
   }
   setKernelMask(sigset([...after, ...held]));

@@ -99,7 +99,7 @@ export function signalName(signum: number): string {
 export function checkSignal(signum: number): void {
   if (!Number.isInteger(signum) || signum < 1 || signum > SIGNAL_MAX) {
     throw new RangeError(
-      `Cannot use ${signum} as a signal: it takes a whole number from 1 to ${SIGNAL_MAX}`,
+      `Cannot use ${signum} as a signal: expected a whole number from 1 to ${SIGNAL_MAX}`,
     );
   }
 }

@@ -87,7 +87,7 @@ export class Socket extends Descriptor {
   constructor(family: number, type: number, protocol = 0, fd?: number) {
     if (family !== AF_INET && family !== AF_INET6 && family !== AF_UNIX) {
       throw new RangeError(
-        `Cannot make a socket of family ${family}: it is AF_INET, AF_INET6 or AF_UNIX`,
+        `Cannot make a socket of family ${family}: expected AF_INET, AF_INET6 or AF_UNIX`,
       );
     }
     super(fd ?? check(libc().socket(family, type | SOCK_CLOEXEC, protocol), "socket"));
@@ -172,7 +172,9 @@ export class Socket extends Descriptor {
   listen(backlog: number): void {
     const fd = this.numberFor("listen");
     if (!Number.isInteger(backlog) || backlog < 0 || backlog > 0x7fff_ffff) {
-      throw new RangeError(`Cannot listen with backlog ${backlog}: it takes a whole number from 0`);
+      throw new RangeError(
+        `Cannot listen with backlog ${backlog}: expected a whole number of at least 0`,
+      );
     }
     check(libc().listen(fd, backlog), "listen");
     // accept() waits in ppoll(), where handlers may run. Another process that shares
@@ -252,7 +254,7 @@ export class Socket extends Descriptor {
   recv(size: number, flags = 0): Uint8Array<ArrayBuffer> {
     const fd = this.numberFor("recv");
     if (!Number.isInteger(size) || size < 1 || size > LARGEST_COUNT) {
-      throw new RangeError(`Cannot recv ${size} bytes: it takes a whole number from 1`);
+      throw new RangeError(`Cannot recv ${size} bytes: expected a whole number of at least 1`);
     }
     const buffer = new Uint8Array(size);
     letSignalsIn("recv");

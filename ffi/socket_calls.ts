@@ -188,14 +188,16 @@ function isTimeout(level: number, option: number): boolean {
 
 function timeout(seconds: number): BigInt64Array<ArrayBuffer> {
   if (!(seconds >= 0 && seconds < 2 ** 53)) {
-    throw new RangeError(`Cannot set a timeout of ${seconds} seconds: it takes a number from 0`);
+    throw new RangeError(
+      `Cannot set a timeout of ${seconds} seconds: expected a number of at least 0`,
+    );
   }
   return timeval(seconds);
 }
 
 function int(value: number): Int32Array<ArrayBuffer> {
   if (!Number.isInteger(value) || value < -0x8000_0000 || value > 0x7fff_ffff) {
-    throw new RangeError(`Cannot set a socket option to ${value}: it takes a whole number`);
+    throw new RangeError(`Cannot set a socket option to ${value}: expected a whole number`);
   }
   return Int32Array.of(value);
 }

@@ -75,14 +75,16 @@ function waitFor(syscall: string, seconds: number): void {
  */
 export function alarm(seconds: number): number {
   if (!Number.isInteger(seconds) || seconds < 0 || seconds > 0xffff_ffff) {
-    throw new RangeError(`Cannot set an alarm in ${seconds} seconds: it takes whole seconds`);
+    throw new RangeError(
+      `Cannot set an alarm in ${seconds} seconds: expected a whole number from 0 to 4294967295`,
+    );
   }
   return check(libc().alarm(seconds), "alarm");
 }
 
 function checkSeconds(syscall: string, seconds: number): void {
   if (!(seconds >= 0)) {
-    throw new RangeError(`Cannot ${syscall} ${seconds} seconds: it takes a number from 0`);
+    throw new RangeError(`Cannot ${syscall} ${seconds} seconds: expected a number of at least 0`);
   }
 }
 

@@ -86,7 +86,7 @@ export function waitpid(
   options = 0,
 ): { pid: number; status: WaitStatus | undefined } {
   if (!Number.isInteger(pid) || pid < -0x7fff_ffff || pid > 0x7fff_ffff) {
-    throw new RangeError(`Cannot waitpid ${pid}: it takes a process's number`);
+    throw new RangeError(`Cannot waitpid ${pid}: expected a pid`);
   }
   const changed = waitForChild("waitpid", pid, options);
   return { pid: changed, status: changed === 0 ? undefined : decodeWaitStatus(raw[0]!) };

@@ -211,7 +211,7 @@ export function forkPerConnection(
       return turn();
     } catch (error) {
       if (!stopping && !(isForkable() && listens(listenSocket))) throw error;
-      log(`${error}. Going on in ${BACK_OFF} ms`);
+      log(`${error}. Continuing in ${BACK_OFF} ms`);
       hasFailed = true;
     }
   }
@@ -229,7 +229,7 @@ export function forkPerConnection(
     if (accepted === undefined) return undefined;
     const [connection, address] = accepted;
     if (children.countOf(address) >= maxPerAddress) {
-      log(`${formatClient(address)} denied: ${maxPerAddress} children serve this address already`);
+      log(`${formatClient(address)} denied: ${maxPerAddress} children already serve this address`);
       connection.close();
       return undefined;
     }

@@ -13,7 +13,7 @@ const MOST_SECONDS = Math.floor(LONGEST_TIMER / 1000);
  */
 export function checkSeconds(name: string, value: unknown): asserts value is number {
   checkNumber(name, value);
-  if (!(value >= 0)) throw new RangeError(`${cannot(name, value)} a number from 0`);
+  if (!(value >= 0)) throw new RangeError(`${cannot(name, value)} a number of at least 0`);
   if (value > MOST_SECONDS && value !== Infinity) {
     throw new RangeError(
       `${cannot(name, value)} at most ${MOST_SECONDS} seconds, which is 24 days`,
@@ -41,7 +41,7 @@ export function timeLimit(name: string, value: number): number {
 export function checkCount(name: string, value: unknown): asserts value is number {
   checkNumber(name, value);
   if (value !== Infinity && (!Number.isInteger(value) || value < 1)) {
-    throw new RangeError(`${cannot(name, value)} a whole number from 1`);
+    throw new RangeError(`${cannot(name, value)} a whole number of at least 1`);
   }
 }
 
@@ -56,5 +56,5 @@ export function checkNumber(name: string, value: unknown): asserts value is numb
 
 /** Returns the beginning of the error message for an invalid value of an option. */
 export function cannot(name: string, value: unknown): string {
-  return `Cannot serve with ${name} ${Deno.inspect(value)}: it takes`;
+  return `Cannot serve with ${name} ${Deno.inspect(value)}: expected`;
 }

@@ -33,7 +33,7 @@ for (const [rung, start] of Object.entries(RUNGS)) {
     const { server, url } = await start(path("hono.ts"));
     await using _ = server;
     await using client = newClient();
-    assertStringIncludes(await (await client.ask(`${url}/`)).text(), "What can be tried");
+    assertStringIncludes(await (await client.ask(`${url}/`)).text(), "Try:");
     assertEquals(await (await client.ask(`${url}/hello/you`)).json(), { hello: "you" });
     assertEquals(await (await client.ask(`${url}/slow/0.1`)).json(), { slept: 0.1 });
     assertEquals((await client.ask(`${url}/nowhere`)).status, 404);
@@ -63,7 +63,7 @@ for (const [rung, start] of Object.entries(RUNGS)) {
     const { server, url } = await start(path("h3.ts"));
     await using _ = server;
     await using client = newClient();
-    assertStringIncludes(await (await client.ask(`${url}/`)).text(), "What can be tried");
+    assertStringIncludes(await (await client.ask(`${url}/`)).text(), "Try:");
     assertEquals(await (await client.ask(`${url}/hello/you`)).json(), { hello: "you" });
     assertEquals(await (await client.ask(`${url}/slow/0.1`)).json(), { slept: 0.1 });
     assertEquals((await client.ask(`${url}/teapot`)).status, 418);

@@ -167,7 +167,7 @@ Deno.test("becomeForkable() says what overrules V8's flag", async () => {
     assertEquals(await program.ended(), { code: 1, signal: null });
     assertMatch(
       program.stderr,
-      /Cannot become forkable: --v8-flags takes --single-threaded back/,
+      /Cannot become forkable: --v8-flags disables --single-threaded/,
     );
   }
 });
@@ -271,13 +271,13 @@ Deno.test("becomeForkable() says plainly that standard input and the REPL cannot
   assertEquals(piped.code, 1);
   assertStringIncludes(
     piped.stderr,
-    "Cannot become forkable: this program comes from standard input, which cannot be run again " +
-      "from its start. Save it in a file and run that",
+    "Cannot become forkable: this program was read from standard input and cannot be run again. " +
+      "Save it in a file and run that file",
   );
   const repl = await runText("", () => ["repl", "-A", "-q"], {
     input: `const tine = await import(${JSON.stringify(MOD)});\ntine.becomeForkable();\n`,
   });
-  assertStringIncludes(repl.stdout + repl.stderr, "this program comes from the REPL");
+  assertStringIncludes(repl.stdout + repl.stderr, "this program was read from the REPL");
 });
 
 Deno.test("becomeForkable() works under deno eval", async () => {
@@ -330,7 +330,7 @@ Deno.test("becomeForkable() refuses signals that no process can handle", async (
 Deno.test("fork() refuses in a process that is not forkable, and names the line to add", async () => {
   await using program = startFunction(() => tine.fork());
   assertEquals((await program.ended()).code, 1);
-  assertStringIncludes(program.stderr, "becomeForkable();");
+  assertStringIncludes(program.stderr, "Call becomeForkable() on the program's first line");
 });
 
 Deno.test("fork() works without becomeForkable() when V8 was started single-threaded", async () => {

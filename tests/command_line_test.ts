@@ -16,7 +16,7 @@ Deno.test("the command line says that there is no such command, whatever its nam
   for (const name of ["toString", "constructor", "__proto__", "hasOwnProperty", "-x"]) {
     await using program = start("server/cli.ts", [name], { flags: ["-A"] });
     assertEquals(await program.ended(), { code: 2, signal: null });
-    assertEquals(program.stderr, `error: there is no command ${name}\nTry --help.\n`);
+    assertEquals(program.stderr, `error: unknown command ${name}\nTry --help.\n`);
     assertEquals(program.stdout, "");
   }
 });

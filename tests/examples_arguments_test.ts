@@ -42,12 +42,12 @@ const PARAMETERS: Record<string, { right: string; wrong: string[]; said(word: st
     right: "0",
     wrong: ["abc", "-1", "70000", "80.5", ""],
     said: (word) =>
-      `Cannot listen on port "${word}": give a number from 0 (for a free one) to 65535\n`,
+      `Cannot listen on port "${word}": expected a number from 0 (for any free port) to 65535\n`,
   },
   seconds: {
     right: "0",
     wrong: ["abc", "-1", "Infinity", ""],
-    said: (word) => `Cannot sleep for "${word}" seconds: give a number such as 60 or 0.5\n`,
+    said: (word) => `Cannot sleep for "${word}" seconds: expected a number such as 60 or 0.5\n`,
   },
 };
 
@@ -130,7 +130,7 @@ for (const example of SERVERS) {
     assertEquals([(await second.ended()).code, second.stdout], [1, ""]);
     assertMatch(
       second.stderr,
-      /^Cannot bind (\*|0\.0\.0\.0):\d+: EADDRINUSE \(Address already in use\): give another port\n$/,
+      /^Cannot bind (\*|0\.0\.0\.0):\d+: EADDRINUSE \(Address already in use\): choose another port\n$/,
     );
     assert(second.stderr.includes(`:${port}: `));
   });

@@ -396,7 +396,7 @@ Deno.test("fork({ runtime: true }) throws, and forks nothing, when the pool does
   assertEquals((await program.ended(60_000)).code, 0, program.stderr);
   assertMatch(
     program.stdout,
-    /^Cannot fork with a runtime: \d+ of its threads did not come to rest/,
+    /^Cannot fork with a runtime: \d+ of its threads did not become idle/,
   );
   assertStringIncludes(program.stdout, "ECHILD");
 });
@@ -428,7 +428,7 @@ Deno.test("a child that cannot have its runtime ends with an error, and never th
   assertEquals(program.stdout, '{"kind":"exited","code":1,"raw":256}\n', program.stderr);
   assertStringIncludes(
     program.stderr,
-    "cannot have a runtime: SyscallError: Cannot socketpair: EMFILE",
+    "cannot start its runtime: SyscallError: Cannot socketpair: EMFILE",
   );
 });
 
@@ -463,7 +463,10 @@ Deno.test("fork({ runtime: true }) throws while a child could have no pool of it
     [],
     { flags: ["-A"] },
   );
-  assertMatch(output, /^Cannot fork with a runtime: too many threads of its pool are in use/);
+  assertMatch(
+    output,
+    /^Cannot fork with a runtime: this process has so many threads in the runtime's pool/,
+  );
   assertMatch(output, /\n\{ kind: "exited", code: 100, raw: 25600 \}\n$/);
 });
 
@@ -500,7 +503,7 @@ Deno.test("a child counts the threads of its pool from where its parent stood", 
     ),
     ALL,
   );
-  assertMatch(output, /^5\n3\nCannot fork with a runtime: too many threads of its pool/);
+  assertMatch(output, /^5\n3\nCannot fork with a runtime: this process has so many threads/);
 });
 
 Deno.test("a subprocess inherits none of the pipes that the pool's threads are parked with", async () => {

@@ -318,7 +318,7 @@ Deno.test("a child without a runtime ends with an error when it returns to the e
   });
   assertEquals((await program.ended()).code, 0, program.stderr);
   assertEquals(program.stdout, '{"kind":"exited","code":1,"raw":256}\n');
-  assertStringIncludes(program.stderr, "returned to the event loop, where it has no place");
+  assertStringIncludes(program.stderr, "returned to the event loop, which only its parent can run");
 });
 
 Deno.test("a child that runs to the end of the program ends with an error", async () => {
@@ -358,7 +358,7 @@ Deno.test("forkChild() never goes on in the parent's code, and gives the exit co
   assertEquals((await program.ended()).code, 0, program.stderr);
   const lines = program.stdout.trim().split("\n");
   assertEquals(lines, [0, 7, 1, 1].map((code) => `${program.pid} ${code}`));
-  assertStringIncludes(program.stderr, "returned 256, which is no exit code");
+  assertStringIncludes(program.stderr, "returned 256: expected an exit code");
   assertStringIncludes(program.stderr, "no error object");
 });
 

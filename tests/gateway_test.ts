@@ -272,7 +272,7 @@ Deno.test("loadApp() says in one line what is wrong with a module", async () => 
   await assertAppError("nowhere.ts", /^Cannot load nowhere\.ts: there is no file \/.*nowhere\.ts$/);
   await assertAppError(folder.path, /is a directory: name the file in it$/);
   await assertAppError("https://127.0.0.1:1/app.ts", /Import .* failed/);
-  await assertAppError("", /give its file$/);
+  await assertAppError("", /expected a file$/);
 });
 
 async function assertAppError(specifier: string, message: RegExp): Promise<void> {

@@ -121,7 +121,7 @@ Deno.test("`openNotify()` says once that it cannot, and neither fails nor waits"
     notify("ready");
     notify("stopping");
     assertEquals(said.length, 1);
-    assertMatch(said[0]!, /^Cannot tell the service manager: Cannot connect .*notify: ENOENT /);
+    assertMatch(said[0]!, /^Cannot notify the service manager: Cannot connect .*notify: ENOENT /);
     // A manager that does not read, until its queue is full.
     using manager = listenAsManager(address);
     for (let i = 0; i < 2000; i++) notify("ready");
@@ -209,24 +209,25 @@ Deno.test("`takeActivatedSockets()` says plainly what cannot be served on", asyn
     [
       "LISTEN_FDS=1",
       "exec 3>&-",
-      "Cannot serve on inherited descriptor 3: it is not open, though LISTEN_FDS counts it",
+      "Cannot serve on inherited descriptor 3: it is not open, although LISTEN_FDS includes it",
     ],
     [
       "LISTEN_FDS=1",
       `exec 3<>/dev/tcp/127.0.0.1/${port}`,
-      "Cannot serve on inherited descriptor 3: it does not listen. Leave Accept=yes out of the " +
+      "Cannot serve on inherited descriptor 3: it is not listening. Remove Accept=yes from the " +
       "socket unit",
     ],
     [
       "LISTEN_FDS=1",
       "exec 3<>/dev/udp/127.0.0.1/9",
-      "Cannot serve on inherited descriptor 3: it is no stream socket. Use ListenStream= in the " +
+      "Cannot serve on inherited descriptor 3: it is not a stream socket. Use ListenStream= in the " +
       "socket unit",
     ],
     [
       "LISTEN_FDS=many",
       "",
-      'Cannot take over listening sockets: LISTEN_FDS is "many", not a number from 1',
+      'Cannot take over listening sockets with LISTEN_FDS "many": expected a whole number from 1 ' +
+      "to 9999",
     ],
   ];
   await Promise.all(cases.map(async ([variable, redirection, message]) => {
@@ -292,8 +293,8 @@ Deno.test("`writePidFile()` refuses when a process that runs has the file", asyn
     assertThrows(
       () => writePidFile(path),
       PidFileError,
-      `Cannot write pid file ${path}: process ${pid} has it and is running. Stop that one, or ` +
-        "name another file",
+      `Cannot write pid file ${path}: it belongs to process ${pid}, which is running. Stop that ` +
+        "process, or use another file",
     );
     assertEquals(Deno.readTextFileSync(path), `${pid}\n`);
   }
@@ -480,10 +481,11 @@ Deno.test("`serve` tells the service manager that a restart is over when it has 
   await manager.hears("READY=1");
   server.kill("SIGHUP");
   await manager.hears("READY=1", "RELOADING=1", "READY=1");
-  assertMatch(server.stderr, /cannot be loaded, the old workers serve on: .*broken/);
+  assertMatch(server.stderr, /cannot be loaded, the old workers keep serving: .*broken/);
   // It tries again of its own accord.
   await manager.hears("READY=1", "RELOADING=1", "READY=1", "RELOADING=1", "READY=1");
-  assertEquals(server.stderr.match(/Serving/g)?.length, 2, server.stderr);
+  // The log may arrive after the notification.
+  await until(() => server.stderr.match(/Serving/g)?.length === 2, "two lines of the log");
   // And when the canary cannot.
   Deno.writeTextFileSync(`${folder.path}/app.ts`, "export default {};");
   server.kill("SIGHUP");
@@ -517,8 +519,8 @@ Deno.test("`serve` refuses a pid file of a server that runs, and leaves that one
   assertEquals((await second.ended()).code, 1);
   assertEquals(
     second.stderr,
-    `error: Cannot write pid file ${folder.path}/pid: process ${first.pid} has it and is running. ` +
-      "Stop that one, or name another file\n",
+    `error: Cannot write pid file ${folder.path}/pid: it belongs to process ${first.pid}, which ` +
+      "is running. Stop that process, or use another file\n",
   );
   assertEquals(Deno.readTextFileSync(`${folder.path}/pid`), `${first.pid}\n`);
   await get(url);
@@ -586,7 +588,9 @@ Deno.test("`serve` goes on with the logs it has when they cannot be opened anew"
   // The master and both workers, each for the error log; the workers also for the other.
   await until(
     () =>
-      readIfThere(`${logs}-moved/error.log`).match(/goes on (?:to|in) the file that was open/g)
+      readIfThere(`${logs}-moved/error.log`).match(
+        /still written to the file that was open before/g,
+      )
         ?.length ===
         5,
     "the complaints",

@@ -40,7 +40,7 @@ Deno.test("resolveOptions() refuses a value of another type with one plain error
       const error = assertThrows(() => resolveOptions({ [option]: value }), TypeError);
       const shown = Deno.inspect(value);
       assert(
-        error.message.startsWith(`Cannot serve with ${option} ${shown}: it takes `),
+        error.message.startsWith(`Cannot serve with ${option} ${shown}: expected `),
         `${error}`,
       );
     }
@@ -57,9 +57,11 @@ Deno.test("resolveOptions() refuses a number that is out of its range", () => {
     ["backlog", [2 ** 31, Infinity], "at most 2147483647"],
     ["bootTimeout", [0], "a number above 0"],
     ...[...counts, "maxBodyBytes", "workers"].map((name) =>
-      [name, [0, -1, 1.5, NaN], "a whole number from 1"] as [string, number[], string]
+      [name, [0, -1, 1.5, NaN], "a whole number of at least 1"] as [string, number[], string]
     ),
-    ...times.map((name) => [name, [-1, NaN, -Infinity], "a number from 0"] as typeof wrong[0]),
+    ...times.map((name) =>
+      [name, [-1, NaN, -Infinity], "a number of at least 0"] as typeof wrong[0]
+    ),
     ...times.map((name) =>
       [name, [2_147_484, 1e300], "at most 2147483 seconds, which is 24 days"] as typeof wrong[0]
     ),
@@ -67,19 +69,19 @@ Deno.test("resolveOptions() refuses a number that is out of its range", () => {
   for (const [option, values, takes] of wrong) {
     for (const value of values) {
       const error = assertThrows(() => resolveOptions({ [option]: value }), RangeError);
-      assertEquals(error.message, `Cannot serve with ${option} ${value}: it takes ${takes}`);
+      assertEquals(error.message, `Cannot serve with ${option} ${value}: expected ${takes}`);
     }
   }
   assertThrows(
     () => resolveOptions({ accessLogFormat: "xml" } as unknown as PreforkOptions),
     RangeError,
-    'Cannot serve with accessLogFormat "xml": it takes one of common, combined, json',
+    'Cannot serve with accessLogFormat "xml": expected one of common, combined, json',
   );
   for (const hostname of ["[::1]", "localhost:8000", "http://localhost", "two words"]) {
     assertThrows(
       () => resolveOptions({ hostname }),
       RangeError,
-      `hostname "${hostname}": it takes an address, such as 0.0.0.0 or ::1, or a name`,
+      `hostname "${hostname}": expected an address, such as 0.0.0.0 or ::1, or a name`,
     );
   }
   for (const hostname of ["", "::", "::1", "fe80::1%eth0", "::ffff:127.0.0.1", "ä.example"]) {
@@ -88,12 +90,12 @@ Deno.test("resolveOptions() refuses a number that is out of its range", () => {
   assertThrows(
     () => resolveOptions({ pidFile: "" }),
     RangeError,
-    'Cannot serve with pidFile "": it takes a path that is not empty',
+    'Cannot serve with pidFile "": expected a non-empty path',
   );
   assertThrows(
     () => resolveOptions({ cert: "x" }),
     TypeError,
-    "Cannot serve HTTPS with one of cert and key: it takes both",
+    "Cannot serve HTTPS with only one of cert and key: expected both",
   );
 });
 
@@ -159,13 +161,13 @@ Deno.test("resolveOptions() reads where the admin process listens", () => {
     assertThrows(
       () => resolveOptions({ admin: text }),
       RangeError,
-      `Cannot serve with admin "${text}": it takes host:port, such as 127.0.0.1:${port}`,
+      `Cannot serve with admin "${text}": expected host:port, such as 127.0.0.1:${port}`,
     );
   }
   assertThrows(
     () => resolveOptions({ admin: "localhost:70000" }),
     RangeError,
-    "Cannot serve with admin port 70000: it takes a whole number from 0 to 65535",
+    "Cannot serve with admin port 70000: expected a whole number from 0 to 65535",
   );
 });
 

@@ -22,22 +22,31 @@ async function fails(server: Server, code: number, message: RegExp): Promise<voi
 
 Deno.test("serve refuses a command line that cannot be meant", async () => {
   const cases: [string[], RegExp][] = [
-    [["--workers", "0"], /--workers takes a whole number from 1, not 0/],
-    [["--workers", "abc"], /--workers takes a whole number from 1, not abc/],
-    [["--workers", "1000"], /Cannot serve with --workers 1000: it takes at most 128/],
-    [["--port", "65536"], /--port takes a number from 0 to 65535, not 65536/],
-    [["--port", ""], /--port takes a value: N/],
-    [["--unknown", "1"], /there is no option --unknown/],
-    [["--cert", "cert.pem"], /--cert and --key go together/],
-    [["--timeout", "soon"], /--timeout takes a number of seconds, not soon/],
-    [["--grace", "9999999"], /with --grace 9999999: it takes at most 2147483 seconds, which is/],
-    [["--boot-timeout", "0"], /with --boot-timeout 0: it takes a number above 0/],
-    [["--admin", "9090"], /with --admin "9090": it takes host:port, such as 127\.0\.0\.1:9090 or/],
-    [["--admin", "localhost:70000"], /with --admin port 70000: it takes a whole number from 0 to/],
-    [["--__proto__", "1"], /there is no option --__proto__/],
-    [["--toString"], /there is no option --toString/],
-    [["--max-worker-memory", "12Q"], /--max-worker-memory takes a size such as .*, not 12Q/],
-    [["another.ts"], /one app is served, not also/],
+    [
+      ["--workers", "0"],
+      /Cannot serve with --workers "0": expected a whole number from 1 to 2147483647$/,
+    ],
+    [["--workers", "abc"], /--workers "abc": expected a whole number from 1 to 2147483647$/],
+    [["--workers", "1000"], /Cannot serve with --workers 1000: expected at most 128/],
+    [
+      ["--port", "65536"],
+      /Cannot serve with --port "65536": expected a whole number from 0 to 65535$/,
+    ],
+    [["--port", ""], /missing value of --port: expected N$/],
+    [["--unknown", "1"], /unknown option --unknown/],
+    [["--cert", "cert.pem"], /--cert and --key must be given together/],
+    [["--timeout", "soon"], /Cannot serve with --timeout "soon": expected a number of seconds$/],
+    [["--grace", "9999999"], /with --grace 9999999: expected at most 2147483 seconds, which is/],
+    [["--boot-timeout", "0"], /with --boot-timeout 0: expected a number above 0/],
+    [["--admin", "9090"], /with --admin "9090": expected host:port, such as 127\.0\.0\.1:9090 or/],
+    [["--admin", "localhost:70000"], /with --admin port 70000: expected a whole number from 0 to/],
+    [["--__proto__", "1"], /unknown option --__proto__/],
+    [["--toString"], /unknown option --toString/],
+    [
+      ["--max-worker-memory", "12Q"],
+      /--max-worker-memory "12Q": expected a size such as 65536, 64K or 512M$/,
+    ],
+    [["another.ts"], /expected one app, not also \S+\/app\.ts$/],
   ];
   await using folder = scratch();
   const app = writeApp(folder.path, APP);
@@ -45,7 +54,11 @@ Deno.test("serve refuses a command line that cannot be meant", async () => {
   for (const [args, message] of cases) {
     await fails(spawnServer(args, { app, cwd: folder.path }), 2, message);
   }
-  await fails(spawnServer([], { app: "" }), 2, /the app's module is missing: serve app\.ts/);
+  await fails(
+    spawnServer([], { app: "" }),
+    2,
+    /missing app: expected its module, such as serve app\.ts$/,
+  );
 });
 
 Deno.test("serve says what is wrong with an app", async () => {
@@ -91,10 +104,13 @@ Deno.test("serve says what is wrong with a file that it is to write to", async (
   const missing = `${folder.path}/missing/file`;
   for (
     const [args, message] of [
-      [["--access-log", missing], /Cannot open \S+\/missing\/file: ENOENT .* Make the folder, or/],
+      [
+        ["--access-log", missing],
+        /Cannot open \S+\/missing\/file: ENOENT .* Create the folder, or/,
+      ],
       [["--access-log", folder.path], /Cannot open \S+: EISDIR/],
-      [["--error-log", missing], /Cannot open \S+\/missing\/file: ENOENT .* Make the folder, or/],
-      [["--pid-file", missing], /Cannot write pid file \S+: ENOENT .* Make the folder, or/],
+      [["--error-log", missing], /Cannot open \S+\/missing\/file: ENOENT .* Create the folder, or/],
+      [["--pid-file", missing], /Cannot write pid file \S+: ENOENT .* Create the folder, or/],
       [["--pid-file", folder.path], /Cannot read pid file \S+: Is a directory/],
     ] as const
   ) {

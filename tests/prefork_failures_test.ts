@@ -99,7 +99,7 @@ Deno.test("servePrefork() gives up one worker and one client for a handler that 
   assert(spinning instanceof Error);
   assert(performance.now() - start < 5000, "it took too long");
   const [, pid] = await server.logged(
-    /Worker \d \(pid (\d+)\) ended: killed, for its event loop stood still for 1 s, 1 in flight, last GET http:\/\/127\.0\.0\.1:\d+\/spin$/m,
+    /Worker \d \(pid (\d+)\) ended: killed because its event loop was blocked for 1 s, 1 in flight, last request GET http:\/\/127\.0\.0\.1:\d+\/spin$/m,
   );
   const after = await server.replaced([Number(pid)]);
   assertEquals(after.filter((pid) => workers.includes(pid)).length, 1);
@@ -171,7 +171,7 @@ Deno.test("servePrefork() ends with the app's error when no worker can start", a
     await using server = spawnServer(args, { app: writeApp(folder.path, source) });
     assertEquals(await server.ended(), { code: 1, signal: null });
     assert(performance.now() - start < 10_000, "it took too long");
-    assertMatch(server.stderr, /workers in a row have failed, the last one: .*no database/);
+    assertMatch(server.stderr, /workers in a row failed to start, the last one: .*no database/);
     const forks = new Set(server.stderr.match(/(?<=Worker \d \(pid )\d+/g));
     assert(forks.size >= 3 && forks.size <= 12, `${forks.size} forks`);
   }
@@ -214,7 +214,7 @@ Deno.test("servePrefork() gives up workers that do not get ready within --boot-t
   for (const number of [1, 2]) {
     assertMatch(
       server.stderr,
-      new RegExp(`Worker ${number} .*: killed, for it did not get ready within 0.3 s`),
+      new RegExp(`Worker ${number} .*: killed because it was not ready within 0.3 s`),
     );
   }
 });

@@ -53,7 +53,7 @@ Deno.test("servePrefork() leaves no trace in the app's subprocesses after a rest
 
   obstacle("yes");
   server.kill("SIGHUP");
-  await server.logged(/Cannot execute anew: .*EACCES.*, the old one serves on/);
+  await server.logged(/Cannot re-execute the master: .*EACCES.*, the old code stays in use/);
   assertEquals(server.workers, restarted);
   server.kill("SIGUSR2"); // workers of the master that could not be replaced
   const later = await server.replaced(restarted);
@@ -129,7 +129,9 @@ Deno.test("servePrefork() forks no worker while it has no app, and gets one at t
   await using server = await startServer(["--admin", `${folder.path}/admin`], { app });
   const [first, second] = server.workers;
   server.kill("SIGHUP");
-  await server.logged(/The new code cannot be loaded, the old workers serve on: .*the third time/);
+  await server.logged(
+    /The new code cannot be loaded, the old workers keep serving: .*the third time/,
+  );
   assertEquals(server.workers, [first, second]);
   Deno.kill(first!, "SIGKILL");
   await server.logged(new RegExp(`\\(pid ${first}\\) ended: killed by SIGKILL`));
@@ -182,7 +184,9 @@ Deno.test("servePrefork() tries new code for --boot-timeout at most, and not whi
 
   server.kill("SIGHUP");
   const late = await canary();
-  await server.logged(/The new code cannot be loaded \(killed by SIGKILL\), the old one serves on/);
+  await server.logged(
+    /The new code cannot be loaded \(killed by SIGKILL\), the old code stays in use/,
+  );
   assertEquals(processState(late), undefined);
   const { lastReload } = readStatus(server.pid).master;
   assertEquals(lastReload?.reason, "The new code has not loaded within 2 s");

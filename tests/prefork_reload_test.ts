@@ -28,9 +28,11 @@ function slowApp(folder: string, text = "new"): string {
 /** Has a deploy land that is broken, after the canary has loaded the code and before the master has. */
 async function breakBetween(server: Server, folder: string): Promise<void> {
   server.kill("SIGHUP");
-  await server.logged(/executing anew/);
+  await server.logged(/re-executing the master/);
   Deno.writeTextFileSync(`${folder}/broken`, "");
-  await server.logged(/The new code cannot be loaded, the old workers serve on: .*a broken deploy/);
+  await server.logged(
+    /The new code cannot be loaded, the old workers keep serving: .*a broken deploy/,
+  );
 }
 
 Deno.test("servePrefork() tries again when new code fails to load after its canary has loaded it", async () => {
@@ -91,7 +93,7 @@ Deno.test("servePrefork() forgets no signal that comes with the end of a canary"
   server.kill("SIGTERM");
   server.kill("SIGCONT");
   assertEquals(await server.ended(), { code: 0, signal: null });
-  assert(!/executing anew/.test(server.stderr), server.stderr);
+  assert(!/re-executing the master/.test(server.stderr), server.stderr);
 });
 
 Deno.test("servePrefork() has as many workers after SIGHUP as SIGTTIN and SIGTTOU have left", async () => {
@@ -115,7 +117,7 @@ Deno.test("servePrefork() ends when the app's top level does not finish within -
   const app = writeApp(folder.path, "await new Promise(() => {}); export default {};");
   await using server = spawnServer(["--boot-timeout", "0.5"], { app });
   assertEquals(await server.ended(), { code: 1, signal: null });
-  assertMatch(server.stderr, /^error: Cannot load .*app\.ts: .*not finished within 0\.5 s/m);
+  assertMatch(server.stderr, /^error: Cannot load .*app\.ts: .*did not finish within 0\.5 s/m);
 });
 
 Deno.test("servePrefork() takes two SIGINTs that come together for one", async () => {

@@ -88,7 +88,10 @@ Deno.test("servePrefork() serves new code after SIGHUP, and the old one while th
     const before = server.stderr.length;
     server.kill("SIGHUP");
     await until(
-      () => server.stderr.slice(before).match(/The new code cannot be loaded.* serves? on/s),
+      () =>
+        server.stderr.slice(before).match(
+          /The new code cannot be loaded.* (?:stays in use|keep serving)/s,
+        ),
       `the refusal of ${source} in ${server.stderr}`,
     );
     assertMatch(server.stderr.slice(before), reason);
@@ -211,7 +214,7 @@ Deno.test("servePrefork() kills what is left after the grace time, and at once w
     // Not at once: signals that come together are one.
     await until(() => {
       if (grace === "60") server.kill();
-      return /killed|at once/.test(server.stderr);
+      return /killed|immediately/.test(server.stderr);
     }, "the end of patience");
     assertEquals(await slow, "killed");
     await assertGone(server, workers);
@@ -276,7 +279,7 @@ Deno.test("servePrefork() replaces a worker with more than --max-worker-memory",
   await using server = await startServer(["--max-worker-memory", "150M", "--workers", "1"]);
   const slow = server.get("/sleep?ms=2500");
   const fat = Number(await server.get("/leak?mb=200"));
-  const pattern = new RegExp(`Worker 1 \\(pid ${fat}\\) is to be replaced: 2\\d\\d MB`, "g");
+  const pattern = new RegExp(`Worker 1 \\(pid ${fat}\\) will be replaced: it uses 2\\d\\d MB`, "g");
   await server.logged(pattern);
   await server.replaced([fat], 1);
   // It finishes its requests, for longer than from one look to the next.

@@ -59,8 +59,8 @@ Deno.test("servePrefork() gives up after five failures in a row, with twice the 
   assertEquals(failures.length, 5, server.stderr);
   const end = server.stderr.split("\n").slice(-4).map((line) => line.replace(/.*] /, ""));
   assertEquals(end, [
-    "5 workers in a row have failed, the last one: no database",
-    "Giving up: stopping 1 workers at once",
+    "5 workers in a row failed to start, the last one: no database",
+    "Giving up: stopping 1 workers immediately",
     "Stopped",
     "",
   ]);
@@ -170,7 +170,7 @@ Deno.test("servePrefork() kills a worker that is stopped alone, and replaces it"
   Deno.kill(first!, "SIGSTOP");
   await server.logged(
     new RegExp(
-      `Worker \\d \\(pid ${first}\\) ended: killed, for its event loop stood still for 1 s$`,
+      `Worker \\d \\(pid ${first}\\) ended: killed because its event loop was blocked for 1 s$`,
       "m",
     ),
   );
@@ -360,7 +360,9 @@ Deno.test("servePrefork() kills a worker that does not leave within --grace, als
   server.kill("SIGHUP"); // which hands on how much time it has left
   await server.replaced([worker!, replacement!], 1);
   assertEquals(await slow, "killed");
-  const pattern = new RegExp(`\\(pid ${worker}\\) ended: killed, for it did not stop within 2 s`);
+  const pattern = new RegExp(
+    `\\(pid ${worker}\\) ended: killed because it did not stop within 2 s`,
+  );
   await server.logged(pattern);
   const [told, killed] = [/SIGUSR2/, pattern].map((line) => timesOf(server, line)[0]!);
   assert(killed! - told! >= 1998, server.stderr);

@@ -126,7 +126,7 @@ Deno.test("serveForking() closes clients of an address that has its share", asyn
   using second = await Client.connect(port);
   assertEquals(await within(readAll(second.connection), 15_000, "the server to close"), "");
   await until(
-    () => /127\.0\.0\.1:\d+ denied: 1 children serve this address already/.test(server.stderr),
+    () => /127\.0\.0\.1:\d+ denied: 1 children already serve this address/.test(server.stderr),
     "the log line",
   );
   using other = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
@@ -377,7 +377,7 @@ Deno.test("serveForking() logs an error in its loop, rests, and goes on, also wh
     });
   });
   const failures = () =>
-    server.stderr.match(/^Error: thrown by a .* Going on in 100 ms$/gm)?.length;
+    server.stderr.match(/^Error: thrown by a .* Continuing in 100 ms$/gm)?.length;
   const port = await portOf(server);
   for (const count of [1, 2]) {
     server.kill("SIGUSR1");

@@ -253,21 +253,25 @@ Deno.test("Socket refuses bad input before the kernel sees it", () => {
     assertThrows(
       () => inet.bind(["127.0.0.1", port]),
       RangeError,
-      `Cannot bind 127.0.0.1:${port}: a port is a whole number from 0 to 65535`,
+      `Cannot bind 127.0.0.1:${port}: expected a port from 0 to 65535`,
     );
   }
   assertThrows(
     () => inet.bind("/tmp/x"),
     TypeError,
-    "an internet socket's address is [host, port]",
+    "expected [host, port], the address of an internet socket",
   );
-  assertThrows(() => unix.bind(["127.0.0.1", 1]), TypeError, "a UNIX socket's address is a path");
+  assertThrows(
+    () => unix.bind(["127.0.0.1", 1]),
+    TypeError,
+    "expected a path, the address of a UNIX socket",
+  );
   assertThrows(
     () => unix.bind("/" + "x".repeat(107)),
     RangeError,
-    "the path has 108 bytes, a UNIX socket's takes 107",
+    "the path has 108 bytes, but that of a UNIX socket can have at most 107",
   );
-  assertThrows(() => unix.bind("a\0b"), TypeError, "a path holds no NUL");
+  assertThrows(() => unix.bind("a\0b"), TypeError, "a path cannot contain NUL");
   assertThrows(() => inet.bind(["a\0b", 1]), TypeError, "NUL");
   assertThrows(() => inet.listen(-1), RangeError, "Cannot listen with backlog -1");
   assertThrows(() => inet.recv(0), RangeError, "Cannot recv 0 bytes");

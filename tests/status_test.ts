@@ -125,7 +125,7 @@ const STATUS: Status = {
     connections: 1000,
     busy: 0.374,
     memory: { privateBytes: 360_000_000, sharedBytes: 9_949_000, proportionalBytes: 365_000_000 },
-    reason: "killed, for its event loop stood still for 30 s",
+    reason: "killed because its event loop was blocked for 30 s",
     request: "GET http://127.0.0.1:8000/",
   }, {
     number: 2,
@@ -241,11 +241,11 @@ Deno.test("readStatus() says of a process that is no server what it is", async (
   const [child] = board.pids;
   assertEquals(
     messageOf(Deno.pid),
-    `Cannot read the status of process ${Deno.pid}: it is no preforking server of tine`,
+    `Cannot read the status of process ${Deno.pid}: it is not a preforking server of tine`,
   );
   assertEquals(
     messageOf(child!),
-    `Cannot read the status of process ${child}: it is a child of the server ${pid}. Ask that one`,
+    `Cannot read the status of process ${child}: it is a child of the server ${pid}. Give the pid of that one`,
   );
   const [fd] = [...descriptorsOf(pid)].find(([, link]) => link.includes("tine-scoreboard"))!;
   const file = Deno.openSync(`/proc/${pid}/fd/${fd}`, { write: true });
@@ -254,7 +254,7 @@ Deno.test("readStatus() says of a process that is no server what it is", async (
   file.close();
   assertEquals(
     messageOf(pid),
-    `Cannot read the status of process ${pid}: it runs another version of tine`,
+    `Cannot read the status of process ${pid}: it runs a different version of tine`,
   );
   board.program.kill("SIGKILL");
   await board.program.ended();
@@ -262,7 +262,7 @@ Deno.test("readStatus() says of a process that is no server what it is", async (
     messageOf(pid),
     `Cannot read the status of process ${pid}: there is no such process`,
   );
-  for (const pid of [0, -1, 1.5, NaN]) assertStringIncludes(messageOf(pid), "that is no pid");
+  for (const pid of [0, -1, 1.5, NaN]) assertStringIncludes(messageOf(pid), "that is not a pid");
 });
 
 Deno.test("readStatus() says so when the process is another user's", async () => {
@@ -283,7 +283,7 @@ Deno.test("readStatus() says so when the process is another user's", async () =>
   await reader.ended();
   assertMatch(
     reader.stdout,
-    /^StatusError: Cannot read .* process \d+: it belongs to another user\. Ask as that user or as/,
+    /^StatusError: Cannot read .* process \d+: it belongs to another user\. Run this as that user or as/,
   );
 });
 
@@ -539,15 +539,15 @@ async function status(
 Deno.test("`status` refuses a command line that cannot be meant, with exit code 2", async () => {
   for (
     const [args, reason] of [
-      [["nonsense"], '"nonsense" is no pid'],
-      [["0"], '"0" is no pid'],
+      [["nonsense"], '"nonsense" is not a pid'],
+      [["0"], '"0" is not a pid'],
       [["1", "2"], "one pid"],
       [["1", "--pid-file", "x"], "not both"],
-      [["--pid-file"], "--pid-file takes a file"],
+      [["--pid-file"], "missing value of --pid-file: expected a file"],
       [["--json", "--prometheus"], "one of --watch, --json and --prometheus"],
       [["--json", "--watch"], "one of --watch, --json and --prometheus"],
-      [["--watch=never"], '--watch takes a number of seconds from 0.1 to 3600, not "never"'],
-      [["--watch=0"], "--watch takes a number"],
+      [["--watch=never"], 'with --watch "never": expected a number of seconds from 0.1 to 3600'],
+      [["--watch=0"], 'with --watch "0": expected a number'],
       [["--nonsense"], "--nonsense"],
     ] as const
   ) {
@@ -582,7 +582,7 @@ Deno.test("`status` asks the server of a pid or a pid file, with exit code 1 whe
     await using another = await startBoard({ header: { url: "http://127.0.0.1:8001/" } });
     const several = await status();
     assertEquals([several.code, several.stdout], [1, ""]);
-    assertStringIncludes(several.stderr, "Name one by its pid");
+    assertStringIncludes(several.stderr, "Choose one by its pid");
     assertStringIncludes(several.stderr, `\n  ${pid}  http://127.0.0.1:8000/  examples/app.ts\n`);
     assertStringIncludes(several.stderr, `\n  ${another.program.pid}  http://127.0.0.1:8001/\n`);
 
@@ -595,10 +595,10 @@ Deno.test("`status` asks the server of a pid or a pid file, with exit code 1 whe
       `error: Cannot read the status of process ${pid}: there is no such process\n`,
     );
     Deno.writeTextFileSync(pidFile, "nonsense");
-    assertStringIncludes((await status("--pid-file", pidFile)).stderr, "it holds no pid");
+    assertStringIncludes((await status("--pid-file", pidFile)).stderr, "it does not contain a pid");
     const missing = await status("--pid-file", `${folder}/none`);
     assertEquals(missing.code, 1);
-    assertMatch(missing.stderr, /^error: Cannot read the pid file .*: there is none, so .*\n$/);
+    assertMatch(missing.stderr, /^error: Cannot read the pid file .*: it does not exist, so .*\n$/);
   } finally {
     Deno.removeSync(folder, { recursive: true });
   }
@@ -711,7 +711,7 @@ Deno.test("readStatus() tells what the workers of a real server do, and why they
     "a worker that stands still",
   );
   assertEquals(stalled.request, `GET ${url}/loop`);
-  assertMatch(formatTable(now()), new RegExp(`^Worker ${stalled.number} has stood still`, "m"));
+  assertMatch(formatTable(now()), new RegExp(`^Worker ${stalled.number} has been stalled`, "m"));
 });
 
 Deno.test("The admin socket of a real server and `status --pid-file` say the same", async () => {

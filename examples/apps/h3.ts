@@ -11,7 +11,7 @@ app.get("/", () =>
     <meta charset="utf-8">
     <title>h3 on tine</title>
     <h1>h3 on tine</h1>
-    <p>Process ${Deno.pid} has answered you. What can be tried:</p>
+    <p>Process ${Deno.pid} has answered you. Try:</p>
     <ul>
       <li><a href="/hello/you">/hello/you</a>: a parameter in the path, JSON in return
       <li><a href="/slow/2">/slow/2</a>: an asynchronous handler that takes two seconds

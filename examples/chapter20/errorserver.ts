@@ -36,7 +36,9 @@ function reap(): void {
 
 const [port = "51423"] = Deno.args;
 if (!/^\d+$/.test(port) || Number(port) > 65535) {
-  console.error(`Cannot listen on port "${port}": give a number from 0 (for a free one) to 65535`);
+  console.error(
+    `Cannot listen on port "${port}": expected a number from 0 (for any free port) to 65535`,
+  );
   Deno.exit(2);
 }
 const host = ""; // all interfaces
@@ -47,7 +49,7 @@ try {
   s.bind([host, Number(port)]);
   s.listen(1);
 } catch (error) { // EADDRINUSE: another program listens there
-  console.error(`${(error as Error).message}: give another port`);
+  console.error(`${(error as Error).message}: choose another port`);
   Deno.exit(1);
 }
 

@@ -12,7 +12,7 @@ becomeForkable();
 const [childSeconds = "5", parentSeconds = "60"] = Deno.args;
 for (const seconds of [childSeconds, parentSeconds]) {
   if (/^\d{1,9}(\.\d+)?$/.test(seconds)) continue;
-  console.error(`Cannot sleep for "${seconds}" seconds: give a number such as 60 or 0.5`);
+  console.error(`Cannot sleep for "${seconds}" seconds: expected a number such as 60 or 0.5`);
   Deno.exit(2);
 }
 const CHILD_SECONDS = Number(childSeconds);

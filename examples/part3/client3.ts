@@ -57,7 +57,7 @@ for (let i = 0; i < Deno.args.length; i++) {
   if (!options.has(name)) usageError(`unknown argument "${name}"`);
   const most = name === "--port" ? 65535 : 1_000_000;
   if (!/^\d+$/.test(value) || Number(value) < 1 || Number(value) > most) {
-    usageError(`${name} takes a whole number from 1 to ${most}, not "${value}"`);
+    usageError(`${name}: expected a whole number from 1 to ${most}, not "${value}"`);
   }
   options.set(name, Number(value));
 }

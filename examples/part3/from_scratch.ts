@@ -26,7 +26,9 @@ becomeForkable();
 
 const [port = "8000"] = Deno.args;
 if (!/^\d+$/.test(port) || Number(port) > 65535) {
-  console.error(`Cannot listen on port "${port}": give a number from 0 (for a free one) to 65535`);
+  console.error(
+    `Cannot listen on port "${port}": expected a number from 0 (for any free port) to 65535`,
+  );
   Deno.exit(2);
 }
 const SERVER_HOST = "0.0.0.0"; // all interfaces
@@ -61,7 +63,7 @@ function serve(): void {
     serverSocket.bind([SERVER_HOST, SERVER_PORT]);
     serverSocket.listen(1);
   } catch (error) { // EADDRINUSE: another program listens there
-    console.error(`${(error as Error).message}: give another port`);
+    console.error(`${(error as Error).message}: choose another port`);
     Deno.exit(1);
   }
   console.log(`Listening on port ${serverSocket.getsockname()[1]} ...`);

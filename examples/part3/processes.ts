@@ -10,7 +10,7 @@ becomeForkable();
 
 const [seconds = "60"] = Deno.args;
 if (!/^\d{1,9}(\.\d+)?$/.test(seconds)) {
-  console.error(`Cannot sleep for "${seconds}" seconds: give a number such as 60 or 0.5`);
+  console.error(`Cannot sleep for "${seconds}" seconds: expected a number such as 60 or 0.5`);
   Deno.exit(2);
 }
 const SECONDS = Number(seconds);

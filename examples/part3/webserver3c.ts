@@ -24,11 +24,13 @@ becomeForkable();
 
 const [port = "8888", seconds = "60"] = Deno.args;
 if (!/^\d+$/.test(port) || Number(port) > 65535) {
-  console.error(`Cannot listen on port "${port}": give a number from 0 (for a free one) to 65535`);
+  console.error(
+    `Cannot listen on port "${port}": expected a number from 0 (for any free port) to 65535`,
+  );
   Deno.exit(2);
 }
 if (!/^\d{1,9}(\.\d+)?$/.test(seconds)) {
-  console.error(`Cannot sleep for "${seconds}" seconds: give a number such as 60 or 0.5`);
+  console.error(`Cannot sleep for "${seconds}" seconds: expected a number such as 60 or 0.5`);
   Deno.exit(2);
 }
 const SERVER_ADDRESS = ["", Number(port)] as const;
@@ -55,7 +57,7 @@ function serveForever(): void {
     listenSocket.bind(SERVER_ADDRESS);
     listenSocket.listen(REQUEST_QUEUE_SIZE);
   } catch (error) { // EADDRINUSE: another program listens there
-    console.error(`${(error as Error).message}: give another port`);
+    console.error(`${(error as Error).message}: choose another port`);
     Deno.exit(1);
   }
   console.log(`Serving HTTP on port ${listenSocket.getsockname()[1]} ...`);

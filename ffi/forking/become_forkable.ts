@@ -94,10 +94,10 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   }
   setKernelMask(mask);
   if (ranAgain) {
-    throw new Error(`Cannot become forkable: run again from its start, ${obstacle}`);
+    throw new Error(`Cannot become forkable: even after the program was run again, ${obstacle}`);
   }
   if (isOverruled()) {
-    throw new Error(`Cannot become forkable: --v8-flags takes ${SINGLE_THREADED} back`);
+    throw new Error(`Cannot become forkable: --v8-flags disables ${SINGLE_THREADED}`);
   }
   runAgain(wanted);
 }
@@ -127,7 +127,9 @@ let ranAgain = false;
 function checkHandleable(signum: number): void {
   checkSignal(signum);
   if (signum === SIGKILL || signum === SIGSTOP) {
-    throw new RangeError(`Cannot handle ${signalName(signum)}: no process can`);
+    throw new RangeError(
+      `Cannot handle ${signalName(signum)}: a process can neither catch nor block it`,
+    );
   }
 }
 
@@ -200,8 +202,8 @@ function checkRepeatable(): void {
   const typed = Object.entries(ASSUMPTIONS.typedPrograms.value).find(([one]) => one === name);
   if (typed === undefined) return;
   throw new Error(
-    `Cannot become forkable: this program comes from ${typed[1]}, which cannot be run again from ` +
-      "its start. Save it in a file and run that",
+    `Cannot become forkable: this program was read from ${typed[1]} and cannot be run again. ` +
+      "Save it in a file and run that file",
   );
 }
 

@@ -68,8 +68,8 @@ export interface ForkOptions {
 export function fork(options: ForkOptions = {}): number {
   if (!isForkable()) {
     throw new Error(
-      "Cannot fork: this process is not forkable. Make this the program's first line after its " +
-        "imports: becomeForkable();",
+      "Cannot fork: this process is not forkable. Call becomeForkable() on the program's first " +
+        "line after its imports",
     );
   }
   return options.runtime ? forkWithRuntime() : forkProcess();
@@ -101,17 +101,17 @@ function forkWithRuntime(): number {
   // Check before the threads are given work, which would keep them alive.
   if (poolRoom() < LEAST_ROOM) {
     throw new Error(
-      "Cannot fork with a runtime: too many threads of its pool are in use here for a child to " +
-        `make any. An idle one ends after ${ASSUMPTIONS.poolIdleSeconds.value} seconds: fork then, ` +
-        "or read fewer files at a time",
+      "Cannot fork with a runtime: this process has so many threads in the runtime's pool that a " +
+        "child could not start any. Idle threads end after " +
+        `${ASSUMPTIONS.poolIdleSeconds.value} seconds: fork then, or read fewer files at a time`,
     );
   }
   const busy = parkPool(PATIENCE);
   if (busy.length > 0) {
     throw new Error(
-      `Cannot fork with a runtime: ${busy.length} of its threads did not come to rest within ` +
-        `${PATIENCE / 1000} seconds. Fork when no file operation or other blocking work is ` +
-        `under way (they were last seen in: ${busy.join("; ")})`,
+      `Cannot fork with a runtime: ${busy.length} of its threads did not become idle within ` +
+        `${PATIENCE / 1000} seconds. Fork when no file operation or other blocking work is in ` +
+        `progress (they were last seen in: ${busy.join("; ")})`,
     );
   }
   const room = poolRoom();
@@ -133,7 +133,7 @@ function forkWithRuntime(): number {
   } catch (error) {
     // The caller assumes that an error of fork() occurred in the parent: a child must not throw
     // one.
-    console.error(`error: forked child ${getpid()} cannot have a runtime: ${error}`);
+    console.error(`error: forked child ${getpid()} cannot start its runtime: ${error}`);
     _exit(1);
   }
 }
@@ -163,9 +163,9 @@ function forkAndPart(signals: ChildSignals): number {
 function refuseSignalListeners(): void {
   replaceGlobal("Deno.addSignalListener", () => (signum) => {
     throw new Error(
-      `Cannot listen to ${signum} in this child: Deno made its thread for signals before the fork. ` +
-        `Fork within ${ASSUMPTIONS.signalsAfter.value} seconds of the start, or from a loop that ` +
-        "does not await",
+      `Cannot listen to ${signum} in this child: Deno started its thread for signals before the ` +
+        `fork. Fork within ${ASSUMPTIONS.signalsAfter.value} seconds of the start, or from a loop ` +
+        "that does not await",
     );
   });
 }

@@ -79,6 +79,6 @@ function report(error: unknown): void {
 // _exit() rejects an invalid exit code, but in a `finally` the child must end in any case.
 function exitCode(code: number): number {
   if (Number.isInteger(code) && code >= 0 && code <= 255) return code;
-  console.error(`error: A child returned ${code}, which is no exit code from 0 to 255`);
+  console.error(`error: A child returned ${code}: expected an exit code from 0 to 255`);
   return 1;
 }

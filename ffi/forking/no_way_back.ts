@@ -46,8 +46,8 @@ function guard(): void {
 
 function endChild(): never {
   console.error(
-    `error: forked child ${getpid()} returned to the event loop, where it has no place: ` +
-      "end it with _exit(), or fork({ runtime: true }) to give it an event loop of its own",
+    `error: forked child ${getpid()} returned to the event loop, which only its parent can run: ` +
+      "end it with _exit(), or call fork({ runtime: true }) to give it an event loop of its own",
   );
   _exit(1);
 }

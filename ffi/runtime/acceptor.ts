@@ -66,7 +66,9 @@ export function acceptFrom<T>(
   const fresh = watchedDescriptors().filter((one) => !before.some((old) => isSame(old, one)));
   const [found] = fresh;
   if (found === undefined || fresh.length > 1) {
-    throw new Error(`Cannot take over a listener: ${fresh.length} were made instead of one`);
+    throw new Error(
+      `Cannot take over a listener: expected one new listener, found ${fresh.length}`,
+    );
   }
   const { epoll, ...registration } = found;
   // Deno continues to accept until accept(2) reports that no connection is left, with or without

@@ -1,22 +1,22 @@
 /**
- * What tine takes for granted about Deno, V8 and tokio: all that another version may have changed.
- * The modules around this one, and `ffi/forking`, use these values and have no others.
+ * What tine assumes about Deno, V8 and tokio: everything that another version may change. The
+ * other modules of this folder, and those of `ffi/forking`, use these values and no others.
  *
- * `tests/assumptions_test.ts` compares each value with what the running Deno shows, in a test of the
- * same name. What stands beside the value is what a running program has against one that is wrong:
- * a check, or nothing but that test.
+ * `tests/assumptions_test.ts` compares each value with the running Deno, in a test of the same
+ * name. The text beside the value says what a program does if the value is wrong: some values are
+ * checked when the program runs, the others only by that test.
  *
- * The list is data, for every program loads it when it starts.
+ * The list is plain data, because every program loads it when it starts.
  */
 
-/** A value, and what there is against its being wrong. */
+/** A value, and what happens if it is wrong. */
 interface Assumption {
   readonly value: unknown;
-  /** What a program does where Deno differs. */
+  /** What a program does if Deno differs. */
   readonly otherwise: string;
 }
 
-/** A shape of Deno's, of which no more is used than the list has: else it is a type error. */
+/** The shape of an object of Deno. Using a property that is not on the list is a type error. */
 export type Listed<
   Names extends readonly PropertyKey[],
   Shape extends { [Name in keyof Shape]: Name extends Names[number] ? unknown : never },
@@ -24,200 +24,203 @@ export type Listed<
 
 /** The list. */
 export const ASSUMPTIONS = {
-  /** V8 maps its heap so that a child does not inherit it: the flag that `/proc/self/smaps` shows. */
+  /** V8 maps its heap so that a child does not inherit it: the flag in `/proc/self/smaps`. */
   heapFlag: {
     value: "dc",
-    otherwise: "forkWithHeap() takes away a flag that is not there, which is harmless",
+    otherwise: "forkWithHeap() removes a flag that is not set, which is harmless",
   },
-  /** How the names of the worker threads begin that Deno makes for V8. */
+  /** The beginning of the names of the worker threads that Deno creates for V8. */
   v8WorkerName: {
     value: "V8 ",
-    otherwise: "a process may fork while one of them holds a lock: now and then a child hangs",
+    otherwise: "a process may fork while one of them holds a lock: a child occasionally hangs",
   },
-  /** Where Deno reads flags for V8, at its start. */
+  /** The environment variable from which Deno reads flags for V8 when it starts. */
   v8FlagsVariable: {
     value: "DENO_V8_FLAGS",
-    otherwise: "becomeForkable() throws: run again from its start, V8 waits for its own threads",
+    otherwise:
+      "becomeForkable() throws: even after the program was run again, V8 has worker threads",
   },
   /**
-   * Has V8 do without worker threads. Not spelled with an underscore: Deno looks for this text, and
-   * keeps a platform with such threads where it does not find it.
+   * Makes V8 work without worker threads. It must not be spelled with an underscore: Deno looks for
+   * this text, and creates a platform with such threads if it does not find it.
    */
   singleThreaded: {
     value: "--single-threaded",
-    otherwise: "becomeForkable() throws: run again from its start, V8 has worker threads",
+    otherwise:
+      "becomeForkable() throws: even after the program was run again, V8 has worker threads",
   },
-  /** Has functions compiled once, where they are read, and not by every child that calls them first. */
+  /** Makes V8 compile functions when it reads them, instead of in every child that calls them. */
   noLazy: {
     value: "--no-lazy",
-    otherwise: "V8 complains of a flag that it does not know, and children are slower",
+    otherwise: "V8 reports an unknown flag, and children are slower",
   },
   /**
-   * Megabytes. What is young when a process forks is moved later, once in each child, and each
-   * child allocates in memory that it shares with none: so that is kept small.
+   * In megabytes. Each child later moves the objects that are in the young generation at the fork,
+   * and its new objects are in memory that it does not share: the young generation is kept small.
    */
   smallNursery: {
     value: "--max-semi-space-size=4",
-    otherwise: "V8 complains of a flag that it does not know, and children take more memory",
+    otherwise: "V8 reports an unknown flag, and children use more memory",
   },
-  /** Programs that cannot be run again, by what Deno calls their modules. */
+  /** Programs that cannot be run again, by the names that Deno gives their modules. */
   typedPrograms: {
     value: { "$deno$stdin": "standard input", "$deno$repl": "the REPL" },
-    otherwise: "becomeForkable() runs a program again that is used up: it ends without a word",
+    otherwise: "becomeForkable() runs a consumed program again: it ends without output",
   },
-  /** How many seconds after its start Deno begins to handle signals that no program listens to. */
+  /** How many seconds after its start Deno handles signals even if the program listens to none. */
   signalsAfter: {
     value: 0.5,
-    otherwise: "an error message of fork() gives the wrong advice; the kernel is asked in any case",
+    otherwise:
+      "an error message of fork() gives wrong advice; the kernel's state is checked in any case",
   },
 
-  /** How the names of the threads of tokio's blocking pool begin: of one version or another. */
+  /** The beginning of the names of the threads of tokio's blocking pool, in different versions. */
   poolThreadNames: {
     value: ["tokio-runtime", "tokio-rt"],
-    otherwise: "fork({ runtime: true }) parks none of them: the child's first file operation hangs",
+    otherwise: "fork({ runtime: true }) does not park them: the child's first file operation hangs",
   },
-  /** How many threads the pool may have. */
+  /** The maximum number of threads in the pool. */
   poolSize: {
     value: 32,
-    otherwise: "children may have fewer threads than fork({ runtime: true }) makes sure of",
+    otherwise: "children may be able to create fewer threads than fork({ runtime: true }) ensures",
   },
-  /** After how many seconds a thread of the pool ends that has had nothing to do. */
+  /** The number of seconds after which an idle thread of the pool ends. */
   poolIdleSeconds: {
     value: 10,
-    otherwise: "an error message of fork() gives the wrong advice",
+    otherwise: "an error message of fork() gives wrong advice",
   },
-  /** The system call in which it waits for something to do, and so do V8's worker threads. */
+  /** The system call in which threads of the pool, and V8's worker threads, wait for work. */
   idleCall: {
     value: "futex",
-    otherwise: "fork({ runtime: true }) throws: its threads did not come to rest",
+    otherwise: "fork({ runtime: true }) throws: its threads did not become idle",
   },
-  /** Deno tells of an uncaught exception only when the threads of its pool have ended. */
+  /** Deno reports an uncaught exception only after the threads of its pool have ended. */
   poolEndsBeforeReport: {
     value: true,
-    otherwise: "a child without a runtime takes a detour before it ends with an error",
+    otherwise: "a child without a runtime does needless work before it ends with an error",
   },
 
   /**
-   * The event loop of a thread: the descriptors of its epoll instance, what wakes it from other
-   * threads, and the sockets that wake it for signals, the watched ones that have a duplicate.
+   * The event loop of a thread: the number of descriptors of its epoll instance, of descriptors
+   * with which other threads wake it, and of sockets that wake it for signals. Those are the only
+   * watched sockets with a duplicate.
    */
   eventLoop: {
     value: { epolls: 2, wakers: 1, signalSockets: 1 },
-    otherwise: "a child takes the parent's events, or its event loop sleeps on",
+    otherwise: "a child receives the parent's events, or its event loop does not wake up",
   },
   /**
-   * System calls in which any other thread waits, by their numbers. On x86-64 and aarch64: futex,
+   * The numbers of the system calls in which other threads wait. On x86-64 and aarch64: futex,
    * read, recvfrom, poll and ppoll, epoll_wait and epoll_pwait, nanosleep and clock_nanosleep.
    */
   waitingCalls: {
     value: [202, 98, 0, 63, 45, 207, 7, 271, 73, 232, 281, 22, 35, 101, 230, 115],
-    otherwise: "fork({ runtime: true }) throws: its threads did not come to rest",
+    otherwise: "fork({ runtime: true }) throws: its threads did not become idle",
   },
-  /** What an epoll instance is in `/proc/self/fd`. */
+  /** What `/proc/self/fd` shows for an epoll instance. */
   epollLink: {
     value: "anon_inode:[eventpoll]",
-    otherwise:
-      "takeOverListener() and takeOverConnection() throw; children take the parent's events",
+    otherwise: "acceptFrom() and takeOverConnection() throw; children receive the parent's events",
   },
-  /** What the waker is there. */
+  /** What it shows for the waker. */
   wakerLink: {
     value: "anon_inode:[eventfd]",
-    otherwise: "a child's event loop does not hear from its own threads",
+    otherwise: "a child's event loop is not woken by its own threads",
   },
-  /** The events that a listener waits for, of those that a shared one may: EPOLLIN and EPOLLET. */
+  /** The events for which a listener waits: EPOLLIN and EPOLLET, both allowed on a shared one. */
   listenerEvents: {
     value: 0x8000_0001,
-    otherwise: "a worker does not hear of connections, or over and over of the same one",
+    otherwise: "a worker is not told about connections, or repeatedly about the same one",
   },
-  /** `fetch` keeps a connection after the response, for the next request. */
+  /** `fetch` keeps a connection open after the response, for the next request. */
   fetchKeepsConnections: {
     value: true,
-    otherwise: "a child's fetch has a client of its own without need",
+    otherwise: "a child's fetch gets a client of its own needlessly",
   },
 
-  /** How many UUIDs Deno draws at once, and hands out one by one. */
+  /** The number of UUIDs that Deno draws at a time, to return them one by one. */
   uuidsAtOnce: {
     value: 128,
     otherwise: "a parent and its child may draw the same UUIDs",
   },
-  /** How many bytes Deno's generator of random numbers draws at once. */
+  /** The number of bytes that Deno's random number generator draws at a time. */
   randomBlock: {
     value: 256,
     otherwise: "a parent and its child may draw the same numbers from crypto.getRandomValues()",
   },
-  /** V8's `Math.random()`, as a text: another one is the program's own. */
+  /** The source text of V8's `Math.random()`. Any other is a replacement by the program. */
   nativeRandom: {
     value: "function random() { [native code] }",
-    otherwise: "Math.random() is taken for the program's own: siblings draw the same numbers",
+    otherwise: "Math.random() counts as replaced by the program: siblings draw the same numbers",
   },
 
-  /** What Deno's core offers for timers, where `Deno.internal` leads to it. */
+  /** The functions and objects for timers in Deno's core, reached through `Deno.internal`. */
   coreTimers: {
     value: ["createTimer", "cancelTimer", "immediateQueue", "clearImmediate"],
-    otherwise: "the public timers are used and cleared one by one, or the parent's run in a child",
+    otherwise: "the public functions clear the timers one by one, or the parent's run in a child",
   },
-  /** What a timer of the core knows: its number, how long it lasts, what it calls, its neighbors. */
+  /** The properties of a core timer: its number, its delay, its callback, its neighbors. */
   coreTimer: {
     value: ["_timerId", "_idleTimeout", "_onTimeout", "_idlePrev", "_idleNext"],
-    otherwise: "the public timers are used and cleared one by one, or the parent's run in a child",
+    otherwise: "the public functions clear the timers one by one, or the parent's run in a child",
   },
-  /** The number of the first timer: the others count up from there. */
+  /** The number of the first timer. Later ones count up from it. */
   firstTimer: {
     value: 1,
-    otherwise: "becomeForkable() looks for timers from before that are none",
+    otherwise: "becomeForkable() looks for earlier timers that do not exist",
   },
-  /** What a list of timers is told when it is made: how long they last, in milliseconds. */
+  /** The property of a list of timers that holds their common delay, in milliseconds. */
   listDuration: {
     value: "msecs",
-    otherwise: "the public timers are used and cleared one by one, or the parent's run in a child",
+    otherwise: "the public functions clear the timers one by one, or the parent's run in a child",
   },
-  /** What one of Node's timers is made of: the core's timer, and two methods under symbols. */
+  /** The parts of a Node timer: the core timer, and two methods under symbols. */
   nodeTimer: {
     value: { timer: "_timer", create: "createTimer", destroy: "destroy" },
-    otherwise: "the public timers are used and cleared one by one, or the parent's run in a child",
+    otherwise: "the public functions clear the timers one by one, or the parent's run in a child",
   },
-  /** The function with which a timer empties the date that Node's servers keep. */
+  /** The function with which a timer clears the date that Node's servers cache. */
   dateReset: {
     value: "resetCache",
-    otherwise: "a child's server of Node's may send the same date for ever",
+    otherwise: "a Node server in a child may send the same date forever",
   },
 
-  /** What Deno keeps for its own start of `node:process`, which reads the pid. */
+  /** What Deno uses to initialize `node:process`, which reads the pid. */
   nodeProcess: {
     value: {
       start: "__bootstrapNodeProcess",
       hasStarted: "__nodeProcessBootstrapped",
       with: "__nodeBootstrapArgs",
     },
-    otherwise: "process.pid is the parent's in a child whose parent has loaded node:process",
+    otherwise: "process.pid is the parent's pid in a child whose parent has loaded node:process",
   },
 
-  /** The symbol under which a request has its inside, and what there is. */
+  /** The symbol of a request's internal state, and the properties of that state. */
   requestInside: {
     value: { symbol: "request", properties: ["header", "headerList", "body", "remoteAddr"] },
-    otherwise: "the public way is taken, which costs more; a WebSocket counts as idle",
+    otherwise: "the public interface is used, which costs more; a WebSocket counts as idle",
   },
-  /** The symbol under which a response has its inside, which has this. */
+  /** The symbol of a response's internal state, and the property of that state. */
   responseInside: {
     value: { symbol: "response", properties: ["body"] },
     otherwise: "the response counts as a stream of unknown length",
   },
-  /** What either has of a body: where it is, how long it is, and all ways to read it. */
+  /** The properties of an internal body: the data, its length, and all ways to read it. */
   bodyInside: {
     value: ["streamOrStatic", "length", "stream", "consume", "createProxy"],
-    otherwise: "a body is read without limits; that of a response is one of unknown length",
+    otherwise: "request bodies are read without limits; those of responses have an unknown length",
   },
-  /** The symbol under which a response has a body that is a text. */
+  /** The symbol of a response's body if the body is a string. */
   fastBody: {
     value: "serve fast body",
     otherwise: "the response counts as a stream of unknown length",
   },
   /**
-   * Versions in which a read of a request's body never ends that has begun before Deno writes a part
+   * Versions in which a read of a request's body never ends if it began before Deno writes a part
    * of the response: https://github.com/denoland/deno/issues/36624.
    */
   lostReads: {
     value: ["2.8.3", "2.9.0", "2.9.1", "2.9.2", "2.9.3", "2.9.4", "2.9.5"],
-    otherwise: "an app that answers while it reads never ends, or waits for a turn without need",
+    otherwise: "an app that responds while it reads never ends, or waits for a turn needlessly",
   },
 } as const satisfies Record<string, Assumption>;

@@ -68,7 +68,9 @@ export async function takeOverConnection<T extends { readonly addr: Deno.Addr }>
   try {
     const server = listen();
     const listener = socketsAt(server.addr).find(({ fd }) => option(fd, SO_ACCEPTCONN));
-    if (listener === undefined) throw new Error("Cannot take over a connection: nothing listens");
+    if (listener === undefined) {
+      throw new Error("Cannot take over a connection: no server is listening");
+    }
     try {
       // Connecting takes a turn of the event loop, in which the server accepts.
       using client = await connect(server.addr);
@@ -99,7 +101,7 @@ export function socketOf(accepted: Deno.Conn): Socket {
   const found = socketsAt(connection.localAddr).find(({ fd }) =>
     option(fd, SO_ACCEPTCONN) === 0 && isFrom(fd, connection.remoteAddr)
   );
-  if (found === undefined) throw new Error("The connection has ended already");
+  if (found === undefined) throw new Error("The connection has already ended");
   const socket = Socket.fromDescriptor(fcntl(found.fd, F_DUPFD_CLOEXEC));
   // Deno does not just close its descriptor: it shuts down the stream.
   takeAway(found.fd);
@@ -121,7 +123,7 @@ async function findAccepted(address: Deno.Addr, standIn: Deno.Addr): Promise<Wat
     if (accepted !== undefined) return accepted;
     await nextTurn();
   }
-  throw new Error("Cannot take over a connection: the server accepts none");
+  throw new Error("Cannot take over a connection: the server does not accept it");
 }
 
 function adopt(connection: Socket, { fd, epoll, ...registration }: Watched): void {

@@ -78,7 +78,7 @@ export async function loadApp(specifier: string): Promise<App> {
 }
 
 function resolve(specifier: string): string {
-  if (specifier === "") throw new AppError("Cannot load an app without a name: give its file");
+  if (specifier === "") throw new AppError("Cannot load an app without a name: expected a file");
   // The scheme of a URL has at least two letters.
   if (/^[a-z][a-z0-9+.-]+:/i.test(specifier)) return specifier;
   const path = specifier.startsWith("/") ? specifier : `${Deno.cwd()}/${specifier}`;

@@ -23,7 +23,7 @@ if (import.meta.main) {
   const [directory, ...surplus] = Deno.args;
   if (directory === undefined || surplus.length > 0) {
     console.error(
-      "error: it takes one directory, such as ~/.local/bin: deno task install DIRECTORY",
+      "error: expected one directory, such as ~/.local/bin: deno task install DIRECTORY",
     );
     Deno.exit(2);
   }

@@ -41,7 +41,7 @@ export async function serveLower(
 ): Promise<number> {
   for (const option of given) {
     if (!APPLICABLE[model].includes(option)) {
-      throw new UsageError(`${flagOf(option)} has no meaning for --model ${model}`);
+      throw new UsageError(`${flagOf(option)} does not apply to --model ${model}`);
     }
   }
   const { port, hostname, path, backlog, grace, cert, key, idleTimeout, timeout } = config;

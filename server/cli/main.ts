@@ -6,10 +6,10 @@ tine: serves a fetch app with forked processes.
 
 Usage: tine COMMAND (from its source: deno run -A server/cli.ts COMMAND)
 
-  serve APP     serve the module APP, as deno serve takes it
+  serve APP     serve the module APP, the same as for deno serve
   status        show what a running server and its workers are doing
 
-Each command has a --help of its own.
+Each command has its own --help.
 `;
 
 // Only the requested command is loaded.
@@ -27,13 +27,13 @@ const COMMANDS = new Map<string, (args: readonly string[]) => Promise<number>>([
 export async function main(args: readonly string[]): Promise<number> {
   const [command, ...rest] = args;
   try {
-    if (command === undefined) throw new UsageError("a command is missing");
+    if (command === undefined) throw new UsageError("missing command");
     if (["--help", "-h", "help"].includes(command)) {
       console.log(HELP.trimEnd());
       return 0;
     }
     const run = COMMANDS.get(command);
-    if (run === undefined) throw new UsageError(`there is no command ${command}`);
+    if (run === undefined) throw new UsageError(`unknown command ${command}`);
     return await run(rest);
   } catch (error) {
     if (command === "serve") {

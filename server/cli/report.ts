@@ -33,15 +33,15 @@ function isPlain(error: unknown): error is Error {
 
 /** Advice for an address or a file that is not available, by system call and error. */
 const ADVICE = new Map([
-  ["bind EADDRINUSE", "Stop what is there, or choose another --port, --unix or --admin"],
+  ["bind EADDRINUSE", "Stop the process that uses it, or choose another --port, --unix or --admin"],
   [
     "bind EACCES",
-    "Choose a --port from 1024, a path that may be written to, or have systemd open the socket",
+    "Choose a --port of at least 1024 or a writable path, or let systemd open the socket",
   ],
   ["bind EADDRNOTAVAIL", "Choose a --host that is an address of this machine"],
-  ["bind ENOENT", "Make the folder, or choose another path"],
-  ["open ENOENT", "Make the folder, or choose another path"],
-  ["write ENOENT", "Make the folder, or choose another path"],
+  ["bind ENOENT", "Create the folder, or choose another path"],
+  ["open ENOENT", "Create the folder, or choose another path"],
+  ["write ENOENT", "Create the folder, or choose another path"],
 ]);
 
 function adviceFor(error: Error): string {

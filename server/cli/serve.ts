@@ -1,5 +1,6 @@
 import { parseArgs as parseUntyped } from "@std/cli/parse-args";
 import { AppError } from "../app/load_app.ts";
+import { cannot } from "../options.ts";
 import { type Config, type PreforkOptions, resolveOptions } from "../prefork/options.ts";
 import { serve as servePrefork } from "../prefork/serve.ts";
 import type { LowerModel } from "./lower_rungs.ts";
@@ -21,7 +22,7 @@ const FORMATS = ["common", "combined", "json"] as const;
 // In the order of the help text. A string begins a group.
 const OPTIONS: Record<string, Option | string> = {
   listening: "Listening",
-  port: { sets: "port", takes: "N", kind: port, help: "port (default 8000; 0 takes a free one)" },
+  port: { sets: "port", takes: "N", kind: port, help: "port (default 8000; 0 for any free port)" },
   host: { sets: "hostname", takes: "ADDRESS", kind: text, help: "address (default 0.0.0.0)" },
   unix: { sets: "path", takes: "PATH", kind: text, help: "a UNIX socket instead of a port" },
   cert: { sets: "cert", takes: "FILE", kind: file, help: "certificate chain (PEM): serves HTTPS" },
@@ -30,7 +31,7 @@ const OPTIONS: Record<string, Option | string> = {
     sets: "backlog",
     takes: "N",
     kind: count,
-    help: "connections that wait to be accepted (default 1024)",
+    help: "connections that may wait to be accepted (default 1024)",
   },
   processes: "Processes",
   model: {
@@ -51,31 +52,31 @@ const OPTIONS: Record<string, Option | string> = {
     takes: "N",
     kind: count,
     help:
-      "replace a worker after about N requests (up to a tenth\nmore, so that not all go at once)",
+      "replace a worker after about N requests (up to a tenth\nmore, so that they are not all replaced together)",
   },
   "max-worker-memory": {
     sets: "maxWorkerMemory",
     takes: "SIZE",
     kind: size,
-    help: "replace a worker with more memory of its own, such as 512M",
+    help: "replace a worker with more private memory, such as 512M",
   },
   timeout: {
     sets: "timeout",
     takes: "S",
     kind: seconds,
-    help: "kill a worker whose event loop stands still for S seconds\n(default 30, 0 for never)",
+    help: "kill a worker whose event loop is blocked for S seconds\n(default 30, 0 for never)",
   },
   grace: {
     sets: "grace",
     takes: "S",
     kind: seconds,
-    help: "seconds to finish requests in when stopping (default 30)",
+    help: "seconds for finishing requests when stopping (default 30)",
   },
   "boot-timeout": {
     sets: "bootTimeout",
     takes: "S",
     kind: seconds,
-    help: "seconds to get ready in (default 60)",
+    help: "seconds until a worker must be ready (default 60)",
   },
   clients: "Clients",
   "max-connections": {
@@ -88,7 +89,7 @@ const OPTIONS: Record<string, Option | string> = {
     sets: "headerTimeout",
     takes: "S",
     kind: seconds,
-    help: "seconds to send a request's header in (default 15)",
+    help: "seconds for sending a request's header (default 15)",
   },
   "body-timeout": {
     sets: "bodyTimeout",
@@ -106,20 +107,20 @@ const OPTIONS: Record<string, Option | string> = {
     sets: "maxHeaderBytes",
     takes: "SIZE",
     kind: size,
-    help: "largest header of a request",
+    help: "maximum size of a request's header",
   },
   "max-body-bytes": {
     sets: "maxBodyBytes",
     takes: "SIZE",
     kind: size,
-    help: "largest body of a request",
+    help: "maximum size of a request's body",
   },
   operation: "Operation",
   "access-log": {
     sets: "accessLog",
     takes: "FILE",
     kind: text,
-    help: "a line per request; - for standard output",
+    help: "one line per request; - for standard output",
   },
   "access-log-format": {
     sets: "accessLogFormat",
@@ -137,7 +138,7 @@ const OPTIONS: Record<string, Option | string> = {
     sets: "pidFile",
     takes: "FILE",
     kind: text,
-    help: "holds the master's pid while it runs",
+    help: "contains the master's pid while it runs",
   },
   admin: {
     sets: "admin",
@@ -161,20 +162,20 @@ function help(): string {
     ];
   });
   const noPreload = "  --no-preload".padEnd(COLUMN) +
-    "load the app in each worker, not once before";
+    "load the app in each worker, not once in the master";
   lines.splice(lines.findIndex((line) => line.startsWith("  --max-requests")), 0, noPreload);
   return [
-    "Serves a module with forked workers. The module is what deno serve takes:",
+    "Serves a module with forked workers. The module is the same as for deno serve:",
     "export default { fetch(request, info) { ... } }",
     "",
     "Usage: tine serve [options] APP",
     ...lines,
     "",
-    "Signals to the master: TERM and INT stop gracefully, and at once when sent again;",
-    "QUIT stops at once; HUP restarts with new code and drops no connection; USR2",
+    "Signals to the master: TERM and INT stop gracefully, or immediately if sent again;",
+    "QUIT stops immediately; HUP restarts with new code and drops no connection; USR2",
     "replaces the workers one by one; TTIN and TTOU add and remove one; USR1 reopens logs.",
     "",
-    "Exit code: 0 when stopped by a signal, 1 when it failed, 2 when an option is wrong.",
+    "Exit code: 0 if stopped by a signal, 1 if it failed, 2 if an option is invalid.",
   ].join("\n");
 }
 
@@ -207,7 +208,7 @@ export async function serve(args: readonly string[]): Promise<number> {
     default: { preload: true },
     alias: { help: "h" },
     unknown: (arg, key) => {
-      if (key !== undefined) throw new UsageError(`there is no option ${arg}`);
+      if (key !== undefined) throw new UsageError(`unknown option ${arg}`);
     },
   });
   if (parsed.help) {
@@ -218,14 +219,16 @@ export async function serve(args: readonly string[]): Promise<number> {
   for (const [flag, option] of flags as [string, Option][]) {
     const value = parsed[flag];
     if (value === undefined) continue;
-    if (value === "") throw new UsageError(`--${flag} takes a value: ${option.takes}`);
+    if (value === "") throw new UsageError(`missing value of --${flag}: expected ${option.takes}`);
     options[option.sets] = option.kind(String(value), `--${flag}`);
   }
   const [app, ...surplus] = parsed._;
-  if (app === undefined) throw new UsageError("the app's module is missing: serve app.ts");
-  if (surplus.length > 0) throw new UsageError(`one app is served, not also ${surplus.join(", ")}`);
+  if (app === undefined) {
+    throw new UsageError("missing app: expected its module, such as serve app.ts");
+  }
+  if (surplus.length > 0) throw new UsageError(`expected one app, not also ${surplus.join(", ")}`);
   if ((options.cert === undefined) !== (options.key === undefined)) {
-    throw new UsageError("--cert and --key go together");
+    throw new UsageError("--cert and --key must be given together");
   }
   const { model = "prefork", ...rest } = options;
   let config: Config;
@@ -269,19 +272,19 @@ function text(value: string): string {
 function port(value: string, flag: string): number {
   const number = Number(value);
   if (/^\d+$/.test(value) && number <= 65535) return number;
-  throw new UsageError(`${flag} takes a number from 0 to 65535, not ${value}`);
+  throw new UsageError(`${cannot(flag, value)} a whole number from 0 to 65535`);
 }
 
 function count(value: string, flag: string): number {
   const number = Number(value);
   if (/^\d+$/.test(value) && number >= 1 && number <= 2 ** 31 - 1) return number;
-  throw new UsageError(`${flag} takes a whole number from 1, not ${value}`);
+  throw new UsageError(`${cannot(flag, value)} a whole number from 1 to 2147483647`);
 }
 
 function seconds(value: string, flag: string): number {
   const number = Number(value);
   if (/^[\d.]+$/.test(value) && number >= 0) return number;
-  throw new UsageError(`${flag} takes a number of seconds, not ${value}`);
+  throw new UsageError(`${cannot(flag, value)} a number of seconds`);
 }
 
 function size(value: string, flag: string): number {
@@ -289,13 +292,13 @@ function size(value: string, flag: string): number {
   const factor = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 }[unit?.toUpperCase() ?? ""] ?? NaN;
   const bytes = Math.floor(Number(digits) * factor);
   if (bytes >= 1) return bytes;
-  throw new UsageError(`${flag} takes a size such as 65536, 64K or 512M, not ${value}`);
+  throw new UsageError(`${cannot(flag, value)} a size such as 65536, 64K or 512M`);
 }
 
 function oneOf(words: readonly string[]): Kind {
   return (value, flag) => {
     if (words.includes(value)) return value;
-    throw new UsageError(`${flag} takes one of ${words.join(", ")}, not ${value}`);
+    throw new UsageError(`${cannot(flag, value)} one of ${words.join(", ")}`);
   };
 }
 

@@ -10,23 +10,23 @@ Shows what a preforking server and its workers are doing.
 Usage: tine status [PID | --pid-file FILE] [options]
 
   PID              the master's pid; not needed when only one server runs
-  --pid-file FILE  the file that holds it, as given to serve --pid-file
-  --watch[=S]      shows the table anew every S seconds (2) until Control-C
+  --pid-file FILE  the file that contains it, as given to serve --pid-file
+  --watch[=S]      shows the table every S seconds (default 2) until Control-C
   --json           as JSON
   --prometheus     as metrics in Prometheus's text format
   --help           this text
 
 The columns:
-  STATE      booting, ready, stopping, or stalled: its event loop stands still
-  IN FLIGHT  requests that are not answered in full yet
-  CONNS      open connections of clients
-  BUSY       the share of one processor that it has used lately
-  PRIVATE    memory that it alone has
-  SHARED     memory that it has together with the others, in full
-  REASON     why there is this worker: start, or what the one before ended of
-"In all" is the memory of all processes, with what they share counted once.
+  STATE      booting, ready, stopping, or stalled: its event loop is blocked
+  IN FLIGHT  requests that are not completely answered yet
+  CONNS      open client connections
+  BUSY       the share of one processor that it has used recently
+  PRIVATE    memory that only it uses
+  SHARED     memory that it shares with others, counted in full
+  REASON     why it was started: start, or how the worker before it ended
+"In total" is the memory of all processes, with shared memory counted once.
 
-Exit code: 0, or 1 when there is no server to ask, or 2 when an argument is wrong.
+Exit code: 0, or 1 if there is no such server, or 2 if an argument is invalid.
 `;
 
 // The package has no type declarations.
@@ -90,20 +90,20 @@ function understand(args: readonly string[]): Command {
       boolean: ["help", "json", "prometheus"],
       alias: { help: "h" },
       unknown: (name, key) => {
-        if (key !== undefined) throw new UsageError(`there is no option ${name}`);
+        if (key !== undefined) throw new UsageError(`unknown option ${name}`);
       },
     },
   );
   const [pid, ...others] = options._.map(String);
   const { "pid-file": pidFile, watch, json, prometheus, help } = options;
-  if (others.length > 0) throw new UsageError("it takes one pid");
+  if (others.length > 0) throw new UsageError("expected one pid");
   if (pid !== undefined && pidFile !== undefined) {
-    throw new UsageError("it takes a pid or --pid-file, not both");
+    throw new UsageError("expected a pid or --pid-file, not both");
   }
-  if (pidFile === "") throw new UsageError("--pid-file takes a file");
-  if (pid !== undefined && !isPid(pid)) throw new UsageError(`"${pid}" is no pid`);
+  if (pidFile === "") throw new UsageError("missing value of --pid-file: expected a file");
+  if (pid !== undefined && !isPid(pid)) throw new UsageError(`"${pid}" is not a pid`);
   if (Number(json) + Number(prometheus) + Number(watch !== undefined) > 1) {
-    throw new UsageError("it takes one of --watch, --json and --prometheus");
+    throw new UsageError("expected only one of --watch, --json and --prometheus");
   }
   return {
     help,
@@ -123,7 +123,9 @@ function isPid(text: string): boolean {
 function seconds(text: string): number {
   const value = Number(text);
   if (/^\d*\.?\d+$/.test(text) && value >= 0.1 && value <= 3600) return value;
-  throw new UsageError(`--watch takes a number of seconds from 0.1 to 3600, not "${text}"`);
+  throw new UsageError(
+    `Cannot show the status with --watch "${text}": expected a number of seconds from 0.1 to 3600`,
+  );
 }
 
 function onlyMaster(): number {
@@ -131,12 +133,12 @@ function onlyMaster(): number {
   const [master, ...others] = masters;
   if (master === undefined) {
     throw new StatusError(
-      "No preforking server of this user runs on this machine. Start one with serve",
+      "No preforking server of this user is running on this machine. Start one with serve",
     );
   }
   if (others.length > 0) {
     const list = masters.map((pid) => `  ${pid}  ${describe(pid)}`).join("\n");
-    throw new StatusError(`Several servers run here. Name one by its pid:\n${list}`);
+    throw new StatusError(`Several servers are running. Choose one by its pid:\n${list}`);
   }
   return master;
 }
@@ -146,7 +148,7 @@ function describe(pid: number): string {
     const { url, app } = readStatus(pid).master;
     return `${url}  ${app}`.trimEnd();
   } catch (error) {
-    if (error instanceof StatusError) return "gone meanwhile";
+    if (error instanceof StatusError) return "ended in the meantime";
     throw error;
   }
 }
@@ -157,13 +159,15 @@ function readPid(file: string): number {
     text = Deno.readTextFileSync(file).trim();
   } catch (error) {
     const reason = error instanceof Deno.errors.NotFound
-      ? "there is none, so the server has ended or was started without --pid-file"
+      ? "it does not exist, so the server has ended or was started without --pid-file"
       : error instanceof Error
       ? error.message
       : error;
     throw new StatusError(`Cannot read the pid file ${file}: ${reason}`);
   }
-  if (!isPid(text)) throw new StatusError(`Cannot use the pid file ${file}: it holds no pid`);
+  if (!isPid(text)) {
+    throw new StatusError(`Cannot use the pid file ${file}: it does not contain a pid`);
+  }
   return Number(text);
 }
 

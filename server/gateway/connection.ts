@@ -86,7 +86,7 @@ export async function serveConnection(
   const { idleTimeout = 75 } = options;
   checkSeconds("idleTimeout", idleTimeout);
   if ((options.cert === undefined) !== (options.key === undefined)) {
-    throw new TypeError("Cannot serve HTTPS with one of cert and key: it takes both");
+    throw new TypeError("Cannot serve HTTPS with only one of cert and key: expected both");
   }
   const client = clientOf(connection);
   if (client === undefined) return connection.close(); // it has already disconnected

@@ -172,7 +172,7 @@ export function resolveOptions(
   };
   if ((config.cert === undefined) !== (config.key === undefined)) {
     throw new TypeError(
-      `Cannot serve HTTPS with one of ${nameOf("cert")} and ${nameOf("key")}: it takes both`,
+      `Cannot serve HTTPS with only one of ${nameOf("cert")} and ${nameOf("key")}: expected both`,
     );
   }
   return {
@@ -238,7 +238,7 @@ function checkBoolean(name: string, value: unknown): void {
 
 function checkFile(name: string, value: unknown): void {
   checkText(name, value);
-  if (value === "") throw new RangeError(`${cannot(name, value)} a path that is not empty`);
+  if (value === "") throw new RangeError(`${cannot(name, value)} a non-empty path`);
 }
 
 function checkFormat(name: string, value: unknown): void {

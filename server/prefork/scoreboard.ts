@@ -242,11 +242,11 @@ export class Scoreboard {
    */
   constructor(memory: ArrayBuffer) {
     if (memory.byteLength < HEADER_BYTES || new Int32Array(memory, 0, 1)[0] !== MAGIC) {
-      throw new Error("Cannot read the scoreboard: it is none of tine's");
+      throw new Error("Cannot read the scoreboard: it was not written by tine");
     }
     this.#integers = new Int32Array(memory, 0, 8);
     if (this.#integers[HEADER.version] !== VERSION || memory.byteLength < SCOREBOARD_BYTES) {
-      throw new Error("Cannot read the scoreboard: it is of another version of tine");
+      throw new Error("Cannot read the scoreboard: it was written by another version of tine");
     }
     this.#numbers = new Float64Array(memory, 32, 4);
     this.#url = new Text(memory, 64, 1024);

@@ -138,7 +138,7 @@ async function restart(app: App | string | URL, config: Config, place: Place): P
     return { place, loaded: await loadInTime(app, config).then(whenThereIsRoom) };
   } catch (error) {
     const { message } = error as Error;
-    stderrLog("master")(`The new code cannot be loaded, the old workers serve on: ${message}`);
+    stderrLog("master")(`The new code cannot be loaded, the old workers keep serving: ${message}`);
     place.scoreboard.recordReload(message);
     return { place, loaded: undefined };
   }
@@ -185,8 +185,8 @@ async function loadInTime(app: App | string | URL, config: Config): Promise<App 
   let timer: Timer | undefined;
   const late = new Promise<never>((_, reject) => {
     const error = new AppError(
-      `Cannot load ${app}: its top level has not finished within ${bootTimeout} s. ` +
-        "Allow it more time with --boot-timeout, or wait for less",
+      `Cannot load ${app}: its top level did not finish within ${bootTimeout} s. ` +
+        "Allow more time with --boot-timeout, or await less at the top level",
     );
     timer = after(Math.min(bootTimeout * 1000, LONGEST_TIMER), () => reject(error));
   });
@@ -231,8 +231,8 @@ async function load(app: App | string | URL, { preload }: Config): Promise<App |
 async function whenThereIsRoom<T>(loaded: T): Promise<T> {
   if (poolRoom() >= ROOM) return loaded;
   stderrLog("master")(
-    "Loading the app took many threads: it read many files at the same time. Waiting until the " +
-      "runtime ends them, about 10 s",
+    "Loading the app started many threads, because it read many files at the same time. Waiting " +
+      "until the runtime ends them, about 10 s",
   );
   const end = performance.now() + ROOM_PATIENCE;
   while (poolRoom() < ROOM && performance.now() < end) {

@@ -176,7 +176,7 @@ function readArguments(): Arguments {
 function wholeNumber(option: string, value: string, most: number): number {
   const number = Number(value);
   if (Number.isInteger(number) && number >= 1 && number <= most) return number;
-  fail(`${option} takes a whole number from 1 to ${most}, not "${value}"`);
+  fail(`${option}: expected a whole number from 1 to ${most}, not "${value}"`);
 }
 
 /** On what was measured. */

@@ -46,8 +46,8 @@ export function takeActivatedSockets(): ActivatedSocket[] {
   if (count === undefined || Number(pid) !== getpid()) return [];
   if (!/^[1-9]\d{0,3}$/.test(count)) {
     throw new ActivationError(
-      `Cannot take over listening sockets: LISTEN_FDS is ${JSON.stringify(count)}, not a number ` +
-        "from 1",
+      `Cannot take over listening sockets with LISTEN_FDS ${JSON.stringify(count)}: expected a ` +
+        "whole number from 1 to 9999",
     );
   }
   return Array.from(
@@ -63,19 +63,19 @@ function takeSocket(fd: number): Socket {
     const socket = Socket.fromDescriptor(fd);
     if (socket.getsockopt(SOL_SOCKET, SO_TYPE) !== SOCK_STREAM) {
       throw new ActivationError(
-        `Cannot serve on ${object}: it is no stream socket. Use ListenStream= in the socket unit`,
+        `Cannot serve on ${object}: it is not a stream socket. Use ListenStream= in the socket unit`,
       );
     }
     if (socket.getsockopt(SOL_SOCKET, SO_ACCEPTCONN) === 0) {
       throw new ActivationError(
-        `Cannot serve on ${object}: it does not listen. Leave Accept=yes out of the socket unit`,
+        `Cannot serve on ${object}: it is not listening. Remove Accept=yes from the socket unit`,
       );
     }
     return socket;
   } catch (error) {
     if (isSyscallError(error, "EBADF")) {
       throw new ActivationError(
-        `Cannot serve on ${object}: it is not open, though LISTEN_FDS counts it`,
+        `Cannot serve on ${object}: it is not open, although LISTEN_FDS includes it`,
       );
     }
     if (isSyscallError(error, "ENOTSOCK")) {

@@ -46,7 +46,7 @@ export function openNotify(log: Log): Notify {
     try {
       send(address, lines.join("\n"));
     } catch (error) {
-      if (!failed) log(`Cannot tell the service manager: ${(error as Error).message}`);
+      if (!failed) log(`Cannot notify the service manager: ${(error as Error).message}`);
       failed = true;
     }
   };

@@ -31,8 +31,8 @@ export function writePidFile(path: string): void {
     const owner = ownerOf(path);
     if (owner !== undefined && owner !== pid && isAlive(owner)) {
       throw new PidFileError(
-        `Cannot write pid file ${path}: process ${owner} has it and is running. Stop that one, ` +
-          "or name another file",
+        `Cannot write pid file ${path}: it belongs to process ${owner}, which is running. Stop ` +
+          "that process, or use another file",
       );
     }
     replace(fresh, path);

@@ -71,7 +71,7 @@ export function openAccessLog({ target, format, log }: AccessLogOptions): Access
       if (dropped++ === 0) {
         reported = performance.now();
         const { message } = new SyscallError("write", errno, name);
-        log(`${message}. Its lines are dropped until it can be written again`);
+        log(`${message}. Lines are dropped until it can be written again`);
       }
     } else if (dropped > 0 && performance.now() - reported >= REPORT_INTERVAL) {
       reportDropped();
@@ -112,7 +112,7 @@ export function openAccessLog({ target, format, log }: AccessLogOptions): Access
         file.reopen();
       } catch (error) {
         if (!isSyscallError(error)) throw error;
-        log(`${error.message}. The access log goes on to the file that was open`);
+        log(`${error.message}. The access log is still written to the file that was open before`);
       }
     },
     close(): void {

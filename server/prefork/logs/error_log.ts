@@ -42,7 +42,7 @@ export function reopenStderr(path: string, log: Log): void {
     redirectStderr(path);
   } catch (error) {
     if (!isSyscallError(error)) throw error;
-    log(`${error.message}. The error log goes on to the file that was open`);
+    log(`${error.message}. The error log is still written to the file that was open before`);
   }
 }
 

@@ -51,10 +51,10 @@ export class Health {
     if (now >= worker.killAt) {
       const why = worker.stopping
         ? `it did not stop within ${grace} s`
-        : `it did not get ready within ${bootTimeout} s`;
+        : `it was not ready within ${bootTimeout} s`;
       this.#workers.kill(worker, why);
     } else if (worker.ready && timeout > 0 && now - worker.heardAt > timeout * 1000) {
-      this.#workers.kill(worker, `its event loop stood still for ${timeout} s`);
+      this.#workers.kill(worker, `its event loop was blocked for ${timeout} s`);
     }
   }
 
@@ -74,8 +74,8 @@ export class Health {
       if (!worker.ready || !isWorker(worker) || !stays(worker)) continue;
       const bytes = privateMemory(worker.pid);
       if (bytes <= maxWorkerMemory) continue;
-      worker.retiring = `${Math.round(bytes / 1e6)} MB of memory`;
-      log(`${nameOf(worker)} is to be replaced: ${worker.retiring} of its own`);
+      worker.retiring = `${Math.round(bytes / 1e6)} MB of private memory`;
+      log(`${nameOf(worker)} will be replaced: it uses ${worker.retiring}`);
     }
   }
 }

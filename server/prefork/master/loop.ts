@@ -76,7 +76,7 @@ export function supervise(context: Context): ChildContext | number {
     } catch (error) {
       // A child never gets here: spawn() does not throw in it. The workers need their master.
       failed = true;
-      log(`Error in the master's loop, which goes on: ${(error as Error).stack ?? error}`);
+      log(`Error in the master's loop, which continues: ${(error as Error).stack ?? error}`);
     }
   }
 
@@ -110,7 +110,7 @@ export function supervise(context: Context): ChildContext | number {
 
   function stop(grace: number, why: string): void {
     if (!workers.stopping) notify("stopping");
-    const limit = grace === 0 ? " at once" : grace === Infinity ? "" : `, within ${grace} s`;
+    const limit = grace === 0 ? " immediately" : grace === Infinity ? "" : `, within ${grace} s`;
     log(`${why}: stopping ${workers.count()} workers${limit}`);
     stopListening(context, grace > 0);
     restart.abort();

@@ -65,7 +65,7 @@ export class Restart {
       this.#startCanary("Trying the new code again");
     } else if (!this.#context.hasApp && this.#workers.count() === 0 && !this.#triedWithoutWorkers) {
       this.#triedWithoutWorkers = true;
-      this.#startCanary("No worker is left: trying the new code a last time");
+      this.#startCanary("No worker is left: trying the new code one last time");
     }
   }
 
@@ -106,13 +106,13 @@ export class Restart {
    * Re-executes the master. The loop must have acted on all signals first: queued signals get lost.
    */
   #executeAnew(): void {
-    this.#context.log("The new code can be loaded: executing anew");
+    this.#context.log("The new code can be loaded: re-executing the master");
     const error = executeAnew(this.#context, {
       workers: this.#workers.handOn(),
       resized: { from: this.#context.config.workers, to: this.#workers.wanted },
       failedRestarts: this.#failures,
     });
-    this.#fail(`Cannot execute anew: ${error.message}`);
+    this.#fail(`Cannot re-execute the master: ${error.message}`);
   }
 
   /**
@@ -124,7 +124,7 @@ export class Restart {
    */
   #fail(reason: string, report = ""): void {
     const { hasApp, log, notify, scoreboard } = this.#context;
-    log(`${reason}, the old ${hasApp ? "one serves" : "workers serve"} on`);
+    log(`${reason}, the old ${hasApp ? "code stays in use" : "workers keep serving"}`);
     scoreboard.recordReload(report || reason);
     if (!hasApp) this.#retryLater();
     notify("ready");

@@ -119,7 +119,7 @@ export class Workers {
    */
   spawn(number: number): ChildContext | undefined {
     const slot = this.#context.scoreboard.slots.find((one) => one.pid === 0);
-    if (slot === undefined) return this.#spawnLater("no slot of the scoreboard is free");
+    if (slot === undefined) return this.#spawnLater("the scoreboard has no free slot");
     let ends: [ours: Socket, theirs: Socket];
     try {
       ends = socketpair(SOCK_SEQPACKET);
@@ -264,7 +264,7 @@ export class Workers {
 
   /** Schedules all workers for replacement, one after the other. */
   replaceAll(): void {
-    this.#context.log("SIGUSR2: replacing all workers, one after the other");
+    this.#context.log("SIGUSR2: replacing all workers, one by one");
     this.#toReplace = this.all().filter((worker) => isWorker(worker) && stays(worker));
   }
 
@@ -308,7 +308,7 @@ export class Workers {
 
   /** Kills a worker, and records why. */
   kill(worker: Worker, why: string): void {
-    if (this.#kill(worker)) worker.killedFor = `killed, for ${why}`;
+    if (this.#kill(worker)) worker.killedFor = `killed because ${why}`;
   }
 
   /**
@@ -370,7 +370,9 @@ export class Workers {
     const delay = Math.min(FIRST_DELAY * 2 ** (this.#failures - 1), LONGEST_DELAY);
     this.#spawnAt = performance.now() + delay;
     if (this.#failures < MAX_FAILURES || this.all().some((other) => other.ready)) return;
-    this.#context.log(`${this.#failures} workers in a row have failed, the last one: ${reason}`);
+    this.#context.log(
+      `${this.#failures} workers in a row failed to start, the last one: ${reason}`,
+    );
     this.haveFailed = true;
   }
 
@@ -401,5 +403,5 @@ export function nameOf(worker: Worker): string {
 }
 
 function describeRequests({ inFlight, request }: Slot): string {
-  return inFlight > 0 ? `, ${inFlight} in flight, last ${request}` : "";
+  return inFlight > 0 ? `, ${inFlight} in flight, last request ${request}` : "";
 }

@@ -20,7 +20,7 @@ export function adminHandler(scoreboard: Scoreboard): (request: Request) => Resp
   return ({ method, url }) => {
     const page = PAGES[new URL(url).pathname];
     if (page === undefined) {
-      return plain(`There is no such page. There are: ${Object.keys(PAGES).join(" ")}\n`, 404);
+      return plain(`There is no such page. The pages are: ${Object.keys(PAGES).join(" ")}\n`, 404);
     }
     if (method !== "GET" && method !== "HEAD") {
       return plain("The method must be GET\n", 405, { allow: "GET, HEAD" });

@@ -47,7 +47,7 @@ export function formatTable(status: Status, options: TableOptions = {}): string 
     "",
     ...rows.map((row) => align(row, widths)),
     ...stalled.map((worker) =>
-      `Worker ${worker.number} has stood still for ${formatAge(worker.stalled)}` +
+      `Worker ${worker.number} has been stalled for ${formatAge(worker.stalled)}` +
       (worker.request === "" ? "" : `, its last request was ${worker.request}`)
     ),
   ].map((line) => cut(printable(line).trimEnd(), width) + "\n").join("");
@@ -63,7 +63,7 @@ function heading({ master, admin, workers }: Status, before: Status | undefined)
     [
       `up ${formatAge(master.uptime)}`,
       `${ready} of ${count(master.workers, "worker")} ready`,
-      ...(memory.length === 0 ? [] : [`${formatBytes(total)} in all`]),
+      ...(memory.length === 0 ? [] : [`${formatBytes(total)} in total`]),
       count(master.crashes, "crash", "crashes"),
       count(master.generation, "restart"),
     ],
@@ -193,13 +193,13 @@ const MASTER_METRICS: readonly Metric<MasterStatus>[] = [
   [
     "tine_restarts_total",
     "counter",
-    "How often the server was restarted with new code.",
+    "Restarts with new code.",
     ({ generation }) => generation,
   ],
   [
     "tine_requests_total",
     "counter",
-    "Requests that have come to all workers.",
+    "Requests received by all workers.",
     ({ requests }) => requests,
   ],
   [
@@ -211,7 +211,7 @@ const MASTER_METRICS: readonly Metric<MasterStatus>[] = [
   [
     "tine_worker_crashes_total",
     "counter",
-    "Workers that ended without having been told to.",
+    "Workers that ended without being told to, or had to be killed.",
     ({ crashes }) => crashes,
   ],
   [
@@ -229,7 +229,7 @@ const MASTER_METRICS: readonly Metric<MasterStatus>[] = [
   [
     "tine_workers_wanted",
     "gauge",
-    "How many workers there are to be.",
+    "Workers that the server keeps running.",
     ({ workers }) => workers,
   ],
 ];
@@ -244,13 +244,13 @@ const WORKER_METRICS: readonly Metric<WorkerStatus>[] = [
   [
     "tine_worker_stalled_seconds",
     "gauge",
-    "For how long the worker's event loop has stood still; 0 while it turns.",
+    "For how long the worker's event loop has been blocked; 0 if it is not.",
     ({ stalled }) => stalled,
   ],
   [
     "tine_worker_requests_total",
     "counter",
-    "Requests that have come to the worker.",
+    "Requests received by the worker.",
     ({ requests }) => requests,
   ],
   [
@@ -262,19 +262,19 @@ const WORKER_METRICS: readonly Metric<WorkerStatus>[] = [
   [
     "tine_worker_requests_in_flight",
     "gauge",
-    "Requests that the worker has not answered in full yet.",
+    "Requests that the worker has not completely answered yet.",
     ({ inFlight }) => inFlight,
   ],
   [
     "tine_worker_connections",
     "gauge",
-    "Open connections of clients.",
+    "Open client connections.",
     ({ connections }) => connections,
   ],
   [
     "tine_worker_busy_ratio",
     "gauge",
-    "The share of one processor that the worker has used lately.",
+    "The share of one processor that the worker has used recently.",
     ({ busy }) => busy,
   ],
 ];
@@ -285,19 +285,19 @@ function memoryMetrics(kind: "master" | "admin" | "worker"): Metric<ProcessStatu
     [
       `tine_${kind}_private_bytes`,
       "gauge",
-      "Memory that the process alone has.",
+      "Memory that only this process uses.",
       ({ memory }) => memory?.privateBytes,
     ],
     [
       `tine_${kind}_shared_bytes`,
       "gauge",
-      "Memory that the process has together with others.",
+      "Memory that the process shares with others.",
       ({ memory }) => memory?.sharedBytes,
     ],
     [
       `tine_${kind}_proportional_bytes`,
       "gauge",
-      "Memory of the process with its share of what is shared (PSS).",
+      "Memory of the process, including its share of the shared memory (PSS).",
       ({ memory }) => memory?.proportionalBytes,
     ],
   ];
@@ -323,7 +323,7 @@ export function formatPrometheus({ master, admin, workers }: Status): string {
     ]),
     ...ofServer(master, [...MASTER_METRICS, ...memoryMetrics("master")]),
     ...(admin === null ? [] : ofServer(admin, memoryMetrics("admin"))),
-    family("tine_workers", "gauge", "How many workers there are, by state.", [
+    family("tine_workers", "gauge", "Workers, by state.", [
       inState("booting"),
       inState("ready"),
       inState("stopping"),
@@ -331,7 +331,7 @@ export function formatPrometheus({ master, admin, workers }: Status): string {
     family(
       "tine_worker_info",
       "gauge",
-      "Each worker, and why there is this one; always 1.",
+      "Each worker, and why it was started; always 1.",
       workers.map(({ number, pid, generation, reason }) => [
         { worker: number, pid, generation, reason },
         1,

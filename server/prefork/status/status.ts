@@ -138,19 +138,19 @@ export class StatusError extends Error {
  * ```
  */
 export function readStatus(pid: number): Status {
-  if (!Number.isInteger(pid) || pid < 1) throw cannot(pid, "that is no pid");
+  if (!Number.isInteger(pid) || pid < 1) throw cannot(pid, "that is not a pid");
   const master = identify(pid);
   if (master === undefined) throw cannot(pid, "there is no such process");
   const path = scoreboardOf(pid);
-  if (path === undefined) throw cannot(pid, "it is no preforking server of tine");
+  if (path === undefined) throw cannot(pid, "it is not a preforking server of tine");
   const scoreboard = readScoreboard(path, pid);
   // Workers inherit the descriptor, so theirs leads to the same scoreboard.
   if (master.pidInside !== scoreboard.master) {
     throw cannot(
       pid,
       identify(master.parent)?.pidInside === scoreboard.master
-        ? `it is a child of the server ${master.parent}. Ask that one`
-        : "it was a child of a server that is gone",
+        ? `it is a child of the server ${master.parent}. Give the pid of that one`
+        : "it was a child of a server that has ended",
     );
   }
   return statusOf(scoreboard, pid);
@@ -259,7 +259,7 @@ function readScoreboard(path: string, pid: number): Scoreboard {
   try {
     return new Scoreboard(bytes.buffer.slice(0, filled));
   } catch {
-    throw cannot(pid, "it runs another version of tine");
+    throw cannot(pid, "it runs a different version of tine");
   }
 }
 
@@ -356,7 +356,7 @@ function explained<T>(pid: number, call: () => T): T {
         throw cannot(pid, "there is no such process");
       case "EACCES":
       case "EPERM":
-        throw cannot(pid, "it belongs to another user. Ask as that user or as root");
+        throw cannot(pid, "it belongs to another user. Run this as that user or as root");
       default:
         throw cannot(pid, error.message);
     }

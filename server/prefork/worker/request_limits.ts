@@ -253,7 +253,7 @@ function watchReads(seconds: number, silence: LimitOptions["silence"]): Within {
       if (now - read.since < limit) continue;
       if (read.info !== undefined && !((silence(read.info) ?? 0) >= limit)) continue;
       waiting.delete(read);
-      read.fail(new BodyError(408, `The request's body did not come on for ${seconds} seconds`));
+      read.fail(new BodyError(408, `No part of the request's body arrived for ${seconds} seconds`));
     }
     running = waiting.size > 0;
     if (running) after(limit / 4, check);
