@@ -197,7 +197,7 @@ export const ASSUMPTIONS = {
 
   /** The symbol of a request's internal state, and the properties of that state. */
   requestInside: {
-    value: { symbol: "request", properties: ["header", "headerList", "body", "remoteAddr"] },
+    value: { symbol: "request", properties: ["header", "headerList", "url", "body", "remoteAddr"] },
     otherwise: "the public interface is used, which costs more; a WebSocket counts as idle",
   },
   /** The symbol of a response's internal state, and the property of that state. */

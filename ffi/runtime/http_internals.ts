@@ -12,6 +12,8 @@ type InnerRequest = Listed<typeof ASSUMPTIONS.requestInside.value.properties, An
 interface AnyRequest {
   /** Name and value of each field of the header, as they came. */
   readonly headerList?: Iterable<readonly [name: string, value: string]>;
+  /** Returns the URL. */
+  url?(): string;
   readonly remoteAddr?: Deno.Addr;
   header?(name: string): string | null;
   readonly body?: InnerBody | null;
@@ -53,6 +55,23 @@ let fastBodyKey: symbol | undefined;
 export function innerRequest(request: Request): InnerRequest | undefined {
   requestKey ??= keyOf(request, ASSUMPTIONS.requestInside.value.symbol);
   return requestKey && (request as unknown as Record<symbol, InnerRequest>)[requestKey];
+}
+
+/**
+ * Returns a request's URL. Unlike `request.url`, it does not keep the request from another URL.
+ */
+export function urlOf(request: Request): string {
+  return innerRequest(request)?.url?.() ?? request.url;
+}
+
+/**
+ * Gives a request another URL, before anything but {@linkcode urlOf} has read it. Its copies have
+ * the same one.
+ */
+export function replaceUrl(request: Request, url: string): void {
+  const inner = innerRequest(request);
+  if (inner?.url !== undefined) inner.url = () => url;
+  else Object.defineProperty(request, "url", { value: url, enumerable: true });
 }
 
 /** Returns a request's body if it arrived completely with its header. */

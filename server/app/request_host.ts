@@ -4,8 +4,10 @@
  * of tine.
  */
 import { type Address, formatAddress } from "../../ffi/address.ts";
+import { replaceUrl, urlOf } from "../../ffi/runtime/http_internals.ts";
 
-const SCHEMES = ["http:", "https:", "http+unix:"];
+/** The schemes of Deno's servers, and the end of a host with the port that a URL omits. */
+const SCHEMES = { "http:": ":80", "https:": ":443", "http+unix:": "" };
 const LOCAL = /^(0\.0\.0\.0|127\.\d+\.\d+\.\d+|::1?)$/;
 
 /**
@@ -28,19 +30,23 @@ export function hostOf(addr: Deno.Addr): string {
  *   copy could not be upgraded.
  */
 export function hostRenamer(from: string, to: string): (request: Request) => string {
-  const starts = SCHEMES.map((scheme) => `${scheme}//${from}/`);
+  const starts = Object.entries(SCHEMES).map(([scheme, defaultPort]) =>
+    [
+      `${scheme}//${from}/`,
+      `${scheme}//${to.endsWith(defaultPort) ? to.slice(0, to.length - defaultPort.length) : to}/`,
+    ] as const
+  );
   let right = "";
   return (request) => {
-    const { url } = request;
+    const url = urlOf(request);
     // Requests often repeat.
     if (url === right) return url;
-    const wrong = starts.find((start) => url.startsWith(start));
-    if (wrong === undefined) return right = url;
-    // Parsed as a URL, because that omits the default ports 80 and 443.
-    const start = wrong.replace(from, () => to);
-    const value = new URL(start + url.slice(wrong.length)).href;
-    Object.defineProperty(request, "url", { value, enumerable: true });
-    return value;
+    const start = starts.find(([wrong]) => url.startsWith(wrong));
+    if (start === undefined) return right = url;
+    // Not parsed as a URL: Deno passes on a target as it came.
+    const renamed = start[1] + url.slice(start[0].length);
+    replaceUrl(request, renamed);
+    return renamed;
   };
 }
 

@@ -1,4 +1,6 @@
 /** The app of the conformance suite: its answers show what it was asked. */
+import { examine } from "./request_object.ts";
+
 const encoder = new TextEncoder();
 
 function inParts(parts: string[]): ReadableStream<Uint8Array<ArrayBuffer>> {
@@ -26,7 +28,8 @@ async function describe(request: Request): Promise<Response> {
 
 export default {
   fetch(request: Request): Response | Promise<Response> {
-    const { pathname } = new URL(request.url);
+    // A client may send what is no URL.
+    const pathname = URL.parse(request.url)?.pathname ?? "/object";
     switch (pathname) {
       case "/hello":
         return new Response("Hello, World!\n");
@@ -58,6 +61,8 @@ export default {
           status: 206,
           headers: { "content-range": "bytes 2-4/10", "x-asked": request.headers.get("range")! },
         });
+      case "/object":
+        return examine(request);
       case "/upgrade": {
         const { socket, response } = Deno.upgradeWebSocket(request);
         socket.onmessage = ({ data }) => socket.send(`echo ${data}`);

@@ -15,6 +15,14 @@ const CHUNKED = "Transfer-Encoding: chunked";
 const CLOSE = "Connection: close";
 const END = last("/hello");
 
+/** Looks at a request whose body comes after its header. */
+const looking = (way: string, body: string, ...fields: string[]): readonly Step[] => [
+  post("/object", `X-Way: ${way}`, CLOSE, "Expect: 100-continue", ...fields),
+  /100 Continue\r\n\r\n/,
+  body,
+];
+const PIECES = "5\r\nhello\r\n0\r\n\r\n";
+
 /** Raw requests after RFC 9110 and RFC 9112, and some that break them. */
 export const REQUESTS: Readonly<Record<string, readonly Step[]>> = {
   // Plain requests
@@ -79,6 +87,32 @@ export const REQUESTS: Readonly<Record<string, readonly Step[]>> = {
   "an echo with a request behind it": [post("/echo", CHUNKED) + "1\r\na\r\n0\r\n\r\n" + END],
   "a body that never comes whole": [post("/see", "Content-Length: 10") + "hello", HALF_CLOSE],
   "chunks that never end": [post("/see", CHUNKED) + "5\r\nhello\r\n", HALF_CLOSE],
+
+  // What an app sees of a request
+  ...Object.fromEntries(
+    [
+      "object",
+      "headers",
+      "clone",
+      "copy",
+      "twice",
+      "at once",
+      "locked by a reader",
+      "read in part",
+      "released",
+      "canceled",
+      "teed",
+      "not JSON",
+      "not a form",
+    ].flatMap((way) => [
+      [`a body in chunks, ${way}`, looking(way, PIECES, CHUNKED)],
+      [`a body of known length, ${way}`, looking(way, "hello", "Content-Length: 5")],
+      [`a body that has come, ${way}`, [
+        post("/object", `X-Way: ${way}`, CLOSE, CHUNKED) + PIECES,
+      ]],
+      [`a body that comes while the app waits, ${way}`, looking(way, PIECES, "X-Wait: 1", CHUNKED)],
+    ]),
+  ),
 
   // Bodies of responses
   "a stream": [last("/parts")],
@@ -148,6 +182,25 @@ export const REQUESTS: Readonly<Record<string, readonly Step[]>> = {
 
   // Hosts and targets
   "no Host": [raw("GET /see HTTP/1.1", CLOSE)],
+  ...Object.fromEntries(
+    ["object", "clone", "copy"].flatMap((way) => [
+      [`no Host, ${way}`, [raw("GET /object HTTP/1.1", `X-Way: ${way}`, CLOSE)]],
+      [`no Host and a body, ${way}`, [
+        raw("POST /object HTTP/1.1", `X-Way: ${way}`, CLOSE, CHUNKED) + PIECES,
+      ]],
+    ]),
+  ),
+  "no Host, and a target that is no URL's": [
+    raw('GET /object?"\u00c3\u00bc<>`{}|^\\ HTTP/1.1', "X-Way: object", CLOSE),
+  ],
+  "a Host that is none, and a body": [
+    raw("POST /object HTTP/1.1", "Host: a b", "X-Way: twice", CLOSE, CHUNKED),
+    PIECES,
+  ],
+  "a target that is no URL, and a body": [
+    raw("POST s://] HTTP/1.1", "Host: a", "X-Way: twice", CLOSE, CHUNKED),
+    PIECES,
+  ],
   "an empty Host": [raw("GET /see HTTP/1.1", "Host:", CLOSE)],
   "two Hosts": [last("/see", "Host: other.example")],
   "a Host with a port": [raw("GET /see HTTP/1.1", "Host: example.org:8080", CLOSE)],

@@ -482,4 +482,20 @@ export const MUTANTS: readonly Mutant[] = [
     test: "tests/permissions_test.ts",
     filter: "names the permission that it lacks, at once",
   },
+  {
+    name: "copies-show-the-throw-away-port",
+    file: "ffi/runtime/http_internals.ts",
+    text: "  if (inner?.url !== undefined) inner.url = () => url;\n  else ",
+    replacement: "  if (inner !== null) ",
+    test: "tests/request_host_test.ts",
+    filter: "hostRenamer() gives a request and its copies the real host",
+  },
+  {
+    name: "target-encoded",
+    file: "server/app/request_host.ts",
+    text: "const renamed = start[1] + url.slice(start[0].length);",
+    replacement: "const renamed = new URL(start[1] + url.slice(start[0].length)).href;",
+    test: "tests/conformance_test.ts",
+    filter: "every rung answers raw requests, byte for byte, as deno serve does",
+  },
 ];

@@ -1,0 +1,171 @@
+/** What an app sees of a request and its body, and how it fails if it reads it in the wrong way. */
+
+type Body = ReadableStream<Uint8Array<ArrayBuffer>>;
+
+/** What something returns, or how it fails. */
+function attempt(action: () => unknown): string {
+  try {
+    return describe(action());
+  } catch (error) {
+    return failure("throws", error);
+  }
+}
+
+/** What a promise resolves to, or how it is rejected. */
+async function settle(action: () => Promise<unknown>): Promise<string> {
+  try {
+    return describe(await action());
+  } catch (error) {
+    return failure("rejects", error);
+  }
+}
+
+function describe(value: unknown): string {
+  return typeof value === "object" ? Deno.inspect(value) : `${value}`;
+}
+
+function failure(how: string, error: unknown): string {
+  const { name, message, constructor } = error as Error;
+  return `${how} ${constructor.name} ${name}: ${message}`;
+}
+
+async function textOf(stream: Body): Promise<string> {
+  return (await Array.fromAsync(stream.pipeThrough(new TextDecoderStream()))).join("");
+}
+
+/** Reads to the end, else Deno keeps the connection open. Returns the number of bytes. */
+async function readOn(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<number> {
+  for (let bytes = 0;;) {
+    const { done, value } = await reader.read();
+    if (done) return bytes;
+    bytes += value.byteLength;
+  }
+}
+
+/** How to look at a request: each gives what it saw. */
+const WAYS: Record<string, (request: Request) => unknown[] | Promise<unknown[]>> = {
+  object: (request) => [
+    Deno.inspect(request),
+    Deno.inspect(request.body),
+    request.constructor.name,
+    Object.getPrototypeOf(request) === Request.prototype,
+    Object.keys(request),
+    request.url,
+    request.bodyUsed,
+    request.body?.locked,
+    request.body === request.body,
+  ],
+  headers: (request) => [
+    attempt(() => request.headers.set("a", "b")),
+    attempt(() => request.headers.append("a", "b")),
+    attempt(() => request.headers.delete("host")),
+    [...request.headers],
+  ],
+  clone: async (request) => {
+    const clone = request.clone();
+    return [
+      Deno.inspect(clone),
+      clone.url,
+      attempt(() => clone.headers.set("a", "b")),
+      request.bodyUsed,
+      await settle(() => Promise.all([clone.text(), request.text()])),
+      request.bodyUsed,
+      attempt(() => request.clone()),
+    ];
+  },
+  copy: async (request) => {
+    const copy = new Request(request);
+    return [
+      Deno.inspect(copy),
+      copy.url,
+      request.bodyUsed,
+      await settle(() => copy.text()),
+      await settle(() => request.text()),
+      request.body === null || attempt(() => new Request(request)),
+    ];
+  },
+  twice: async (request) => [
+    await settle(() => request.text()),
+    request.bodyUsed,
+    await settle(() => request.text()),
+    await settle(() => request.json()),
+    await settle(() => request.arrayBuffer()),
+    await settle(() => request.blob()),
+    await settle(() => request.formData()),
+    attempt(() => request.clone()),
+    attempt(() => request.body?.locked),
+    attempt(() => request.body?.getReader()),
+    attempt(() => new Response(request.body)),
+  ],
+  "at once": async (request) => {
+    const first = settle(() => request.text());
+    const locked = attempt(() => request.body?.locked);
+    return [locked, await settle(() => request.text()), await first];
+  },
+  "locked by a reader": async (request) => {
+    const reader = request.body!.getReader();
+    return [
+      request.body!.locked,
+      request.bodyUsed,
+      await settle(() => request.text()),
+      await settle(() => request.json()),
+      attempt(() => request.clone()),
+      attempt(() => new Request(request)),
+      attempt(() => request.body!.tee()),
+      await settle(() => request.body!.cancel()),
+      request.bodyUsed,
+      await settle(async () => (await readOn(reader)) > 0),
+      request.bodyUsed,
+    ];
+  },
+  "read in part": async (request) => {
+    const reader = request.body!.getReader();
+    await reader.read();
+    reader.releaseLock();
+    return [
+      request.bodyUsed,
+      request.body!.locked,
+      await settle(() => request.text()),
+      attempt(() => request.clone()),
+      attempt(() => new Request(request)),
+      (await readOn(request.body!.getReader())) >= 0,
+    ];
+  },
+  released: async (request) => {
+    request.body!.getReader().releaseLock();
+    return [request.bodyUsed, request.body!.locked, await settle(() => request.text())];
+  },
+  canceled: async (request) => [
+    await settle(() => request.body!.cancel("why")),
+    request.bodyUsed,
+    request.body!.locked,
+    await settle(() => request.text()),
+  ],
+  teed: async (request) => {
+    const [one, other] = request.body!.tee();
+    return [
+      request.bodyUsed,
+      request.body!.locked,
+      await settle(() => Promise.all([one, other].map(textOf))),
+      await settle(() => request.text()),
+    ];
+  },
+  "not JSON": async (request) => [
+    await settle(() => request.json()),
+    request.bodyUsed,
+    await settle(() => request.json()),
+  ],
+  "not a form": async (request) => [
+    await settle(() => request.formData()),
+    request.bodyUsed,
+    await settle(() => request.text()),
+  ],
+};
+
+/** Looks at a request in the way that one of its fields names. */
+export async function examine(request: Request): Promise<Response> {
+  const way = WAYS[request.headers.get("x-way")!]!;
+  // A handler that waits may find more of the body than had come with the header.
+  if (request.headers.has("x-wait")) await new Promise((resolve) => setTimeout(resolve, 20));
+  return Response.json(await way(request));
+}
