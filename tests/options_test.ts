@@ -7,6 +7,7 @@ import {
   exchange,
   portOf,
   type Program,
+  readAll,
   ROOT,
   scratch,
   Server,
@@ -20,7 +21,7 @@ import {
 const OPTIONS = Object.keys(resolveOptions({})) as (keyof PreforkOptions)[];
 
 Deno.test("resolveOptions() takes an option that is undefined for one that is left out", () => {
-  assertEquals(OPTIONS.length, 24);
+  assertEquals(OPTIONS.length, 25);
   for (const option of OPTIONS) {
     assertEquals(resolveOptions({ [option]: undefined }), resolveOptions({}), option);
   }
@@ -34,6 +35,7 @@ Deno.test("resolveOptions() refuses a value of another type with one plain error
     ...Object.fromEntries(numbers.split(" ").map((name) => [name, ["1", null, true, {}, [1], 1n]])),
     ...Object.fromEntries(texts.split(" ").map((name) => [name, [1, null, true, {}, ["x"]]])),
     preload: [1, null, "false"],
+    adminHosts: ["x", null, {}, [1], ["x:9090"], ["http://x"], ["x/y"], ["[::1]"], [""]],
   };
   for (const [option, values] of Object.entries(wrong)) {
     for (const value of values) {
@@ -169,6 +171,79 @@ Deno.test("resolveOptions() reads where the admin process listens", () => {
     RangeError,
     "Cannot serve with admin port 70000: expected a whole number from 0 to 65535",
   );
+});
+
+/** The status of the answer to a request for `/status.json` that names these hosts. */
+async function askFor(port: number, target: string, host: string | undefined): Promise<string> {
+  const header = host === undefined ? "" : `Host: ${host}\r\n`;
+  const request = `GET ${target} HTTP/1.1\r\n${header}Connection: close\r\n\r\n`;
+  return (await exchange(port, request)).split("\r\n\r\n")[0]!.split(" ")[1]!;
+}
+
+Deno.test("serve --admin answers for loopback names, its own address and each --admin-host only", async () => {
+  await using folder = scratch();
+  const app = writeApp(folder.path, "export default { fetch: () => new Response() };");
+  const port = freePort();
+  const always = [
+    "localhost",
+    `LOCALHOST:${port}`,
+    "localhost.",
+    "127.0.0.1",
+    "127.9.9.9:1",
+    "[::1]",
+  ];
+  const never = ["evil.example", `evil.example:${port}`, "localhost.evil.example", "a b", "a@b:c"]
+    .concat("127.0.0.1.evil.example", "127evil.example", "evil.example#@localhost");
+  const cases: [args: string[], ok: string[], refused: string[]][] = [
+    [["--admin", `127.0.0.1:${port}`], [], ["10.1.2.3", "metrics.example", "[fe80::1]"]],
+    // Bound to all addresses: whichever was asked for, no name led there.
+    [["--admin", `:${port}`], ["10.1.2.3", "[fe80::1]:80"], ["metrics.example"]],
+    [
+      ["--admin", `127.0.0.1:${port}`, "--admin-host", "Metrics.example", "--admin-host=10.1.2.3"],
+      ["metrics.example", `METRICS.example:${port}`, "10.1.2.3"],
+      ["10.1.2.4"],
+    ],
+  ];
+  for (const [args, ok, refused] of cases) {
+    await using server = await startServer([...args, "--workers", "1"], { app });
+    const answer = (host?: string, target = "/status.json") => askFor(port, target, host);
+    assertEquals(
+      // The admin process is forked when the workers are ready.
+      await until(() => answer().catch(() => undefined), "an answer of the admin process"),
+      "200",
+    );
+    for (const host of [...always, ...ok]) assertEquals(await answer(host), "200", host);
+    for (const host of [...never, ...refused]) assertEquals(await answer(host), "403", host);
+    for (const page of ["/", "/metrics", "/healthz", "/none"]) {
+      assertEquals(await answer("evil.example", page), "403", page);
+    }
+    assertEquals(await answer("localhost", "http://evil.example/status.json"), "403");
+    assertEquals(await answer("evil.example", "http://localhost/status.json"), "403");
+    const refusal = await exchange(port, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assertMatch(refusal, /\r\n\r\nThis host is not admitted: .*--admin-host NAME\n$/);
+    assert(!/error|stack/i.test(server.stderr), server.stderr);
+  }
+});
+
+Deno.test("serve --admin answers for every host on a UNIX socket, and --admin-host takes names only", async () => {
+  await using folder = scratch();
+  await using server = await startServer(["--admin", `${folder.path}/admin.sock`]);
+  const path = `${folder.path}/admin.sock`;
+  await until(() => askAt(path, "/healthz").catch(() => undefined), "the admin process");
+  const connection = await Deno.connect({ transport: "unix", path });
+  const request = "GET /healthz HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+  await connection.write(new TextEncoder().encode(request));
+  assertMatch(await readAll(connection), /^HTTP\/1\.1 200 /);
+  connection.close();
+  server.kill();
+  for (const name of ["x:9090", "http://x", ""]) {
+    await using refused = spawnServer(["--admin", ":0", "--admin-host", name]);
+    assertEquals((await refused.ended()).code, 2);
+    assertMatch(
+      refused.stderr,
+      /^error: .*--admin-host.*: expected (a host name without a port|NAME)/,
+    );
+  }
 });
 
 /** Asks over a UNIX socket, on a connection of its own. */

@@ -166,7 +166,7 @@ Deno.test("readStatus() tells what the scoreboard and /proc say", async () => {
         connections: 7,
         busy: 0.5,
         reason: "killed by SIGKILL",
-        request: "GET http://127.0.0.1:8000/é",
+        request: "GET http://127.0.0.1:8000/é?token=secret?&x",
         beatAt: Date.now() + 60_000,
       },
       {
@@ -497,7 +497,7 @@ Deno.test("adminHandler() answers its pages, and nothing else", async () => {
   try {
     scoreboard.master = Deno.pid;
     scoreboard.url = HEADER.url;
-    const handler = adminHandler(scoreboard);
+    const handler = adminHandler(scoreboard, ({ url }) => !url.includes("evil"));
     const ask = (page: string, method = "GET") =>
       handler(new Request(`http://localhost${page}`, { method }));
     const [admin, worker] = scoreboard.slots;
@@ -519,6 +519,11 @@ Deno.test("adminHandler() answers its pages, and nothing else", async () => {
     assertEquals(ask("/metrics", "HEAD").status, 200);
     for (const page of ["/status", "/metrics/", "/constructor", "/%00"]) {
       assertEquals(ask(page).status, 404);
+    }
+    for (const page of ["/", "/status.json", "/metrics", "/healthz", "/none"]) {
+      const refused = handler(new Request(`http://evil${page}`));
+      assertEquals(refused.status, 403);
+      assertMatch(await refused.text(), /^This host is not admitted: [^\n]+\n$/);
     }
     const wrong = ask("/metrics", "POST");
     assertEquals([wrong.status, wrong.headers.get("allow")], [405, "GET, HEAD"]);
@@ -712,6 +717,29 @@ Deno.test("readStatus() tells what the workers of a real server do, and why they
   );
   assertEquals(stalled.request, `GET ${url}/loop`);
   assertMatch(formatTable(now()), new RegExp(`^Worker ${stalled.number} has been stalled`, "m"));
+});
+
+Deno.test("status shows requests without their query, and the log of a worker that hung with it", async () => {
+  await using started = await startServer("--admin", "admin.sock", "--timeout", "3");
+  const { server, port, folder } = started;
+  using _looping = await send(port, "/loop?token=secret");
+  const stalled = await until(
+    () => readStatus(server.pid).workers.find(({ stalled }) => stalled > 0),
+    "a worker that stands still",
+  );
+  assertEquals(stalled.request, `GET http://127.0.0.1:${port}/loop`);
+  assert(!formatTable(readStatus(server.pid)).includes("secret"));
+  for (const page of ["/", "/status.json", "/metrics"]) {
+    const text = await until(
+      () => askAdmin(`${folder}/admin.sock`, page).catch(() => undefined),
+      "the admin socket",
+    );
+    assert(!text.includes("secret"), text);
+  }
+  await until(
+    () => /killed, .*, 1 in flight, last request GET \S+\/loop\?token=secret/.test(server.stderr),
+    "the request in the log",
+  );
 });
 
 Deno.test("The admin socket of a real server and `status --pid-file` say the same", async () => {

@@ -468,7 +468,7 @@ export function writeApp(folder: string, source: string, name = "app.ts"): strin
 export async function ask(port: number, path: string, hostname = "127.0.0.1"): Promise<string> {
   const connection = await Deno.connect({ port, hostname });
   try {
-    const request = `GET ${path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n`;
+    const request = `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`;
     await connection.write(new TextEncoder().encode(request));
     const reply = await within(readAll(connection), 15_000, `the answer to ${path}`);
     return reply.slice(reply.indexOf("\r\n\r\n") + 4);

@@ -3,6 +3,7 @@ import { AppError } from "../app/load_app.ts";
 import { cannot } from "../options.ts";
 import { type Config, type PreforkOptions, resolveOptions } from "../prefork/options.ts";
 import { serve as servePrefork } from "../prefork/serve.ts";
+import { hostnameOf } from "../prefork/status/admin_hosts.ts";
 import type { LowerModel } from "./lower_rungs.ts";
 import { UsageError } from "./usage.ts";
 
@@ -14,6 +15,8 @@ interface Option {
   readonly takes: string;
   readonly kind: Kind;
   readonly help: string;
+  /** Whether it may be given several times. */
+  readonly repeatable?: true;
 }
 
 const MODELS = ["iterative", "forking", "prefork"] as const;
@@ -147,6 +150,14 @@ const OPTIONS: Record<string, Option | string> = {
     help: "serve /, /status.json, /metrics and /healthz there:\n" +
       "host:port, or the path of a UNIX socket",
   },
+  "admin-host": {
+    sets: "adminHosts",
+    takes: "NAME",
+    kind: hostName,
+    help: "answer there for this host name too, besides localhost\n" +
+      "and the address; may be given several times",
+    repeatable: true,
+  },
 };
 
 const COLUMN = 30;
@@ -184,6 +195,7 @@ const parseArgs = parseUntyped as (
   args: readonly string[],
   options: {
     string: readonly string[];
+    collect: readonly string[];
     boolean: readonly string[];
     negatable: readonly string[];
     default: Record<string, unknown>;
@@ -200,9 +212,11 @@ const parseArgs = parseUntyped as (
  * @throws {UsageError} If the arguments are invalid.
  */
 export async function serve(args: readonly string[]): Promise<number> {
-  const flags = Object.entries(OPTIONS).filter(([, option]) => typeof option !== "string");
+  const flags = Object.entries(OPTIONS)
+    .filter((entry): entry is [string, Option] => typeof entry[1] !== "string");
   const parsed = parseArgs(withDashes(args), {
     string: [...flags.map(([flag]) => flag), "_"],
+    collect: flags.filter(([, { repeatable }]) => repeatable).map(([flag]) => flag),
     boolean: ["help", "preload"],
     negatable: ["preload"],
     default: { preload: true },
@@ -216,11 +230,12 @@ export async function serve(args: readonly string[]): Promise<number> {
     return 0;
   }
   const options: Record<string, unknown> = parsed.preload ? {} : { preload: false };
-  for (const [flag, option] of flags as [string, Option][]) {
-    const value = parsed[flag];
-    if (value === undefined) continue;
-    if (value === "") throw new UsageError(`missing value of --${flag}: expected ${option.takes}`);
-    options[option.sets] = option.kind(String(value), `--${flag}`);
+  for (const [flag, { sets, takes, kind, repeatable }] of flags) {
+    const values = [parsed[flag] ?? []].flat();
+    if (values.length === 0) continue;
+    if (values.includes("")) throw new UsageError(`missing value of --${flag}: expected ${takes}`);
+    const understood = values.map((value) => kind(String(value), `--${flag}`));
+    options[sets] = repeatable ? understood : understood[0];
   }
   const [app, ...surplus] = parsed._;
   if (app === undefined) {
@@ -273,6 +288,11 @@ function port(value: string, flag: string): number {
   const number = Number(value);
   if (/^\d+$/.test(value) && number <= 65535) return number;
   throw new UsageError(`${cannot(flag, value)} a whole number from 0 to 65535`);
+}
+
+function hostName(value: string, flag: string): string {
+  if (hostnameOf(value) !== undefined) return value;
+  throw new UsageError(`${cannot(flag, value)} a host name without a port`);
 }
 
 function count(value: string, flag: string): number {

@@ -1,6 +1,7 @@
 import type { Address } from "../../ffi/address.ts";
 import { cannot, checkCount, checkNumber, checkSeconds, timeLimit } from "../options.ts";
 import { SLOTS } from "./scoreboard.ts";
+import { hostnameOf } from "./status/admin_hosts.ts";
 
 /**
  * Options of a preforking server. Times are in seconds, at most 24 days; sizes are in bytes.
@@ -71,6 +72,12 @@ export interface PreforkOptions {
    * `[::1]:9090` (`:9090` is port 9090 on all IPv4 addresses), or the path of a UNIX socket.
    */
   readonly admin?: string;
+  /**
+   * Names for which `admin` answers requests over TCP, besides `localhost`, loopback addresses and
+   * the address it is bound to. The default is none: a web page could read the status through a
+   * name of its own (DNS rebinding).
+   */
+  readonly adminHosts?: readonly string[];
 }
 
 /** {@linkcode PreforkOptions} with the defaults filled in. */
@@ -120,6 +127,7 @@ const CHECKS: {
   errorLog: checkFile,
   pidFile: checkFile,
   admin: checkFile,
+  adminHosts: checkNames,
 };
 
 /**
@@ -168,6 +176,7 @@ export function resolveOptions(
     errorLog: undefined,
     pidFile: undefined,
     admin: undefined,
+    adminHosts: [],
     ...given as PreforkOptions,
   };
   if ((config.cert === undefined) !== (config.key === undefined)) {
@@ -229,6 +238,13 @@ function checkHost(name: string, value: unknown): void {
     /[[\]/\s]/.test(value) || (value.includes(":") && !/^[\da-f]*:[\da-f.:]*(%.+)?$/i.test(value))
   ) {
     throw new RangeError(`${cannot(name, value)} an address, such as 0.0.0.0 or ::1, or a name`);
+  }
+}
+
+function checkNames(name: string, value: unknown): void {
+  const isName = (one: unknown) => typeof one === "string" && hostnameOf(one) !== undefined;
+  if (!Array.isArray(value) || !value.every(isName)) {
+    throw new TypeError(`${cannot(name, value)} an array of host names, without ports`);
   }
 }
 

@@ -13,6 +13,7 @@ import type { Socket } from "../../ffi/socket.ts";
 import { type App, AppError, loadApp } from "../app/load_app.ts";
 import { sleepInterruptibly } from "../sleep_interruptibly.ts";
 import { adminHandler } from "./status/admin.ts";
+import { admitHosts } from "./status/admin_hosts.ts";
 import { LONGEST_TIMER } from "../options.ts";
 import { takeActivatedSockets } from "./host/activation.ts";
 import { checkLogFile } from "./logs/log_file.ts";
@@ -250,10 +251,15 @@ function serveAsWorker(config: Config, place: Place, child: ChildContext, app: A
 /** Runs the child that serves the admin socket. */
 function runAdmin(config: Config, place: Place, child: ChildContext): Promise<never> {
   for (const socket of place.listeners) socket.close();
+  const address = place.admin!.getsockname();
+  const names = [
+    ...config.adminHosts,
+    ...typeof config.admin === "object" ? [config.admin[0]] : [],
+  ];
   return runWorker({
     ...child,
     config: adminConfig(config),
-    app: { fetch: adminHandler(place.scoreboard) },
+    app: { fetch: adminHandler(place.scoreboard, admitHosts(address, names)) },
     listeners: [place.admin!],
     scoreboard: place.scoreboard,
   });

@@ -14,10 +14,16 @@ import { formatJson, formatPrometheus, formatTable } from "./format.ts";
  * | `/healthz` | 200 while at least one worker is ready, else 503 |
  *
  * @param scoreboard The server's scoreboard, in shared memory.
+ * @param isAdmitted Returns whether a request's host is admitted. Others get 403.
  * @returns The handler.
  */
-export function adminHandler(scoreboard: Scoreboard): (request: Request) => Response {
-  return ({ method, url }) => {
+export function adminHandler(
+  scoreboard: Scoreboard,
+  isAdmitted: (request: Request) => boolean,
+): (request: Request) => Response {
+  return (request) => {
+    if (!isAdmitted(request)) return plain(NOT_ADMITTED, 403);
+    const { method, url } = request;
     const page = PAGES[new URL(url).pathname];
     if (page === undefined) {
       return plain(`There is no such page. The pages are: ${Object.keys(PAGES).join(" ")}\n`, 404);
@@ -28,6 +34,9 @@ export function adminHandler(scoreboard: Scoreboard): (request: Request) => Resp
     return page(scoreboard);
   };
 }
+
+const NOT_ADMITTED = "This host is not admitted: ask for localhost or the address, or start the " +
+  "server with --admin-host NAME\n";
 
 const PAGES: Readonly<Record<string, (scoreboard: Scoreboard) => Response>> = {
   "/": (scoreboard) => plain(formatTable(statusOf(scoreboard))),

@@ -96,7 +96,7 @@ export interface WorkerStatus extends ProcessStatus {
   readonly busy: number;
   /** Why the worker was started: `"start"`, or how its predecessor ended. */
   readonly reason: string;
-  /** The worker's last request: method and URL; empty before the first. */
+  /** The worker's last request: method and URL without its query; empty before the first. */
   readonly request: string;
 }
 
@@ -283,8 +283,13 @@ function workerStatus(slot: Slot, pid: number, now: number): WorkerStatus[] {
     busy: Math.round(slot.busy * 1000) / 1000,
     memory: readMemory(pid),
     reason: slot.reason,
-    request: slot.request,
+    request: withoutQuery(slot.request),
   }];
+}
+
+/** Removes the query string of a URL at the end of a text: it may contain a password or a token. */
+function withoutQuery(text: string): string {
+  return text.replace(/\?.*$/s, "");
 }
 
 /** Returns the living children of a master, by the pids that the master sees. */
