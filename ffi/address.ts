@@ -3,16 +3,16 @@ import { cString, textAt } from "./c_string.ts";
 import { fail } from "./errno.ts";
 import { libc } from "./libc.ts";
 
-/** Addresses that are paths on this machine, unix(7). */
+/** UNIX domain sockets: addresses are paths on this machine, unix(7). */
 export const AF_UNIX = 1;
-/** Internet addresses, version 4, ip(7). */
+/** IPv4, ip(7). */
 export const AF_INET = 2;
-/** Internet addresses, version 6, ipv6(7). */
+/** IPv6, ipv6(7). */
 export const AF_INET6 = 10;
 
 /**
- * A host and a port. The host is a numeric address, a name, or `""` for all
- * interfaces. IPv6 may add the flow label and the scope's number.
+ * A host and a port. The host is a numeric address, a name, or `""` for all interfaces. An IPv6
+ * address may also have a flow label and a scope id.
  */
 export type InetAddress = readonly [
   host: string,
@@ -21,24 +21,24 @@ export type InetAddress = readonly [
   scopeId?: number,
 ];
 
-/** A path of at most 107 bytes; one that starts with a NUL is abstract, `""` is unnamed. */
+/** A path of at most 107 bytes. If it starts with NUL, it is an abstract name; `""` is unnamed. */
 export type UnixAddress = string;
 
-/** What a socket is bound or connected to. */
+/** The address to which a socket is bound or connected. */
 export type Address = InetAddress | UnixAddress;
 
-/** The bytes of the largest `sockaddr` here, `sockaddr_un`. */
+/** The size of the largest `sockaddr` used here, `sockaddr_un`, in bytes. */
 export const SOCKADDR_BYTES = 110;
 
 const SUN_PATH_BYTES = 108;
 
-// getaddrinfo(3) failed in a system call, and errno says why.
+// A system call of getaddrinfo(3) failed; errno gives the reason.
 const EAI_SYSTEM = -11;
 
-// A path may begin with what would be a byte order mark in a text.
+// A path may begin with bytes that are a byte order mark in other text.
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
-/** An address as errors and logs show it: `127.0.0.1:80`, `[::1]:80`, `/run/app.sock`. */
+/** Formats an address for errors and logs: `127.0.0.1:80`, `[::1]:80`, `/run/app.sock`. */
 export function formatAddress(address: Address): string {
   if (typeof address === "string") return address.replace("\0", "@");
   const [host, port] = address;
@@ -46,11 +46,11 @@ export function formatAddress(address: Address): string {
 }
 
 /**
- * An address as a `sockaddr`.
+ * Encodes an address as a `sockaddr`.
  *
- * @throws {TypeError} When it is no address of the family.
- * @throws {RangeError} When the port is not a whole number from 0 to 65535, or the path is too long.
- * @throws {Error} When the host's name cannot be resolved.
+ * @throws {TypeError} If it is not an address of the family.
+ * @throws {RangeError} If the port is not a whole number from 0 to 65535, or the path is too long.
+ * @throws {Error} If the host's name cannot be resolved.
  */
 export function encodeAddress(
   syscall: string,
@@ -108,7 +108,7 @@ function encodeUnix(syscall: string, path: string): Uint8Array<ArrayBuffer> {
   if (!abstract && path.includes("\0")) {
     throw new TypeError(`Cannot ${syscall} ${JSON.stringify(path)}: a path cannot contain NUL`);
   }
-  // A path needs its closing NUL; an abstract name ends where the length says.
+  // A path needs a terminating NUL; the end of an abstract name is given by the length.
   const longest = abstract ? SUN_PATH_BYTES : SUN_PATH_BYTES - 1;
   if (encoded.length > longest) {
     throw new RangeError(
@@ -123,9 +123,9 @@ function encodeUnix(syscall: string, path: string): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * The address in a `sockaddr`.
+ * Decodes the address in a `sockaddr`.
  *
- * @param length The bytes that the kernel filled in.
+ * @param length The number of bytes that the kernel filled in.
  */
 export function decodeAddress(bytes: Uint8Array, length: number): Address {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -148,8 +148,8 @@ export function decodeAddress(bytes: Uint8Array, length: number): Address {
   }
 }
 
-// RFC 5952: lower-case, the longest run of two or more zero groups as "::", and
-// an IPv4-mapped address with its dotted part.
+// RFC 5952: lower case, "::" for the longest run of two or more zero groups, and dotted notation
+// for the IPv4 part of an IPv4-mapped address.
 function formatIpv6(sockaddr: DataView): string {
   const groups = Array.from({ length: 8 }, (_, i) => sockaddr.getUint16(8 + 2 * i));
   if (groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff) {
@@ -167,17 +167,17 @@ function formatIpv6(sockaddr: DataView): string {
   return `${hex.slice(0, start).join(":")}::${hex.slice(start + longest).join(":")}`;
 }
 
-/** The first address that getaddrinfo(3) knows for the host, as a `sockaddr`. */
+/** Returns the first address that getaddrinfo(3) finds for the host, as a `sockaddr`. */
 function resolve(
   syscall: string,
   family: number,
   address: InetAddress,
 ): Uint8Array<ArrayBuffer> {
-  architecture(); // struct addrinfo below is that of 64-bit Linux
+  architecture(); // the layout of struct addrinfo below is that of 64-bit Linux
   const hints = new Uint8Array(48);
   const view = new DataView(hints.buffer);
   view.setInt32(4, family, true);
-  view.setInt32(8, 1, true); // SOCK_STREAM, or each address comes once per type
+  view.setInt32(8, 1, true); // SOCK_STREAM; otherwise each address is listed once per type
   const result = new BigUint64Array(1);
   const failure = libc().getaddrinfo(cString(address[0]), null, hints, result);
   if (failure === EAI_SYSTEM) fail(syscall, formatAddress(address));

@@ -1,9 +1,9 @@
 const encoder = new TextEncoder();
 
 /**
- * A string as C reads it: UTF-8, ended by a NUL.
+ * Encodes a string for C: UTF-8, with a terminating NUL.
  *
- * @throws {TypeError} When the text holds a NUL, where C would cut it off.
+ * @throws {TypeError} If the string contains NUL, where it would end in C.
  */
 export function cString(text: string): Uint8Array<ArrayBuffer> {
   if (text.includes("\0")) {
@@ -14,7 +14,7 @@ export function cString(text: string): Uint8Array<ArrayBuffer> {
   return encoder.encode(text + "\0");
 }
 
-/** The text that a `char *` points to; the empty text for a null pointer. */
+/** Returns the string to which a `char *` points; the empty string for a null pointer. */
 export function textAt(pointer: Deno.PointerValue): string {
   return pointer === null ? "" : Deno.UnsafePointerView.getCString(pointer);
 }

@@ -19,27 +19,27 @@ import { architecture } from "./platform.ts";
 export const O_RDONLY = 0;
 /** Open for writing. */
 export const O_WRONLY = 1;
-/** Open for both. */
+/** Open for reading and writing. */
 export const O_RDWR = 2;
-/** Make the file if there is none. */
+/** Create the file if it does not exist. */
 export const O_CREAT = 0o100;
-/** With `O_CREAT`: fail if there is one. */
+/** With `O_CREAT`: fail if the file exists. */
 export const O_EXCL = 0o200;
-/** Empty the file. */
+/** Truncate the file. */
 export const O_TRUNC = 0o1000;
-/** Every write goes to the end. */
+/** Append each write to the end of the file. */
 export const O_APPEND = 0o2000;
 /** Fail with `EAGAIN` instead of waiting. */
 export const O_NONBLOCK = 0o4000;
-/** Close at execve(2). */
+/** Close the descriptor on execve(2). */
 export const O_CLOEXEC = 0o2000000;
 
 /**
- * An open file that is this object's to close: `close()` twice is harmless, and a closed
- * one fails with `EBADF` before the kernel sees a number that another file may have
- * taken since. One that is forgotten stays open until the process ends.
+ * An open file that this object owns. Calling `close()` twice is harmless. After that, the methods
+ * fail with `EBADF` without a call to the kernel, since the number may belong to another file. A
+ * descriptor that is never closed stays open until the process ends.
  *
- * A forked child has a copy, with a descriptor of its own: each process closes its own.
+ * A forked child has a copy of the object and of the descriptor: each process closes its own.
  *
  * @example Both ends of a pipe
  * ```ts
@@ -47,11 +47,11 @@ export const O_CLOEXEC = 0o2000000;
  *
  * const [readEnd, writeEnd] = pipe(O_CLOEXEC);
  * {
- *   using _ = writeEnd; // closed where the block ends
+ *   using _ = writeEnd; // closed at the end of the block
  *   writeEnd.write(new TextEncoder().encode("hello"));
  * }
  * console.log(new TextDecoder().decode(readEnd.read(100))); // hello
- * console.log(readEnd.read(100).length); // 0: no write end is left
+ * console.log(readEnd.read(100).length); // 0: no write end is open
  * readEnd.close();
  * ```
  */
@@ -59,11 +59,11 @@ export class Descriptor implements Disposable {
   #fd: number;
 
   /**
-   * Takes over a descriptor that is open: an inherited one, or the duplicate that
-   * `fcntl()` has made. Nothing asks the kernel.
+   * Takes ownership of an open descriptor: an inherited one, or a duplicate that `fcntl()` created.
+   * Whether it is open is not checked.
    *
-   * @param fd Its number; from now on this object's to close, and nobody else's.
-   * @throws {RangeError} When it is no descriptor's number.
+   * @param fd The descriptor. From now on, only this object may close it.
+   * @throws {RangeError} If it is not a valid descriptor number.
    *
    * @example A duplicate of standard output
    * ```ts
@@ -78,33 +78,33 @@ export class Descriptor implements Disposable {
     this.#fd = fd;
   }
 
-  /** What errors call it. */
+  /** The word for the object in error messages. */
   protected get kind(): string {
     return "descriptor";
   }
 
   /**
-   * The number, for a call.
+   * Returns the descriptor, for a system call.
    *
-   * @param syscall The call.
-   * @throws {SyscallError} `EBADF` when this object is closed.
+   * @param syscall The system call.
+   * @throws {SyscallError} `EBADF` if this object is closed.
    */
   protected numberFor(syscall: string): number {
     if (this.#fd === -1) throw new SyscallError(syscall, EBADF, `on a closed ${this.kind}`);
     return this.#fd;
   }
 
-  /** The descriptor's number, or -1 when it is closed. */
+  /** Returns the descriptor's number; -1 if it is closed. */
   fileno(): number {
     return this.#fd;
   }
 
   /**
-   * Reads some bytes, waiting for the first. Not an interruption point.
+   * Reads bytes, waiting until at least one is available. Not an interruption point.
    *
-   * @param size The most bytes to take.
-   * @returns The bytes; none at the end.
-   * @throws {RangeError} When the size is not a whole number from 1.
+   * @param size The maximum number of bytes.
+   * @returns The bytes; empty at the end of the file.
+   * @throws {RangeError} If the size is not a whole number of at least 1.
    * @throws {SyscallError} `EBADF`, `EAGAIN` with `O_NONBLOCK`, ...
    *
    * @see {@link https://man7.org/linux/man-pages/man2/read.2.html read(2)}
@@ -114,10 +114,10 @@ export class Descriptor implements Disposable {
   }
 
   /**
-   * Writes some of the bytes: as many as the kernel takes.
+   * Writes as many of the bytes as the kernel accepts.
    *
    * @param data The bytes.
-   * @returns How many bytes were taken.
+   * @returns The number of bytes accepted.
    * @throws {SyscallError} `EBADF`, `EPIPE`, `ENOSPC`, ...
    *
    * @see {@link https://man7.org/linux/man-pages/man2/write.2.html write(2)}
@@ -127,10 +127,10 @@ export class Descriptor implements Disposable {
   }
 
   /**
-   * Makes a descriptor of another number a duplicate of this one, closing what it was.
+   * Makes another descriptor number a duplicate of this one. If it was open, it is closed first.
    *
-   * @param newFd The number of the duplicate, which stays its owner's to close; 0, 1 and 2
-   *   are the standard streams.
+   * @param newFd The number of the duplicate. Its owner remains responsible for closing it; 0, 1
+   *   and 2 are the standard streams.
    * @returns `newFd`.
    * @throws {SyscallError} `EBADF`, ...
    *
@@ -141,12 +141,12 @@ export class Descriptor implements Disposable {
   }
 
   /**
-   * Asks or changes something about the descriptor.
+   * Reads or changes properties of the descriptor.
    *
    * @param command `F_GETFL`, ...
-   * @param argument The command's argument, a number.
-   * @returns What the command returns; a duplicate's number for `F_DUPFD`, which
-   *   `new Descriptor()` takes over.
+   * @param argument The command's argument.
+   * @returns The command's result. For `F_DUPFD`, the duplicate's number, which `new Descriptor()`
+   *   can own.
    * @throws {SyscallError} `EBADF`, `EINVAL`, ...
    *
    * @see {@link https://man7.org/linux/man-pages/man2/fcntl.2.html fcntl(2)}
@@ -158,11 +158,11 @@ export class Descriptor implements Disposable {
   /**
    * Locks or unlocks the open file, waiting for the lock. Not an interruption point.
    *
-   * The lock belongs to the open file, not to the process: a forked child shares
-   * its parent's lock, and the last descriptor that is closed gives it back.
+   * The lock belongs to the open file, not to the process: a forked child shares its parent's lock,
+   * and closing the last descriptor releases it.
    *
-   * @param operation `LOCK_SH`, `LOCK_EX` or `LOCK_UN`, with `LOCK_NB` not to wait.
-   * @throws {SyscallError} `EAGAIN` with `LOCK_NB` when another holds it, ...
+   * @param operation `LOCK_SH`, `LOCK_EX` or `LOCK_UN`; with `LOCK_NB` it does not wait.
+   * @throws {SyscallError} `EAGAIN` with `LOCK_NB` if another process holds the lock, ...
    *
    * @see {@link https://man7.org/linux/man-pages/man2/flock.2.html flock(2)}
    */
@@ -171,12 +171,12 @@ export class Descriptor implements Disposable {
   }
 
   /**
-   * Moves the place where the next read or write happens.
+   * Moves the position of the next read or write.
    *
-   * @param offset Bytes; may be negative.
+   * @param offset The offset in bytes; it may be negative.
    * @param whence `SEEK_SET`, `SEEK_CUR` or `SEEK_END`.
-   * @returns The new place, in bytes from the start.
-   * @throws {SyscallError} `ESPIPE` on a pipe or socket, `EINVAL` before the start.
+   * @returns The new position, in bytes from the start.
+   * @throws {SyscallError} `ESPIPE` for a pipe or socket, `EINVAL` for a position before the start.
    *
    * @see {@link https://man7.org/linux/man-pages/man2/lseek.2.html lseek(2)}
    */
@@ -185,10 +185,10 @@ export class Descriptor implements Disposable {
   }
 
   /**
-   * Cuts or extends the file to a length.
+   * Truncates or extends the file to a length.
    *
-   * @param length Bytes.
-   * @throws {SyscallError} `EINVAL` when it is no file open for writing.
+   * @param length The length in bytes.
+   * @throws {SyscallError} `EINVAL` if it is not a file open for writing.
    *
    * @see {@link https://man7.org/linux/man-pages/man2/ftruncate.2.html ftruncate(2)}
    */
@@ -197,7 +197,7 @@ export class Descriptor implements Disposable {
   }
 
   /**
-   * Whether it is a terminal.
+   * Whether the descriptor refers to a terminal.
    *
    * @throws {SyscallError} `EBADF` when this object is closed.
    *
@@ -208,11 +208,10 @@ export class Descriptor implements Disposable {
   }
 
   /**
-   * Closes this process's descriptor. What it stands for ends with the last
-   * descriptor of it, in whatever process. Closing twice is harmless.
+   * Closes this process's descriptor. The open file is released when its last descriptor, in any
+   * process, is closed. Closing twice is harmless.
    *
-   * @throws {SyscallError} When the kernel reports an error; the descriptor is closed all the
-   *   same.
+   * @throws {SyscallError} If the kernel reports an error. The descriptor is closed nevertheless.
    *
    * @see {@link https://man7.org/linux/man-pages/man2/close.2.html close(2)}
    */
@@ -231,7 +230,7 @@ export class Descriptor implements Disposable {
 
 const O_DIRECTORY = { x86_64: 0o200000, aarch64: 0o40000 } as const;
 
-/** The `O_DIRECTORY` of this architecture. */
+/** Returns the value of `O_DIRECTORY` on this architecture. */
 export function directoryFlag(): number {
   return O_DIRECTORY[architecture()];
 }
@@ -240,9 +239,9 @@ export function directoryFlag(): number {
  * Opens a file.
  *
  * @param path The file.
- * @param flags `O_RDONLY`, `O_WRONLY` or `O_RDWR`, or-ed with others. Without `O_CLOEXEC`,
- *   programs started later inherit the descriptor.
- * @param mode The permissions of a file that is made, less the umask.
+ * @param flags `O_RDONLY`, `O_WRONLY` or `O_RDWR`, OR-ed with others. Without `O_CLOEXEC`, programs
+ *   started later inherit the descriptor.
+ * @param mode The permissions of a file that is created, restricted by the umask.
  * @returns The descriptor.
  * @throws {SyscallError} `ENOENT`, `EACCES`, `EMFILE`, ...
  *
@@ -253,11 +252,11 @@ export function open(path: string, flags: number, mode = 0o666): Descriptor {
 }
 
 /**
- * Makes a pipe.
+ * Creates a pipe.
  *
- * @param flags `O_CLOEXEC`, `O_NONBLOCK`, or-ed together.
- * @returns The end to read from and the end to write to.
- * @throws {SyscallError} `EMFILE` when no descriptor is left.
+ * @param flags `O_CLOEXEC` and `O_NONBLOCK`, OR-ed together.
+ * @returns The read end and the write end.
+ * @throws {SyscallError} `EMFILE` if no descriptor is left.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/pipe.2.html pipe(2)}
  */

@@ -1,11 +1,11 @@
 /**
- * Calls on a descriptor by its number, whoever owns it: a standard stream, an inherited
- * one, or one of Deno's. {@linkcode Descriptor} makes them on its own.
+ * System calls on a descriptor number, whoever owns the descriptor: a standard stream, an inherited
+ * one, or one of Deno's. {@linkcode Descriptor} makes the same calls on the descriptor it owns.
  */
 import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
 
-/** `fcntl()`: duplicate to a number at least as high as the argument. */
+/** `fcntl()`: duplicate, with the lowest free number that is at least the argument. */
 export const F_DUPFD = 0;
 /** `fcntl()`: read `FD_CLOEXEC`. */
 export const F_GETFD = 1;
@@ -15,34 +15,34 @@ export const F_SETFD = 2;
 export const F_GETFL = 3;
 /** `fcntl()`: set the file's flags. */
 export const F_SETFL = 4;
-/** `fcntl()`: as `F_DUPFD`, and close at execve(2). */
+/** `fcntl()`: like `F_DUPFD`, with `FD_CLOEXEC`. */
 export const F_DUPFD_CLOEXEC = 1030;
-/** The descriptor is closed at execve(2). */
+/** The descriptor is closed on execve(2). */
 export const FD_CLOEXEC = 1;
 
-/** `flock()`: a lock that many may hold. */
+/** `flock()`: a shared lock, which several may hold. */
 export const LOCK_SH = 1;
-/** `flock()`: a lock that one may hold. */
+/** `flock()`: an exclusive lock. */
 export const LOCK_EX = 2;
 /** `flock()`: fail with `EAGAIN` instead of waiting. */
 export const LOCK_NB = 4;
-/** `flock()`: give the lock back. */
+/** `flock()`: release the lock. */
 export const LOCK_UN = 8;
 
 /** `lseek()`: from the start. */
 export const SEEK_SET = 0;
-/** `lseek()`: from here. */
+/** `lseek()`: from the current position. */
 export const SEEK_CUR = 1;
 /** `lseek()`: from the end. */
 export const SEEK_END = 2;
 
 /**
- * Reads some bytes, waiting for the first. Not an interruption point.
+ * Reads bytes, waiting until at least one is available. Not an interruption point.
  *
  * @param fd The descriptor.
- * @param size The most bytes to take.
- * @returns The bytes; none at the end.
- * @throws {RangeError} When the size is not a whole number from 1.
+ * @param size The maximum number of bytes.
+ * @returns The bytes; empty at the end of the file.
+ * @throws {RangeError} If the size is not a whole number of at least 1.
  * @throws {SyscallError} `EBADF`, `EAGAIN` with `O_NONBLOCK`, ...
  *
  * @see {@link https://man7.org/linux/man-pages/man2/read.2.html read(2)}
@@ -58,14 +58,14 @@ export function read(fd: number, size: number): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Writes some of the bytes: as many as the kernel takes.
+ * Writes as many of the bytes as the kernel accepts.
  *
  * @param fd The descriptor; 1 is standard output.
  * @param data The bytes.
- * @returns How many bytes were taken.
+ * @returns The number of bytes accepted.
  * @throws {SyscallError} `EBADF`, `EPIPE`, `ENOSPC`, ...
  *
- * @example Write to descriptor 1, as the article does
+ * @example Write to standard output, as the article does
  * ```ts
  * import { write } from "@tine/tine";
  *
@@ -84,7 +84,7 @@ export function write(fd: number, data: Uint8Array<ArrayBuffer>): number {
  * Closes a descriptor.
  *
  * @param fd The descriptor.
- * @throws {SyscallError} `EBADF` when it is not open.
+ * @throws {SyscallError} `EBADF` if it is not open.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/close.2.html close(2)}
  */
@@ -94,7 +94,7 @@ export function close(fd: number): void {
 }
 
 /**
- * Makes one descriptor a duplicate of another, closing what it was.
+ * Makes one descriptor a duplicate of another. If it was open, it is closed first.
  *
  * @param fd The descriptor to duplicate.
  * @param newFd The number of the duplicate.
@@ -110,13 +110,13 @@ export function dup2(fd: number, newFd: number): number {
 }
 
 /**
- * Asks or changes something about a descriptor.
+ * Reads or changes properties of a descriptor.
  *
  * @param fd The descriptor.
  * @param command `F_GETFL`, ...
- * @param argument The command's argument, a number.
- * @returns What the command returns; a duplicate's number for `F_DUPFD`, which
- *   `new Descriptor()` takes over.
+ * @param argument The command's argument.
+ * @returns The command's result. For `F_DUPFD`, the duplicate's number, which `new Descriptor()`
+ *   can own.
  * @throws {SyscallError} `EBADF`, `EINVAL`, ...
  *
  * @see {@link https://man7.org/linux/man-pages/man2/fcntl.2.html fcntl(2)}
@@ -129,12 +129,12 @@ export function fcntl(fd: number, command: number, argument = 0): number {
 /**
  * Locks or unlocks an open file, waiting for the lock. Not an interruption point.
  *
- * The lock belongs to the open file, not to the process: a forked child shares
- * its parent's lock, and the last descriptor that is closed gives it back.
+ * The lock belongs to the open file, not to the process: a forked child shares its parent's lock,
+ * and closing the last descriptor releases it.
  *
  * @param fd The descriptor.
- * @param operation `LOCK_SH`, `LOCK_EX` or `LOCK_UN`, with `LOCK_NB` not to wait.
- * @throws {SyscallError} `EAGAIN` with `LOCK_NB` when another holds it, ...
+ * @param operation `LOCK_SH`, `LOCK_EX` or `LOCK_UN`; with `LOCK_NB` it does not wait.
+ * @throws {SyscallError} `EAGAIN` with `LOCK_NB` if another process holds the lock, ...
  *
  * @see {@link https://man7.org/linux/man-pages/man2/flock.2.html flock(2)}
  */
@@ -144,13 +144,13 @@ export function flock(fd: number, operation: number): void {
 }
 
 /**
- * Moves the place where the next read or write happens.
+ * Moves the position of the next read or write.
  *
  * @param fd The descriptor.
- * @param offset Bytes; may be negative.
+ * @param offset The offset in bytes; it may be negative.
  * @param whence `SEEK_SET`, `SEEK_CUR` or `SEEK_END`.
- * @returns The new place, in bytes from the start.
- * @throws {SyscallError} `ESPIPE` on a pipe or socket, `EINVAL` before the start.
+ * @returns The new position, in bytes from the start.
+ * @throws {SyscallError} `ESPIPE` for a pipe or socket, `EINVAL` for a position before the start.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/lseek.2.html lseek(2)}
  */
@@ -161,11 +161,11 @@ export function lseek(fd: number, offset: number, whence: number): number {
 }
 
 /**
- * Cuts or extends a file to a length.
+ * Truncates or extends a file to a length.
  *
  * @param fd The descriptor, open for writing.
- * @param length Bytes.
- * @throws {SyscallError} `EINVAL` when it is no file open for writing.
+ * @param length The length in bytes.
+ * @throws {SyscallError} `EINVAL` if it is not a file open for writing.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/ftruncate.2.html ftruncate(2)}
  */
@@ -175,10 +175,10 @@ export function ftruncate(fd: number, length: number): void {
 }
 
 /**
- * Whether a descriptor is a terminal.
+ * Whether a descriptor refers to a terminal.
  *
  * @param fd The descriptor.
- * @returns `false` too when it is not open.
+ * @returns Whether it does; `false` also if it is not open.
  *
  * @see {@link https://man7.org/linux/man-pages/man3/isatty.3.html isatty(3)}
  */
@@ -187,7 +187,7 @@ export function isatty(fd: number): boolean {
   return libc().isatty(fd) === 1;
 }
 
-/** @throws {RangeError} When a number is no descriptor's. */
+/** @throws {RangeError} If a number is not a valid descriptor number. */
 export function checkDescriptor(syscall: string, fd: number): void {
   if (!Number.isInteger(fd) || fd < 0 || fd > 0x7fff_ffff) {
     throw new RangeError(

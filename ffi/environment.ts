@@ -1,16 +1,16 @@
 /**
- * The environment through libc: Deno's own functions would ask for more than
- * `--allow-ffi`. Deno sees what is changed here, for both look into libc's table.
+ * The environment, accessed through libc: Deno's own functions require more permissions than
+ * `--allow-ffi`. Deno sees the changes made here, because both use libc's table.
  */
 import { cString, textAt } from "./c_string.ts";
 import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
 
 /**
- * Reads a variable of the environment.
+ * Reads an environment variable.
  *
  * @param name The variable's name.
- * @returns Its value, or nothing if there is none.
+ * @returns Its value; `undefined` if it is not set.
  *
  * @see {@link https://man7.org/linux/man-pages/man3/getenv.3.html getenv(3)}
  */
@@ -20,11 +20,11 @@ export function getenv(name: string): string | undefined {
 }
 
 /**
- * Sets a variable of the environment, which programs started later inherit.
+ * Sets an environment variable, which programs started later inherit.
  *
  * @param name The variable's name.
  * @param value Its value.
- * @throws {SyscallError} `EINVAL` when the name is empty or holds `=`.
+ * @throws {SyscallError} `EINVAL` if the name is empty or contains `=`.
  *
  * @see {@link https://man7.org/linux/man-pages/man3/setenv.3.html setenv(3)}
  */
@@ -33,7 +33,7 @@ export function setenv(name: string, value: string): void {
 }
 
 /**
- * Removes a variable from the environment.
+ * Removes an environment variable.
  *
  * @param name The variable's name.
  *

@@ -1,8 +1,8 @@
 import { textAt } from "./c_string.ts";
 import { errno, libc } from "./libc.ts";
 
-// errno(3), from asm-generic/errno-base.h and errno.h: x86-64 and aarch64 share
-// them. The index is the number; 41 and 58 were never given out.
+// errno(3), from asm-generic/errno-base.h and errno.h, the same on x86-64 and aarch64. The index is
+// the number; 41 and 58 are unused.
 const NAMES = ("- EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM " +
   "EACCES EFAULT ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE " +
   "EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE EROFS EMLINK EPIPE EDOM ERANGE EDEADLK " +
@@ -29,7 +29,7 @@ export const EINPROGRESS = 115;
  *
  * `code` is the symbolic name (`"EINTR"`), which is what programs compare.
  *
- * @example Bind to a port that is taken
+ * @example Bind to a port that is in use
  * ```ts
  * import { AF_INET, SOCK_STREAM, Socket, SyscallError } from "@tine/tine";
  *
@@ -62,13 +62,13 @@ export class SyscallError extends Error {
    *
    * @param syscall The call that failed.
    * @param errno Its error number.
-   * @param object What it was applied to, as words that follow the call's name.
+   * @param object What it was applied to: the words that follow the call's name in the message.
    */
   constructor(syscall: string, errno: number, object = "") {
     const code = NAMES[errno] ?? `errno ${errno}`;
     const subject = object === "" ? syscall : `${syscall} ${object}`;
     const message = `Cannot ${subject}: ${code} (${textAt(libc().strerror(errno))})`;
-    // To show a stack trace Deno opens source files, and dies where it cannot.
+    // To show a stack trace, Deno opens source files, and aborts if it cannot.
     const traced = code !== "EMFILE" && code !== "ENFILE";
     const { stackTraceLimit } = Error;
     if (!traced) Error.stackTraceLimit = 0;
@@ -81,29 +81,29 @@ export class SyscallError extends Error {
 }
 
 /**
- * The result of a call that fails with -1.
+ * Returns the result of a call that reports failure with -1.
  *
- * @throws {SyscallError} When the result is -1.
+ * @throws {SyscallError} If the result is -1.
  */
 export function check(result: number, syscall: string, object?: string): number {
   return result === -1 ? fail(syscall, object) : result;
 }
 
-/** Throws the {@linkcode SyscallError} of the call that failed just now. */
+/** Throws the {@linkcode SyscallError} of the call that has just failed. */
 export function fail(syscall: string, object?: string): never {
-  // Before anything else: building the error makes calls of its own.
+  // Read first: creating the error makes other calls.
   const number = errno();
   throw new SyscallError(syscall, number, object);
 }
 
 /**
- * Whether a caught value is the {@linkcode SyscallError} of one of these errors.
+ * Whether a caught value is a {@linkcode SyscallError} with one of the given codes.
  *
- * @param error What was caught.
- * @param codes The errors' names, such as `"EINTR"`; any if left out.
+ * @param error The caught value.
+ * @param codes The codes, such as `"EINTR"`. If omitted, any code matches.
  * @returns Whether it is one of them.
  *
- * @example Take a lock, or go without
+ * @example Take a lock if it is free
  * ```ts
  * import { isSyscallError, LOCK_EX, LOCK_NB, O_RDONLY, open } from "@tine/tine";
  *

@@ -7,18 +7,18 @@ import { heldSignals, kernelMask, programMask, setKernelMask } from "./signal_ma
 import { SIGPIPE } from "./signals.ts";
 
 /**
- * Replaces the program of this process. The pid, the alarm and descriptors
- * without `FD_CLOEXEC` stay. The new program gets the signal mask that the
- * program sees here, and SIGPIPE's default action, which the runtime had taken.
+ * Replaces the program of this process. The pid, the alarm and descriptors without `FD_CLOEXEC` are
+ * kept. The new program gets the program's own signal mask, without the signals that tine blocks,
+ * and the default action of SIGPIPE, which the runtime had replaced.
  *
- * @param path The program; no search in `PATH`.
+ * @param path The program's file. `PATH` is not searched.
  * @param args Its arguments, the first of which is its name.
- * @param env Its whole environment; this process's own if left out.
+ * @param env Its complete environment. The default is this process's environment.
  * @returns Never.
- * @throws {SyscallError} `ENOENT`, `EACCES`, `E2BIG`, ...: then nothing has changed.
- * @throws {TypeError} When a text holds a NUL.
+ * @throws {SyscallError} `ENOENT`, `EACCES`, `E2BIG`, ... The process is then unchanged.
+ * @throws {TypeError} If a string contains NUL.
  *
- * @example Become another program
+ * @example Run another program in this process
  * ```ts ignore
  * import { execve } from "@tine/tine";
  *
@@ -45,10 +45,10 @@ export function execve(
 }
 
 /**
- * execve(2) as it is, with the mask and the actions of this moment.
+ * Calls execve(2) with the current signal mask and actions.
  *
- * @param variables `NAME=value` texts; this process's environment if left out.
- * @returns The error number: it returns only when it failed.
+ * @param variables Strings `NAME=value`. The default is this process's environment.
+ * @returns The error number: the call returns only if it fails.
  */
 export function execveOrErrno(
   path: string,
@@ -62,14 +62,14 @@ export function execveOrErrno(
   return errno();
 }
 
-// The vectors hold addresses, which keep nothing from being collected: the
-// memory that they point into hangs on this map as long as they live.
+// The vectors contain addresses, which do not protect memory from garbage collection. This map
+// keeps the memory to which they point for as long as they exist.
 const memory = new WeakMap<BigUint64Array, ArrayBuffer>();
 
-/** A `char *const[]`: addresses of NUL-ended texts, ended by a null pointer. */
+/** Creates a `char *const[]`: addresses of C strings, with a terminating null pointer. */
 function stringVector(texts: readonly string[]): BigUint64Array<ArrayBuffer> {
   const strings = texts.map(cString);
-  // One explicit buffer: small arrays of their own live in the JavaScript heap, and move.
+  // One explicit buffer: the contents of small arrays are in the JavaScript heap, where they move.
   const bytes = new ArrayBuffer(strings.reduce((sum, { length }) => sum + length, 1));
   let address = BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes)));
   const vector = new BigUint64Array(strings.length + 1);
@@ -84,7 +84,7 @@ function stringVector(texts: readonly string[]): BigUint64Array<ArrayBuffer> {
   return vector;
 }
 
-/** This process's environment as libc has it now: `extern char **environ`. */
+/** Returns this process's current environment: `extern char **environ`. */
 function environ(): BigUint64Array<ArrayBuffer> {
   const variable = libc().environ;
   const list = variable && new Deno.UnsafePointerView(variable).getPointer();

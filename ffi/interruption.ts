@@ -1,10 +1,9 @@
 /**
- * Interruption points: the only places where a signal handler written in
- * TypeScript may run.
+ * Interruption points: the only places where a signal handler written in TypeScript may run.
  *
- * Held signals (see `signal_mask.ts`) are blocked in every thread, so none can
- * arrive while JavaScript runs. A call that waits gives the kernel the
- * program's own mask for just that time, in one atomic step: `ppoll()`.
+ * Held signals (see `signal_mask.ts`) are blocked in every thread, so that none arrives while
+ * JavaScript runs. Only while a call waits does the kernel use the program's own mask: `ppoll()`
+ * changes the mask and waits in one atomic step.
  */
 import { isSyscallError, SyscallError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
@@ -19,11 +18,11 @@ let handled: ReadonlySet<number> | undefined;
 let running = false;
 let thrown: { error: unknown } | undefined;
 
-// One callback for all signals, made once and kept: the kernel holds its
-// address, which a garbage collection must not free.
+// One callback for all signals, created once and kept: the kernel has its address, so it must not
+// be garbage-collected.
 let entry: Deno.PointerValue = null;
 
-/** The function that the kernel calls for every signal with a handler. */
+/** Returns the address of the function that the kernel calls for each signal with a handler. */
 export function handlerEntry(): Deno.PointerValue {
   entry ??= new Deno.UnsafeCallback(
     { parameters: ["i32"], result: "void" } as const,
@@ -37,45 +36,45 @@ function runHandler(signum: number): void {
   try {
     handlers.get(signum)?.(signum);
   } catch (error) {
-    // C cannot carry an exception: the interruption point throws it.
+    // An exception cannot pass through C: the interruption point throws it.
     thrown ??= { error };
   } finally {
     running = false;
   }
 }
 
-/** The handler of a signal, if it has one. */
+/** Returns the handler of a signal; `undefined` if it has none. */
 export function handlerOf(signum: number): SignalHandler | undefined {
   return handlers.get(signum);
 }
 
-/** The signals that have a handler: another set each time that they change. */
+/** Returns the signals that have a handler. It is a new set whenever they change. */
 export function handledSignals(): ReadonlySet<number> {
   return handled ??= new Set(handlers.keys());
 }
 
-/** Registers or removes what {@linkcode handlerEntry} runs for a signal. */
+/** Sets or removes the handler that {@linkcode handlerEntry} runs for a signal. */
 export function setHandler(signum: number, handler: SignalHandler | undefined): void {
   handled = undefined;
   if (handler === undefined) handlers.delete(signum);
   else handlers.set(signum, handler);
 }
 
-/** Whether a waiting call has to let handlers in: not inside one, they never nest. */
+/** Whether a waiting call must let handlers run. Not inside a handler: they never nest. */
 export function interruptible(): boolean {
   return handlers.size > 0 && !running;
 }
 
 /**
- * ppoll(2) with the program's own signal mask.
+ * Calls ppoll(2) with the program's own signal mask.
  *
- * @param syscall The call on whose behalf it waits, for the error.
- * @param object What that call is applied to, for the error.
+ * @param syscall The system call that waits, for the error message.
+ * @param object What that call is applied to, for the error message.
  * @param fds An array of `struct pollfd`, or `null`.
- * @param milliseconds How long at most; `undefined` for ever.
- * @returns How many descriptors are ready; 0 when the time is over.
+ * @param milliseconds The time limit; `undefined` for none.
+ * @returns The number of descriptors that are ready; 0 if the time limit expired.
  * @throws {SyscallError} `EINTR` after a handler has run.
- * @throws What the handler has thrown.
+ * @throws The exception of the handler, if it threw one.
  */
 export function waitInterruptibly(
   syscall: string,
@@ -102,25 +101,24 @@ export function waitInterruptibly(
 /**
  * Runs the handler of a signal that is already pending.
  *
- * Needed before any call that may succeed at once: `ppoll()` prefers a ready
- * descriptor to a pending signal, so a busy server would never hear SIGCHLD.
+ * Required before any call that may succeed immediately: `ppoll()` prefers a ready descriptor to a
+ * pending signal, so that a busy server would never handle SIGCHLD.
  *
  * @throws {SyscallError} `EINTR` after a handler has run.
- * @throws What the handler has thrown.
+ * @throws The exception of the handler, if it threw one.
  */
 export function letSignalsIn(syscall: string, object = ""): void {
   if (interruptible()) waitInterruptibly(syscall, object, null, 0);
 }
 
 /**
- * Makes a call again for as long as it fails with `EINTR`, for code that has
- * nothing to do between two signals.
+ * Repeats a call while it fails with `EINTR`, for code that has nothing to do after a signal.
  *
- * @param call The call: an interruption point, whose handlers run as always.
- * @returns What it returns in the end.
+ * @param call The call, which is an interruption point. Its handlers run as usual.
+ * @returns The result of the first call that does not fail with `EINTR`.
  * @throws {SyscallError} Any other error of the call.
  *
- * @example Wait for a child, whatever else the signals announce
+ * @example Wait for a child, even if other signals arrive
  * ```ts
  * import { retryOnEintr, SyscallError, wait } from "@tine/tine";
  *
@@ -144,7 +142,7 @@ export function retryOnEintr<T>(call: () => T): T {
   }
 }
 
-/** Lets other threads run for a tenth of a millisecond. No handler runs: not an interruption point. */
+/** Lets other threads run for a tenth of a millisecond. Not an interruption point. */
 export function pauseBriefly(): void {
   libc().ppoll(null, 0n, timespec(0.0001), null);
 }

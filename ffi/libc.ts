@@ -1,8 +1,8 @@
 /**
- * The one place that opens libc. Beside each symbol stands its C prototype.
+ * The only module that opens libc. The comment above each symbol is its C prototype.
  *
- * The calls here return what C returns; the files around this one turn that
- * into values and {@linkcode SyscallError}.
+ * The functions return what C returns. The other modules of this folder convert that into values
+ * and {@linkcode SyscallError}.
  */
 import { architecture, checkDeno, UnsupportedPlatformError } from "./platform.ts";
 
@@ -78,7 +78,7 @@ const SYMBOLS = {
   sigaction: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   // int pthread_sigmask(int how, const sigset_t *set, sigset_t *oldset);
   pthread_sigmask: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
-  // The same, run by a thread of the runtime's blocking pool: for that thread (see
+  // The same, run by a thread of the runtime's blocking pool, for that thread (see
   // forking/block_signals.ts).
   pthread_sigmask_on_pool: {
     name: "pthread_sigmask",
@@ -89,7 +89,7 @@ const SYMBOLS = {
   // int signalfd(int fd, const sigset_t *mask, int flags);
   signalfd: { parameters: ["i32", "buffer", "i32"], result: "i32" },
   // int ppoll(struct pollfd *fds, nfds_t nfds, const struct timespec *tmo, const sigset_t *mask);
-  // The only call that lets a handler in.
+  // The only call during which a handler may run.
   ppoll: { parameters: ["buffer", "usize", "buffer", "buffer"], result: "i32" },
 
   // Descriptors
@@ -97,8 +97,8 @@ const SYMBOLS = {
   open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
   // ssize_t read(int fd, void *buf, size_t count);
   read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
-  // The same, run by a thread of the runtime's blocking pool: it parks that
-  // thread in a system call (see forking/pool.ts).
+  // The same, run by a thread of the runtime's blocking pool: it parks that thread in a system call
+  // (see runtime/pool.ts).
   read_on_pool: {
     name: "read",
     parameters: ["i32", "buffer", "usize"],
@@ -201,15 +201,14 @@ const SYMBOLS = {
   getauxval: { parameters: ["u64"], result: "u64" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** libc's functions, by their C names. */
+/** The functions of libc, by their C names. */
 export type Libc = Deno.StaticForeignLibraryInterface<typeof SYMBOLS>;
 
 const NAMES = Object.keys(SYMBOLS) as (keyof Libc)[];
 
-// Deno compiles the call of each function that it opens, in a third of a
-// millisecond, and all of them would take as long as Deno's own start. A function
-// can also be called by its address alone, a few microseconds slower: after so
-// many calls that has cost as much as compiling does.
+// Deno compiles a call for each function that it opens. That takes a third of a millisecond; for
+// all functions, as long as the start of Deno itself. A function can also be called by its address,
+// which is a few microseconds slower: after this many calls, that has cost as much as compiling.
 const TRIAL_CALLS = 200;
 
 let symbols: Libc | undefined;
@@ -217,9 +216,9 @@ let errnoCell: Int32Array | undefined;
 const compiled = new Set<keyof Libc>();
 
 /**
- * libc, opened at the first call.
+ * Returns libc, which the first call opens.
  *
- * @throws {UnsupportedPlatformError} Where there is no glibc, or Deno is too old.
+ * @throws {UnsupportedPlatformError} If there is no glibc, or Deno is too old.
  * @throws {Deno.errors.NotCapable} Without `--allow-ffi`.
  */
 export function libc(): Libc {
@@ -227,18 +226,18 @@ export function libc(): Libc {
 }
 
 /**
- * errno of the call that failed just now: a plain read of memory, so nothing of
- * the runtime runs between the call and this.
+ * Returns the errno of the call that has just failed. It only reads memory, so that no code of the
+ * runtime runs between the call and this.
  */
 export function errno(): number {
   return errnoCell?.[0] ?? 0;
 }
 
 /**
- * Compiles the calls of functions that have not been called often yet: a compiled
- * call allocates nothing, and a forked child inherits it.
+ * Compiles the calls of functions that have not been called often enough yet. A compiled call
+ * allocates no memory, and a forked child inherits it.
  *
- * @param names The functions; all if left out.
+ * @param names The functions. The default is all.
  */
 export function compile(names: readonly (keyof Libc)[] = NAMES): void {
   if (compiled.size === NAMES.length) return;
@@ -258,20 +257,20 @@ function open(): Libc {
     const address = addresses[name] as Deno.PointerObject;
     return [name, "type" in SYMBOLS[name] ? address : byAddress(name, address)];
   })) as unknown as Libc;
-  // errno's address belongs to the thread. A module instance never changes its
-  // thread, and in a forked child the main thread finds it at the same address.
+  // Each thread has its own errno. An instance of this module never changes its thread, and in a
+  // forked child, the main thread's errno has the same address.
   const cell = opened.__errno_location();
   if (cell === null) throw new UnsupportedPlatformError("libc does not provide errno");
   errnoCell = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(cell, 4));
   return opened;
 }
 
-/** Calls a function by its address, until it has shown that it is called often. */
+/** Returns a function that calls by address, until it has been called often. */
 function byAddress(name: keyof Libc, address: Deno.PointerObject): unknown {
   let pointer: { call(...args: unknown[]): unknown } | undefined;
   let calls = 0;
   return (...args: unknown[]) => {
-    // Both before the call: after it, they might change errno.
+    // Both must happen before the call: after it, they might change errno.
     pointer ??= new Deno.UnsafeFnPointer(address as never, SYMBOLS[name] as never);
     if (calls++ === TRIAL_CALLS) compile([name]);
     return pointer.call(...args);

@@ -3,31 +3,31 @@ import { Descriptor } from "./descriptor.ts";
 import { check, fail } from "./errno.ts";
 import { libc } from "./libc.ts";
 
-/** `mmap()`: what one process writes, the others that have it mapped read. */
+/** `mmap()`: other processes that map the same memory see the changes. */
 export const MAP_SHARED = 0x01;
-/** `mmap()`: no file, but new memory filled with zeros. */
+/** `mmap()`: new memory filled with zeros, without a file. */
 export const MAP_ANONYMOUS = 0x20;
 
 const PROT_READ_WRITE = 1 | 2;
 const MFD_CLOEXEC = 1;
 
 /**
- * Maps memory, to be read and written, until this process ends.
+ * Maps memory for reading and writing, until this process ends.
  *
- * With `MAP_SHARED` all children that are forked later see it: what one writes, the
- * others read. Use `Atomics` on it where two may write at once.
+ * With `MAP_SHARED`, all children that are forked later share it: each sees what the others write.
+ * Use `Atomics` on it if several may write at the same time.
  *
  * @param byteLength The size in bytes, at least 1.
- * @param flags `MAP_SHARED`, or-ed with `MAP_ANONYMOUS` where there is no file.
- * @param fd A file to map, from its start, so that processes which are no children can see it
- *   too; see {@linkcode memfd_create}. It may be closed afterwards. The process dies of SIGBUS
- *   where it touches a page behind the file's end.
+ * @param flags `MAP_SHARED`, OR-ed with `MAP_ANONYMOUS` if there is no file.
+ * @param fd A file to map from its start, so that processes other than children can see it too; see
+ *   {@linkcode memfd_create}. It may be closed afterwards. SIGBUS ends the process if it accesses a
+ *   page after the end of the file.
  * @returns The memory.
- * @throws {RangeError} When the size is not a whole number from 1.
- * @throws {SyscallError} `ENOMEM` when there is not that much; `EBADF` when a file is wanted and
- *   the descriptor is not open; `EACCES` when the file is not open for reading and writing; `EINVAL`.
+ * @throws {RangeError} If the size is not a whole number of at least 1.
+ * @throws {SyscallError} `ENOMEM` if there is not enough memory; `EBADF` if a file is required and
+ *   the descriptor is not open; `EACCES` if the file is not open for reading and writing; `EINVAL`.
  *
- * @example A counter that children raise
+ * @example A counter that children increment
  * ```ts
  * import { MAP_ANONYMOUS, MAP_SHARED, mmap } from "@tine/tine";
  *
@@ -50,13 +50,13 @@ export function mmap(byteLength: number, flags: number, fd = -1): ArrayBuffer {
 }
 
 /**
- * Makes a file that lies in memory only. Its descriptor may be mapped, inherited,
- * and kept across execve(2); others open it as `/proc/PID/fd/N`. Give it a size with
+ * Creates a file that exists only in memory. Its descriptor can be mapped, inherited, and kept
+ * across execve(2); other processes can open it as `/proc/PID/fd/N`. Set its size with
  * `ftruncate()`.
  *
- * @param name What `/proc/PID/fd` shows it as, behind `/memfd:`.
- * @returns Its descriptor, close-on-exec.
- * @throws {SyscallError} `EMFILE`, `ENOMEM`, `EINVAL` when the name is longer than 249 bytes.
+ * @param name The name that `/proc/PID/fd` shows, after `/memfd:`.
+ * @returns Its descriptor, which is close-on-exec.
+ * @throws {SyscallError} `EMFILE`, `ENOMEM`, or `EINVAL` if the name is longer than 249 bytes.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/memfd_create.2.html memfd_create(2)}
  */

@@ -1,10 +1,10 @@
 /**
- * libc as TypeScript: thin, typed system calls, and a `fork()` whose child goes
- * on running JavaScript.
+ * libc for TypeScript: thin, typed system calls, and a `fork()` whose child continues to run
+ * JavaScript.
  *
- * A call does one thing, returns its value or throws a
- * {@linkcode SyscallError}; it retries nothing. What is opened is a
- * {@linkcode Descriptor}, to be closed by who opened it. Needs `--allow-ffi` only.
+ * Each function does one thing, and returns its value or throws a {@linkcode SyscallError}.
+ * Nothing is retried. A file or socket is a {@linkcode Descriptor}, which the caller must close.
+ * Only `--allow-ffi` is required.
  *
  * @example
  * ```ts

@@ -1,6 +1,6 @@
 /**
- * Writing as logs need it: nothing here throws, so that a full disk costs no more
- * than a line; nothing waits without an end; and no signal handler runs.
+ * Functions for writing logs: they do not throw, so that a full disk costs no more than a line;
+ * they do not wait without a time limit; and no signal handler runs.
  */
 import { errno, libc } from "./libc.ts";
 import { POLLOUT } from "./poll.ts";
@@ -8,12 +8,12 @@ import { MSG_DONTWAIT, MSG_NOSIGNAL } from "./socket_calls.ts";
 import { pollfd, timespec } from "./structs.ts";
 
 /**
- * write(2), once.
+ * Calls write(2) once.
  *
  * @param fd The descriptor.
  * @param data The bytes.
- * @param byteLength How many of them.
- * @returns How many were taken; the error's number, negative, if none.
+ * @param byteLength The number of bytes to write.
+ * @returns The number of bytes accepted; on failure, the negative error number.
  */
 export function tryWrite(fd: number, data: Uint8Array<ArrayBuffer>, byteLength: number): number {
   const count = Number(libc().write(fd, data, BigInt(byteLength)));
@@ -21,12 +21,12 @@ export function tryWrite(fd: number, data: Uint8Array<ArrayBuffer>, byteLength: 
 }
 
 /**
- * send(2), once, where the socket takes it at once.
+ * Calls send(2) once, without waiting.
  *
  * @param fd The socket's descriptor.
  * @param data The bytes.
- * @param byteLength How many of them.
- * @returns How many were taken; the error's number, negative, if none.
+ * @param byteLength The number of bytes to write.
+ * @returns The number of bytes accepted; on failure, the negative error number.
  */
 export function trySend(fd: number, data: Uint8Array<ArrayBuffer>, byteLength: number): number {
   const count = Number(libc().send(fd, data, BigInt(byteLength), MSG_DONTWAIT | MSG_NOSIGNAL));
@@ -34,13 +34,13 @@ export function trySend(fd: number, data: Uint8Array<ArrayBuffer>, byteLength: n
 }
 
 /**
- * Waits until a descriptor takes data.
+ * Waits until a descriptor accepts data.
  *
  * @param fd The descriptor.
- * @param milliseconds How long at most.
- * @returns Whether it does, or will tell at once why not.
+ * @param milliseconds The time limit.
+ * @returns Whether a write would not wait: it succeeds, or fails immediately.
  */
 export function isWritable(fd: number, milliseconds: number): boolean {
-  // Without a mask the held signals stay blocked: no interruption point.
+  // Without a mask, the held signals stay blocked: not an interruption point.
   return libc().ppoll(pollfd(fd, POLLOUT), 1n, timespec(milliseconds / 1000), null) === 1;
 }

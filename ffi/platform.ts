@@ -1,28 +1,27 @@
-/** The architectures whose constants and struct layouts tine knows. */
+/** The architectures whose constants and struct layouts are known. */
 export type Architecture = "x86_64" | "aarch64";
 
-/** System calls that not every glibc has a function for: their numbers. */
+/** The numbers of system calls for which not every glibc has a function. */
 export const SYSTEM_CALLS = {
   x86_64: { futex: 202n, getdents64: 217n, gettid: 186n },
   aarch64: { futex: 98n, getdents64: 61n, gettid: 178n },
 } as const;
 
-/** The oldest Deno that tine runs on: older ones keep V8's worker threads, whatever flag they get. */
+/** The oldest supported Deno. Older ones create V8's worker threads whatever the flags. */
 export const LEAST_DENO = "2.3.0";
 
 /**
- * tine was asked to make a system call on a system that it does not know, or by a Deno that is too
- * old.
+ * A system call was requested on an unsupported system or version of Deno.
  *
- * Thrown at the first call, never at import, so that a program which only
- * sometimes forks can still be loaded elsewhere.
+ * The error is thrown by the first call, never by the import, so that a program that does not
+ * always fork can be loaded elsewhere.
  */
 export class UnsupportedPlatformError extends Error {
   /** The class's name. */
   override readonly name: string = "UnsupportedPlatformError";
 
   /**
-   * Describes the system.
+   * Creates an error for this system.
    *
    * @param missing What this system lacks.
    */
@@ -34,9 +33,9 @@ export class UnsupportedPlatformError extends Error {
 }
 
 /**
- * The architecture whose tables apply here.
+ * Returns the architecture whose constants apply here.
  *
- * @throws {UnsupportedPlatformError} On anything but Linux on x86-64 or aarch64.
+ * @throws {UnsupportedPlatformError} If this is not Linux on x86-64 or aarch64.
  */
 export function architecture(): Architecture {
   const { os, arch } = Deno.build;

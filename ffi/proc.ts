@@ -1,6 +1,6 @@
 /**
- * `/proc` through libc: Deno's own file functions would ask for more than
- * `--allow-ffi`. What is not named as a system call makes several.
+ * `/proc`, accessed through libc: Deno's own file functions require more permissions than
+ * `--allow-ffi`. Functions that are not named after a system call make several.
  */
 import { cString } from "./c_string.ts";
 import { directoryFlag, O_CLOEXEC, O_RDONLY } from "./descriptor.ts";
@@ -9,13 +9,14 @@ import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
 import { architecture, SYSTEM_CALLS } from "./platform.ts";
 
-// Small, for a buffer is garbage for a while, and every fork() copies its pages.
+// Small: until a buffer is garbage-collected, fork() copies its pages.
 const CHUNK = 4096;
 
-// By number: a fork with a runtime reads dozens of these, and what a parent calls so often that V8
-// compiles it as a part of its callers (open() and close(), say) each child would compile again.
+// These functions use descriptor numbers. A fork with a runtime reads dozens of files, and if a
+// parent calls open() and close() so often that V8 inlines them, each child would have to compile
+// them again.
 
-/** The text of a small file: open(2), read(2) to its end, close(2). */
+/** Reads a small text file: open(2), read(2) to its end, close(2). */
 export function readText(path: string): string {
   const fd = check(libc().open(cString(path), O_RDONLY | O_CLOEXEC, 0), "open", path);
   try {
@@ -31,11 +32,11 @@ export function readText(path: string): string {
   }
 }
 
-/** The names in a folder whose names are numbers: threads, descriptors; by getdents64(2). */
+/** Reads the names in a folder that are numbers (threads, descriptors), with getdents64(2). */
 export function readNumbers(path: string): number[] {
   const flags = O_RDONLY | O_CLOEXEC | directoryFlag();
   const fd = check(libc().open(cString(path), flags, 0), "open", path);
-  const isOwn = path.startsWith("/proc/self/"); // then the folder itself is among the descriptors
+  const isOwn = path.startsWith("/proc/self/"); // the folder itself may be one of the descriptors
   try {
     const { getdents64 } = libc();
     const decoder = new TextDecoder();
@@ -59,13 +60,13 @@ export function readNumbers(path: string): number[] {
 }
 
 /**
- * Reads where a symbolic link points.
+ * Reads the target of a symbolic link.
  *
  * @param path The link.
- * @returns The text of the link, at most 4096 bytes of it.
- * @throws {SyscallError} `ENOENT`, `EINVAL` when it is no link, ...
+ * @returns The target, at most 4096 bytes of it.
+ * @throws {SyscallError} `ENOENT`, `EINVAL` if it is not a symbolic link, ...
  *
- * @example What a descriptor is
+ * @example Show what a descriptor refers to
  * ```ts
  * import { readlink } from "@tine/tine";
  *

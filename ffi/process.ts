@@ -3,36 +3,36 @@ import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
 import { signalName } from "./signals.ts";
 
-/** `getrlimit()`: seconds of processor time. */
+/** `getrlimit()`: processor time, in seconds. */
 export const RLIMIT_CPU = 0;
-/** `getrlimit()`: bytes of a file that is written. */
+/** `getrlimit()`: size of a file that the process writes, in bytes. */
 export const RLIMIT_FSIZE = 1;
-/** `getrlimit()`: bytes of a core dump. */
+/** `getrlimit()`: size of a core dump, in bytes. */
 export const RLIMIT_CORE = 4;
-/** `getrlimit()`: processes (and threads) of this user. */
+/** `getrlimit()`: number of processes and threads of this user. */
 export const RLIMIT_NPROC = 6;
-/** `getrlimit()`: the highest descriptor number plus one. */
+/** `getrlimit()`: the highest descriptor number, plus one. */
 export const RLIMIT_NOFILE = 7;
-/** `getrlimit()`: bytes of address space. */
+/** `getrlimit()`: size of the address space, in bytes. */
 export const RLIMIT_AS = 9;
 /** No limit. */
 export const RLIM_INFINITY: number = Infinity;
 
-/** `prctl()`: the signal that this process gets when its parent ends. */
+/** `prctl()`: the signal that this process receives when its parent ends. */
 export const PR_SET_PDEATHSIG = 1;
-/** `prctl()`: whether the process can be traced and dumps core. */
+/** `prctl()`: whether the process can be traced and can dump core. */
 export const PR_SET_DUMPABLE = 4;
-/** `prctl()`: adopt orphaned descendants. */
+/** `prctl()`: whether this process becomes the parent of orphaned descendants. */
 export const PR_SET_CHILD_SUBREAPER = 36;
-/** `prctl()`: no program started later gains privileges. */
+/** `prctl()`: programs started later cannot gain privileges. */
 export const PR_SET_NO_NEW_PRIVS = 38;
 
 /**
- * Ends this process at once: no exit handler, no event, nothing of Deno's
- * teardown. The way out of a forked child.
+ * Ends this process immediately, without exit handlers, events or Deno's cleanup. Forked children
+ * end this way.
  *
  * @param status The exit status, 0 to 255.
- * @throws {RangeError} When it is not an exit status.
+ * @throws {RangeError} If it is not an exit status.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/_exit.2.html _exit(2)}
  */
@@ -45,7 +45,7 @@ export function _exit(status: number): never {
 }
 
 /**
- * This process's number.
+ * Returns the pid of this process.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/getpid.2.html getpid(2)}
  */
@@ -54,7 +54,7 @@ export function getpid(): number {
 }
 
 /**
- * The parent process's number; 1, or a subreaper's, once the parent is gone.
+ * Returns the pid of the parent process; 1, or that of a subreaper, after the parent has ended.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/getppid.2.html getppid(2)}
  */
@@ -65,16 +65,16 @@ export function getppid(): number {
 /**
  * Sends a signal.
  *
- * @param pid A process; 0 for this process group, -1 for all, less than -1 for the process
- *   group `-pid`.
- * @param signum The signal's number; 0 only asks whether the process is there.
- * @throws {RangeError} When the pid or the signal is not a valid number.
- * @throws {SyscallError} `ESRCH` when there is no such process, `EPERM`.
+ * @param pid A process; 0 for this process group, -1 for all processes, less than -1 for the
+ *   process group `-pid`.
+ * @param signum The signal's number; 0 only checks whether the process exists.
+ * @throws {RangeError} If the pid or the signal is not a valid number.
+ * @throws {SyscallError} `ESRCH` if there is no such process, `EPERM`.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/kill.2.html kill(2)}
  */
 export function kill(pid: number, signum: number): void {
-  // C would cut NaN or 2^32 down to 0 or -1, which mean many processes.
+  // In C, NaN and 2^32 would become 0, and 2^32 - 1 would become -1, which mean many processes.
   if (!Number.isInteger(pid) || Math.abs(pid) > 0x7fff_ffff) {
     throw new RangeError(`Cannot kill ${pid}: expected a pid`);
   }
@@ -83,10 +83,10 @@ export function kill(pid: number, signum: number): void {
 }
 
 /**
- * Makes this process the leader of a session of its own, without a terminal.
+ * Makes this process the leader of a new session, without a controlling terminal.
  *
- * @returns The session's number.
- * @throws {SyscallError} `EPERM` when it leads a process group already.
+ * @returns The id of the session.
+ * @throws {SyscallError} `EPERM` if it is already the leader of a process group.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/setsid.2.html setsid(2)}
  */
@@ -95,12 +95,12 @@ export function setsid(): number {
 }
 
 /**
- * Moves a process to another process group. A terminal's Control-C reaches the whole
- * group in the foreground.
+ * Moves a process to another process group. Control-C in a terminal reaches the whole foreground
+ * group.
  *
- * @param pid A process, this one or its child; 0 for this one.
- * @param pgid The group; 0 for one of its own.
- * @throws {SyscallError} `EPERM` when the group is another session's, `EACCES` when the child has
+ * @param pid This process or one of its children; 0 for this process.
+ * @param pgid The process group; 0 for a new one with the pid of the process.
+ * @throws {SyscallError} `EPERM` if the group belongs to another session, `EACCES` if the child has
  *   executed another program.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/setpgid.2.html setpgid(2)}
@@ -110,7 +110,7 @@ export function setpgid(pid: number, pgid: number): void {
 }
 
 /**
- * The user that this process runs as.
+ * Returns the id of the user as which this process runs.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/getuid.2.html getuid(2)}
  */
@@ -119,12 +119,12 @@ export function getuid(): number {
 }
 
 /**
- * Changes the user that this process runs as, in all its threads. As root there
- * is no way back: change the groups first, {@linkcode setgroups} or
- * {@linkcode initgroups} and then {@linkcode setgid}, or root's stay.
+ * Changes the user as which this process runs, in all its threads. For root, that cannot be undone:
+ * change the groups first, with {@linkcode setgroups} or {@linkcode initgroups} and then
+ * {@linkcode setgid}; otherwise the process keeps root's groups.
  *
- * @param uid The user's number.
- * @throws {SyscallError} `EPERM`, or `EAGAIN` when the user has too many processes.
+ * @param uid The user's id.
+ * @throws {SyscallError} `EPERM`, or `EAGAIN` if the user has too many processes.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/setuid.2.html setuid(2)}
  */
@@ -134,7 +134,7 @@ export function setuid(uid: number): void {
 }
 
 /**
- * The group that this process runs as.
+ * Returns the id of the group as which this process runs.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/getgid.2.html getgid(2)}
  */
@@ -143,9 +143,9 @@ export function getgid(): number {
 }
 
 /**
- * Changes the group that this process runs as, in all its threads.
+ * Changes the group as which this process runs, in all its threads.
  *
- * @param gid The group's number.
+ * @param gid The group's id.
  * @throws {SyscallError} `EPERM`.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/setgid.2.html setgid(2)}
@@ -156,10 +156,10 @@ export function setgid(gid: number): void {
 }
 
 /**
- * The supplementary groups of this process: what it may do beside what the group that it
- * runs as may.
+ * Returns the supplementary groups of this process, whose permissions it has in addition to those
+ * of its group.
  *
- * @returns The groups' numbers, in the kernel's order.
+ * @returns The ids of the groups, in the kernel's order.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/getgroups.2.html getgroups(2)}
  */
@@ -172,16 +172,16 @@ export function getgroups(): number[] {
 /**
  * Changes the supplementary groups of this process, in all its threads.
  *
- * @param groups The groups' numbers; none for no group at all.
- * @throws {RangeError} When one is no group's number.
- * @throws {SyscallError} `EPERM` without root's rights, `EINVAL` for more than 65536 groups.
+ * @param groups The ids of the groups; empty for no supplementary group.
+ * @throws {RangeError} If one is not a group id.
+ * @throws {SyscallError} `EPERM` without root privileges, `EINVAL` for more than 65536 groups.
  *
  * @example Give up root permanently
  * ```ts ignore
  * import { getuid, setgid, setgroups, setuid } from "@tine/tine";
  *
  * if (getuid() === 0) {
- *   setgroups([]); // while it may
+ *   setgroups([]); // while this is permitted
  *   setgid(65534); // nobody's group
  *   setuid(65534);
  * }
@@ -196,14 +196,14 @@ export function setgroups(groups: readonly number[]): void {
 }
 
 /**
- * Changes the supplementary groups of this process, in all its threads, to those of a
- * user: the groups in which `/etc/group` (or whatever the system asks instead) lists it.
+ * Changes the supplementary groups of this process, in all its threads, to those of a user: the
+ * groups in which `/etc/group` (or the system's other source) lists the user.
  *
  * @param user The user's name.
- * @param gid A further group, mostly the one that `/etc/passwd` gives the user.
- * @throws {TypeError} When the name holds a NUL.
- * @throws {RangeError} When it is not a group's number.
- * @throws {SyscallError} `EPERM` without root's rights.
+ * @param gid An additional group, usually the user's group in `/etc/passwd`.
+ * @throws {TypeError} If the name contains NUL.
+ * @throws {RangeError} If `gid` is not a group id.
+ * @throws {SyscallError} `EPERM` without root privileges.
  *
  * @see {@link https://man7.org/linux/man-pages/man3/initgroups.3.html initgroups(3)}
  */
@@ -212,11 +212,11 @@ export function initgroups(user: string, gid: number): void {
   check(libc().initgroups(cString(user), gid), "initgroups", user);
 }
 
-/** A resource limit: the one in force, and how far it may be raised. */
+/** A resource limit: the effective one, and the maximum to which it can be raised. */
 export interface ResourceLimit {
-  /** The limit in force, `Infinity` for none. */
+  /** The effective limit; `Infinity` for none. */
   readonly soft: number;
-  /** The most that `soft` may be set to, `Infinity` for any. */
+  /** The maximum of `soft`; `Infinity` for none. */
   readonly hard: number;
 }
 
@@ -224,10 +224,10 @@ export interface ResourceLimit {
 const UNLIMITED = 0xffff_ffff_ffff_ffffn;
 
 /**
- * Reads a limit of this process.
+ * Returns a resource limit of this process.
  *
  * @param resource `RLIMIT_NOFILE`, ...
- * @throws {SyscallError} `EINVAL` when there is no such resource.
+ * @throws {SyscallError} `EINVAL` if there is no such resource.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/getrlimit.2.html getrlimit(2)}
  */
@@ -242,13 +242,13 @@ export function getrlimit(resource: number): ResourceLimit {
 }
 
 /**
- * Changes a limit of this process and of the children it will have.
+ * Changes a resource limit of this process and of its future children.
  *
  * @param resource `RLIMIT_NOFILE`, ...
  * @param limit The new limit; `Infinity` for none.
- * @throws {RangeError} When a limit is neither a whole number from 0 nor `Infinity`.
- * @throws {SyscallError} `EPERM` when the hard limit would be raised, `EINVAL` when the soft
- *   one is above it.
+ * @throws {RangeError} If a limit is neither a whole number of at least 0 nor `Infinity`.
+ * @throws {SyscallError} `EPERM` if the hard limit would be raised, `EINVAL` if the soft limit is
+ *   above the hard one.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/setrlimit.2.html setrlimit(2)}
  */
@@ -270,11 +270,11 @@ export function setrlimit(resource: number, limit: ResourceLimit): void {
 }
 
 /**
- * Asks or changes something about this process, with numbers as arguments.
+ * Reads or changes an attribute of this process. The arguments are numbers.
  *
  * @param option `PR_SET_PDEATHSIG`, ...
  * @param args Up to four whole numbers.
- * @returns What the option returns.
+ * @returns The result of the option.
  * @throws {SyscallError} `EINVAL`, `EPERM`.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/prctl.2.html prctl(2)}
@@ -284,17 +284,17 @@ export function prctl(option: number, ...args: readonly number[]): number {
   return check(libc().prctl(option, a, b, c, d), "prctl", String(option));
 }
 
-/** The scheduling policy of most processes. */
+/** The standard scheduling policy. */
 export const SCHED_OTHER = 0;
-/** The same, but waking up does not interrupt who runs: fewer switches, more done. */
+/** The same, but a process that wakes up does not preempt others: fewer context switches. */
 export const SCHED_BATCH = 3;
 
 /**
- * Sets how a process is scheduled. What it starts later inherits that.
+ * Sets the scheduling policy of a process. Processes that it starts later inherit the policy.
  *
- * @param pid The process; 0 for this one. Of one with threads, the main thread.
+ * @param pid The process; 0 for this one. Only its main thread is affected.
  * @param policy `SCHED_OTHER` or `SCHED_BATCH`.
- * @throws {SyscallError} `EINVAL` when there is no such policy, or it takes a priority; `EPERM`,
+ * @throws {SyscallError} `EINVAL` if there is no such policy, or it requires a priority; `EPERM`,
  *   `ESRCH`.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/sched_setscheduler.2.html sched_setscheduler(2)}
@@ -306,7 +306,7 @@ export function sched_setscheduler(pid: number, policy: number): void {
 }
 
 function checkId(syscall: string, id: number): void {
-  // (uid_t) -1 means "leave it" to some calls: it is nobody's number.
+  // To some calls, (uid_t) -1 means "unchanged": it is not a valid id.
   if (!Number.isInteger(id) || id < 0 || id >= 0xffff_ffff) {
     throw new RangeError(`Cannot ${syscall} ${id}: expected a whole number of at least 0`);
   }

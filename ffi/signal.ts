@@ -4,12 +4,12 @@ import { libc } from "./libc.ts";
 import { heldSignals, sigset, SIGSET_BYTES } from "./signal_mask.ts";
 import { checkSignal, SIGCHLD, signalName } from "./signals.ts";
 
-/** The default action of a signal, signal(7). */
+/** Perform the signal's default action, signal(7). */
 export const SIG_DFL: unique symbol = Symbol("SIG_DFL");
-/** The signal is ignored. */
+/** Ignore the signal. */
 export const SIG_IGN: unique symbol = Symbol("SIG_IGN");
 
-/** What {@linkcode signal} sets: a function, {@linkcode SIG_IGN} or {@linkcode SIG_DFL}. */
+/** An action for {@linkcode signal}: a function, {@linkcode SIG_IGN} or {@linkcode SIG_DFL}. */
 export type SignalAction = SignalHandler | typeof SIG_IGN | typeof SIG_DFL;
 
 /** `struct sigaction`: handler (8), sa_mask (128), sa_flags (4 + 4), sa_restorer (8). */
@@ -18,18 +18,18 @@ export const SIGACTION_BYTES = 8 + SIGSET_BYTES + 16;
 /**
  * Sets what happens when a signal arrives.
  *
- * A function runs only at interruption points (`accept poll pause sleep
- * nanosleep wait waitpid recv connect`), which then fail with `EINTR`: it never
- * cuts into other code, never into another handler, and what it throws is
- * thrown by the interruption point. A signal that arrives in between stays
- * pending, once. A forked child inherits the handlers.
+ * A function runs only at interruption points (`accept poll pause sleep nanosleep wait waitpid recv
+ * connect`), which then fail with `EINTR`. It never interrupts other code or another handler, and
+ * an exception that it throws is thrown by the interruption point. A signal that arrives at another
+ * time stays pending, once. A forked child inherits the handlers.
  *
  * @param signum The signal's number.
- * @param action A function that gets the number, {@linkcode SIG_IGN} or {@linkcode SIG_DFL}.
- * @returns The action before; {@linkcode SIG_DFL} if the runtime had one of its own.
- * @throws {Error} When a function is given for a signal that the runtime's threads do not
- *   block, because it was not named to `becomeForkable()`.
- * @throws {RangeError} When there is no such signal.
+ * @param action A function that is called with the number, {@linkcode SIG_IGN} or
+ *   {@linkcode SIG_DFL}.
+ * @returns The previous action; {@linkcode SIG_DFL} if the runtime handled the signal.
+ * @throws {Error} If a function is given for a signal that the runtime's threads do not block,
+ *   because it was not passed to `becomeForkable()`.
+ * @throws {RangeError} If there is no such signal.
  * @throws {SyscallError} `EINVAL` for SIGKILL and SIGSTOP.
  *
  * @example Reap every child, as webserver3g does
@@ -71,8 +71,8 @@ function sigaction(action: SignalAction): Uint8Array<ArrayBuffer> {
     ? 1n
     : BigInt(Deno.UnsafePointer.value(handlerEntry()));
   new DataView(bytes.buffer).setBigUint64(0, handler, true);
-  // During a handler no other held signal gets in. No SA_RESTART: the article's
-  // lesson is the call that fails with EINTR.
+  // A handler is not interrupted by another held signal. No SA_RESTART: the article's lesson is the
+  // call that fails with EINTR.
   bytes.set(sigset(heldSignals()), 8);
   return bytes;
 }

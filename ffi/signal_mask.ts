@@ -1,26 +1,25 @@
 /**
- * The signal mask, twice: the one that the program sees and the one that the
- * kernel has.
+ * The two signal masks: the program's own mask, and the kernel's.
  *
- * Signals with a TypeScript handler are **held**: blocked in every thread since
- * the process was executed, and let in only by {@linkcode letSignalsIn}'s mask.
- * The program's own mask says which of them it would let in there.
+ * Signals that the program may handle are **held**: every thread has blocked them since the process
+ * was executed, and they are delivered only at interruption points. There, the program's own mask
+ * applies, which may block some of them too.
  */
 import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
 import { checkSignal, SIGNAL_MAX } from "./signals.ts";
 
-/** `sigprocmask()` adds the signals to the mask. */
+/** `sigprocmask()`: add the signals to the mask. */
 export const SIG_BLOCK = 0;
-/** `sigprocmask()` takes the signals out of the mask. */
+/** `sigprocmask()`: remove the signals from the mask. */
 export const SIG_UNBLOCK = 1;
-/** `sigprocmask()` makes the signals the mask. */
+/** `sigprocmask()`: make the signals the mask. */
 export const SIG_SETMASK = 2;
 
-/** The bytes of a `sigset_t`. */
+/** The size of a `sigset_t`, in bytes. */
 export const SIGSET_BYTES = 128;
 
-/** A set of signal numbers as a `sigset_t`. */
+/** Encodes a set of signal numbers as a `sigset_t`. */
 export function sigset(signals: Iterable<number>): Uint8Array<ArrayBuffer> {
   const set = new Uint8Array(SIGSET_BYTES);
   for (const signum of signals) {
@@ -30,7 +29,7 @@ export function sigset(signals: Iterable<number>): Uint8Array<ArrayBuffer> {
   return set;
 }
 
-/** The signal numbers in a `sigset_t`, ascending. */
+/** Returns the signal numbers in a `sigset_t`, in ascending order. */
 export function signalsIn(set: Uint8Array): number[] {
   const signals: number[] = [];
   for (let signum = 1; signum <= SIGNAL_MAX; signum++) {
@@ -43,14 +42,14 @@ let held: ReadonlySet<number> = new Set();
 let program: ReadonlySet<number> | undefined;
 let programSet: Uint8Array<ArrayBuffer> | undefined;
 
-/** The signals that every thread blocks, so that a handler may be installed. */
+/** Returns the signals that every thread blocks, so that a handler may be set. */
 export function heldSignals(): ReadonlySet<number> {
   return held;
 }
 
 /**
- * Declares which signals every thread of this process blocks, and what the
- * program's own mask was before that.
+ * Records which signals every thread of this process blocks, and the program's own mask before
+ * that.
  */
 export function holdSignals(
   signals: ReadonlySet<number>,
@@ -61,17 +60,17 @@ export function holdSignals(
   program = programMask;
 }
 
-/** The program's own mask as a `sigset_t`: what a waiting call lets through. */
+/** Returns the program's own mask as a `sigset_t`, which applies while a call waits. */
 export function programMask(): Uint8Array<ArrayBuffer> {
   return programSet ??= sigset(programSignals());
 }
 
-/** The signals that the program itself blocks. */
+/** Returns the signals that the program itself blocks. */
 export function programSignals(): ReadonlySet<number> {
   return program ??= new Set(signalsIn(kernelMask()));
 }
 
-/** The mask that the kernel has for the calling thread. */
+/** Returns the kernel's mask of the calling thread. */
 export function kernelMask(): Uint8Array<ArrayBuffer> {
   const set = new Uint8Array(SIGSET_BYTES);
   check(libc().pthread_sigmask(SIG_BLOCK, null, set), "sigprocmask");
@@ -79,10 +78,10 @@ export function kernelMask(): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Gives the calling thread this mask in the kernel.
+ * Sets the kernel's mask of the calling thread.
  *
  * @param set The mask.
- * @param before Where the mask before it is written to.
+ * @param before Receives the previous mask.
  */
 export function setKernelMask(
   set: Uint8Array<ArrayBuffer>,
@@ -94,16 +93,16 @@ export function setKernelMask(
 /**
  * Changes which signals the calling thread blocks.
  *
- * A blocked signal stays pending. Handlers run only at interruption points in
- * any case; there, those of blocked signals wait.
+ * A blocked signal stays pending. Handlers run only at interruption points in any case; there, the
+ * handlers of blocked signals do not run.
  *
  * @param how {@linkcode SIG_BLOCK}, {@linkcode SIG_UNBLOCK} or {@linkcode SIG_SETMASK}.
  * @param signals The signals' numbers. With none, `SIG_BLOCK` only reads the mask.
- * @returns The signals that were blocked before, ascending.
- * @throws {RangeError} When `how` or a signal is not valid.
- * @throws {SyscallError} When the kernel refuses.
+ * @returns The signals that were blocked before, in ascending order.
+ * @throws {RangeError} If `how` or a signal is invalid.
+ * @throws {SyscallError} If the kernel refuses.
  *
- * @example Keep SIGUSR1 out for a while
+ * @example Block SIGUSR1 temporarily
  * ```ts
  * import { SIG_BLOCK, SIG_SETMASK, sigprocmask, SIGUSR1 } from "@tine/tine";
  *
@@ -140,8 +139,8 @@ export function sigprocmask(how: number, signals: readonly number[] = []): numbe
 export const pthread_sigmask: typeof sigprocmask = sigprocmask;
 
 /**
- * Gives up holding signals that have no handler: they reach this thread again at
- * any time. For a forked child, whose only thread this is.
+ * Stops holding signals that have no handler: this thread can receive them at any time again. For a
+ * forked child, whose only thread this is.
  */
 export function releaseSignals(signals: readonly number[]): void {
   const rest = held.difference(new Set(signals));

@@ -1,5 +1,5 @@
-// Signal numbers, signal(7). x86-64 and aarch64 share them.
-/** The terminal is gone; daemons read their configuration again. */
+// Signal numbers, signal(7), the same on x86-64 and aarch64.
+/** The terminal has hung up; for daemons, a request to reload the configuration. */
 export const SIGHUP = 1;
 /** Control-C. */
 export const SIGINT = 2;
@@ -15,45 +15,45 @@ export const SIGABRT = 6;
 export const SIGIOT = 6;
 /** An access to mapped memory that has no backing. */
 export const SIGBUS = 7;
-/** Arithmetic that cannot be done. */
+/** An arithmetic error. */
 export const SIGFPE = 8;
-/** Ends a process; cannot be handled. */
+/** Kill the process; cannot be handled. */
 export const SIGKILL = 9;
-/** Free for programs. */
+/** For use by programs. */
 export const SIGUSR1 = 10;
-/** Memory that is not mapped. */
+/** An access to memory that is not mapped. */
 export const SIGSEGV = 11;
-/** Free for programs. */
+/** For use by programs. */
 export const SIGUSR2 = 12;
-/** A write to a pipe that nobody reads; ignored in Deno, where it is `EPIPE`. */
+/** A write to a pipe without readers. Deno ignores it, so that the write fails with `EPIPE`. */
 export const SIGPIPE = 13;
-/** The time of alarm(2) is over. */
+/** The time of alarm(2) has expired. */
 export const SIGALRM = 14;
-/** The polite request to end. */
+/** A request to terminate. */
 export const SIGTERM = 15;
 /** Unused. */
 export const SIGSTKFLT = 16;
-/** A child has ended, stopped or gone on. */
+/** A child has ended, stopped or continued. */
 export const SIGCHLD = 17;
-/** Go on after a stop. */
+/** Continue after a stop. */
 export const SIGCONT = 18;
-/** Stops a process; cannot be handled. */
+/** Stop the process; cannot be handled. */
 export const SIGSTOP = 19;
 /** Control-Z. */
 export const SIGTSTP = 20;
-/** A read from the terminal in the background. */
+/** A background process reads from the terminal. */
 export const SIGTTIN = 21;
-/** A write to the terminal in the background. */
+/** A background process writes to the terminal. */
 export const SIGTTOU = 22;
 /** Urgent data on a socket. */
 export const SIGURG = 23;
-/** RLIMIT_CPU is used up. */
+/** RLIMIT_CPU is exceeded. */
 export const SIGXCPU = 24;
-/** RLIMIT_FSIZE is reached. */
+/** RLIMIT_FSIZE is exceeded. */
 export const SIGXFSZ = 25;
-/** The time of setitimer(2), in processor time. */
+/** A timer of setitimer(2) in processor time has expired. */
 export const SIGVTALRM = 26;
-/** The profiling timer. */
+/** The profiling timer of setitimer(2) has expired. */
 export const SIGPROF = 27;
 /** The terminal has a new size. */
 export const SIGWINCH = 28;
@@ -61,12 +61,12 @@ export const SIGWINCH = 28;
 export const SIGIO = 29;
 /** Another name of SIGIO. */
 export const SIGPOLL = 29;
-/** The power fails. */
+/** A power failure. */
 export const SIGPWR = 30;
 /** A bad system call. */
 export const SIGSYS = 31;
 
-/** The first of the real-time signals that glibc leaves to programs. */
+/** The first of the real-time signals that programs can use with glibc. */
 export const SIGRTMIN = 34;
 /** The last of the real-time signals. */
 export const SIGRTMAX = 64;
@@ -76,14 +76,14 @@ const NAMES = ("- SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIG
   "SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ SIGVTALRM SIGPROF SIGWINCH SIGIO SIGPWR " +
   "SIGSYS").split(" ");
 
-/** The highest signal number that the kernel knows. */
+/** The highest signal number of the kernel. */
 export const SIGNAL_MAX = SIGRTMAX;
 
 /**
- * The name of a signal: `"SIGCHLD"` for 17, `"SIGRTMIN+1"` for 35.
+ * Returns the name of a signal: `"SIGCHLD"` for 17, `"SIGRTMIN+1"` for 35.
  *
  * @param signum The signal's number, 1 to 64.
- * @throws {RangeError} When there is no such signal.
+ * @throws {RangeError} If there is no such signal.
  */
 export function signalName(signum: number): string {
   checkSignal(signum);
@@ -92,9 +92,9 @@ export function signalName(signum: number): string {
 }
 
 /**
- * Refuses what is not a signal's number.
+ * Rejects a value that is not a signal number.
  *
- * @throws {RangeError} When it is not a whole number from 1 to 64.
+ * @throws {RangeError} If it is not a whole number from 1 to 64.
  */
 export function checkSignal(signum: number): void {
   if (!Number.isInteger(signum) || signum < 1 || signum > SIGNAL_MAX) {

@@ -33,25 +33,25 @@ import {
 } from "./socket_calls.ts";
 import { pollfd } from "./structs.ts";
 
-/** A connection: a stream of bytes. */
+/** A connection that transfers a stream of bytes. */
 export const SOCK_STREAM = 1;
-/** Single messages. */
+/** Single messages, without a connection. */
 export const SOCK_DGRAM = 2;
-/** A connection that keeps messages apart (UNIX sockets). */
+/** A connection that preserves message boundaries (UNIX sockets). */
 export const SOCK_SEQPACKET = 5;
 
 const SOCK_CLOEXEC = 0o2000000;
-const LARGEST_COUNT = 0x7fff_f000; // what one read or write transfers at most, read(2)
+const LARGEST_COUNT = 0x7fff_f000; // the maximum that one read or write transfers, read(2)
 
 /**
- * A socket, with the methods of the article, and those of every {@linkcode Descriptor}:
- * `close()` twice is harmless, and a closed socket fails with `EBADF` before the
- * kernel sees a number that another file may have taken since.
+ * A socket, with the methods of the article's sockets and those of a {@linkcode Descriptor}:
+ * calling `close()` twice is harmless, and the methods of a closed socket fail with `EBADF` without
+ * a call to the kernel, since the number may belong to another file.
  *
- * Its descriptor is close-on-exec. Nothing is retried: `EINTR` after a signal
- * handler ran, and a partial `send()`, are the caller's to see.
+ * Its descriptor is close-on-exec. Nothing is retried: the caller must handle `EINTR` after a
+ * signal handler has run, and a `send()` of only a part.
  *
- * @example A listening socket and a client of it
+ * @example A listening socket and a client
  * ```ts
  * import { AF_INET, SO_REUSEADDR, SOCK_STREAM, Socket, SOL_SOCKET } from "@tine/tine";
  *
@@ -74,16 +74,16 @@ export class Socket extends Descriptor {
   readonly family: number;
 
   /**
-   * Makes a socket.
+   * Creates a socket.
    *
    * @param family `AF_INET`, `AF_INET6` or `AF_UNIX`.
    * @param type `SOCK_STREAM`, ...
-   * @param protocol 0 for the usual one.
-   * @throws {RangeError} When the family is not one of the three.
-   * @throws {SyscallError} `EMFILE` when no descriptor is left, ...
+   * @param protocol The protocol; 0 for the default.
+   * @throws {RangeError} If the family is not one of the three.
+   * @throws {SyscallError} `EMFILE` if no descriptor is left, ...
    */
   constructor(family: number, type: number, protocol?: number);
-  // What the signature above does not show is OpenSocket's, below.
+  // The last parameter is for OpenSocket only, below.
   constructor(family: number, type: number, protocol = 0, fd?: number) {
     if (family !== AF_INET && family !== AF_INET6 && family !== AF_UNIX) {
       throw new RangeError(
@@ -95,11 +95,11 @@ export class Socket extends Descriptor {
   }
 
   /**
-   * Takes over a descriptor that is open already, such as an inherited one.
+   * Takes ownership of a descriptor that is already open, such as an inherited one.
    *
-   * @param fd The descriptor; from now on this object's to close.
+   * @param fd The descriptor. From now on, only the returned object may close it.
    * @returns The socket.
-   * @throws {SyscallError} `EBADF` or `ENOTSOCK` when it is no open socket.
+   * @throws {SyscallError} `EBADF` or `ENOTSOCK` if it is not an open socket.
    */
   static fromDescriptor(fd: number): Socket {
     const family = getsockopt(fd, SOL_SOCKET, SO_DOMAIN);
@@ -109,7 +109,7 @@ export class Socket extends Descriptor {
     return socket;
   }
 
-  /** What errors call it. */
+  /** The word for the object in error messages. */
   protected override get kind(): string {
     return "socket";
   }
@@ -120,8 +120,8 @@ export class Socket extends Descriptor {
    * @param level `SOL_SOCKET`, `IPPROTO_TCP`, ...
    * @param option `SO_REUSEADDR`, `TCP_NODELAY`, ...
    * @param value A whole number; seconds for `SO_RCVTIMEO` and `SO_SNDTIMEO`.
-   * @throws {RangeError} When the value is not valid for the option.
-   * @throws {SyscallError} When the kernel refuses.
+   * @throws {RangeError} If the value is not valid for the option.
+   * @throws {SyscallError} If the kernel refuses.
    *
    * @see {@link https://man7.org/linux/man-pages/man2/setsockopt.2.html setsockopt(2)}
    */
@@ -135,7 +135,7 @@ export class Socket extends Descriptor {
    * @param level `SOL_SOCKET`, `IPPROTO_TCP`, ...
    * @param option `SO_ERROR`, ...
    * @returns A whole number; seconds for `SO_RCVTIMEO` and `SO_SNDTIMEO`.
-   * @throws {SyscallError} When the kernel refuses.
+   * @throws {SyscallError} If the kernel refuses.
    *
    * @see {@link https://man7.org/linux/man-pages/man2/getsockopt.2.html getsockopt(2)}
    */
@@ -144,12 +144,13 @@ export class Socket extends Descriptor {
   }
 
   /**
-   * Gives the socket its own address.
+   * Binds the socket to an address.
    *
    * @param address `["", 8888]` for all interfaces, `["127.0.0.1", 0]` for a free port,
    *   `["::1", 80]`, or a path.
-   * @throws {RangeError} When the port is not 0 to 65535 or the path is too long.
-   * @throws {TypeError} When it is no address of the socket's family.
+   * @throws {RangeError} If the port is not a whole number from 0 to 65535, or the path is too
+   *   long.
+   * @throws {TypeError} If it is not an address of the socket's family.
    * @throws {SyscallError} `EADDRINUSE`, `EACCES` for a port below 1024 without privileges, ...
    *
    * @see {@link https://man7.org/linux/man-pages/man2/bind.2.html bind(2)}
@@ -161,11 +162,11 @@ export class Socket extends Descriptor {
   }
 
   /**
-   * Makes it a listening socket.
+   * Makes the socket listen for connections.
    *
    * @param backlog How many connections may wait to be accepted.
-   * @throws {RangeError} When it is not a whole number from 0.
-   * @throws {SyscallError} When the kernel refuses.
+   * @throws {RangeError} If it is not a whole number of at least 0.
+   * @throws {SyscallError} If the kernel refuses.
    *
    * @see {@link https://man7.org/linux/man-pages/man2/listen.2.html listen(2)}
    */
@@ -177,13 +178,13 @@ export class Socket extends Descriptor {
       );
     }
     check(libc().listen(fd, backlog), "listen");
-    // accept() waits in ppoll(), where handlers may run. Another process that shares
-    // this socket can then take the connection first: accept4() must not wait for the next.
+    // accept() waits in ppoll(), where handlers may run. Another process that shares this socket
+    // may then accept the connection first: accept4() must not wait for the next one.
     setNonblocking(fd, true);
   }
 
   /**
-   * Waits for a connection and takes it. An interruption point.
+   * Waits for a connection and accepts it. An interruption point.
    *
    * @returns The connection's socket and the client's address.
    * @throws {SyscallError} `EINTR` after a signal handler has run, `EMFILE` when no descriptor
@@ -212,9 +213,9 @@ export class Socket extends Descriptor {
   /**
    * Connects to an address. An interruption point.
    *
-   * @param address The other end.
+   * @param address The address of the other end.
    * @throws {SyscallError} `ECONNREFUSED`, `ETIMEDOUT`, `EINPROGRESS` after `SO_SNDTIMEO`,
-   *   `EINTR` after a signal handler has run (the kernel goes on connecting), ...
+   *   `EINTR` after a signal handler has run (the kernel continues to connect), ...
    *
    * @see {@link https://man7.org/linux/man-pages/man2/connect.2.html connect(2)}
    */
@@ -240,12 +241,12 @@ export class Socket extends Descriptor {
   }
 
   /**
-   * Receives what is there, waiting for the first byte. An interruption point.
+   * Receives data, waiting until at least one byte is available. An interruption point.
    *
-   * @param size The most bytes to take.
-   * @param flags `MSG_PEEK`, `MSG_DONTWAIT`, `MSG_WAITALL`, or-ed together.
-   * @returns The bytes; none at the end of the stream.
-   * @throws {RangeError} When the size is not a whole number from 1.
+   * @param size The maximum number of bytes.
+   * @param flags `MSG_PEEK`, `MSG_DONTWAIT`, `MSG_WAITALL`, OR-ed together.
+   * @returns The bytes; empty at the end of the stream.
+   * @throws {RangeError} If the size is not a whole number of at least 1.
    * @throws {SyscallError} `ECONNRESET`, `EINTR` after a signal handler has run, `EAGAIN` with
    *   `MSG_DONTWAIT` or after `SO_RCVTIMEO`, ...
    *
@@ -258,9 +259,9 @@ export class Socket extends Descriptor {
     }
     const buffer = new Uint8Array(size);
     letSignalsIn("recv");
-    // Only where handlers wait for their turn is there anything better than to block.
+    // If there are no handlers, a blocking call is sufficient.
     if (interruptible() && (flags & MSG_DONTWAIT) === 0) {
-      // Not with MSG_WAITALL, which could not take back a part that came at once.
+      // Not with MSG_WAITALL: part of the data might be received, and could not be put back.
       if ((flags & MSG_WAITALL) === 0) {
         const received = libc().recv(fd, buffer, BigInt(size), flags | MSG_DONTWAIT);
         if (received !== -1n) return buffer.subarray(0, Number(received));
@@ -274,13 +275,13 @@ export class Socket extends Descriptor {
   }
 
   /**
-   * Sends some of the bytes: as many as the kernel takes.
+   * Sends as many of the bytes as the kernel accepts.
    *
    * @param data The bytes.
    * @param flags `MSG_DONTWAIT`.
-   * @returns How many bytes were taken.
-   * @throws {SyscallError} `EPIPE` when the other end is gone (no SIGPIPE), `EAGAIN` with
-   *   `MSG_DONTWAIT` or after `SO_SNDTIMEO`, ...
+   * @returns The number of bytes accepted.
+   * @throws {SyscallError} `EPIPE` if the other end has closed the connection (without SIGPIPE),
+   *   `EAGAIN` with `MSG_DONTWAIT` or after `SO_SNDTIMEO`, ...
    *
    * @see {@link https://man7.org/linux/man-pages/man2/send.2.html send(2)}
    */
@@ -289,10 +290,10 @@ export class Socket extends Descriptor {
   }
 
   /**
-   * Sends all of the bytes, in as many `send()` calls as it takes.
+   * Sends all bytes, with as many `send()` calls as needed.
    *
    * @param data The bytes.
-   * @throws {SyscallError} As {@linkcode Socket.send}; some bytes may have been sent.
+   * @throws {SyscallError} As for {@linkcode Socket.send}. Some of the bytes may have been sent.
    */
   sendall(data: Uint8Array<ArrayBuffer>): void {
     for (let sent = this.send(data); sent < data.byteLength;) {
@@ -301,10 +302,10 @@ export class Socket extends Descriptor {
   }
 
   /**
-   * Ends one or both directions of the connection, for every process that shares it.
+   * Shuts down one or both directions of the connection, for all processes that share it.
    *
    * @param how `SHUT_RD`, `SHUT_WR` or `SHUT_RDWR`.
-   * @throws {SyscallError} `ENOTCONN` when there is no connection, ...
+   * @throws {SyscallError} `ENOTCONN` if there is no connection, ...
    *
    * @see {@link https://man7.org/linux/man-pages/man2/shutdown.2.html shutdown(2)}
    */
@@ -313,9 +314,9 @@ export class Socket extends Descriptor {
   }
 
   /**
-   * The socket's own address.
+   * Returns the socket's own address.
    *
-   * @throws {SyscallError} When the kernel refuses.
+   * @throws {SyscallError} If the kernel refuses.
    *
    * @see {@link https://man7.org/linux/man-pages/man2/getsockname.2.html getsockname(2)}
    */
@@ -324,9 +325,9 @@ export class Socket extends Descriptor {
   }
 
   /**
-   * The address of the other end.
+   * Returns the address of the other end.
    *
-   * @throws {SyscallError} `ENOTCONN` when the socket is not connected.
+   * @throws {SyscallError} `ENOTCONN` if the socket is not connected.
    *
    * @see {@link https://man7.org/linux/man-pages/man2/getpeername.2.html getpeername(2)}
    */
@@ -335,18 +336,18 @@ export class Socket extends Descriptor {
   }
 }
 
-/** A socket that the kernel has just made: who asked for it knows its family. */
+/** Creates the object for a socket that the kernel has just created, whose family is known. */
 const OpenSocket: new (family: number, type: number, protocol: number, fd: number) => Socket =
   Socket;
 
 /**
- * Makes two UNIX sockets that are connected to each other.
+ * Creates two UNIX sockets that are connected to each other.
  *
- * @param type `SOCK_STREAM`, or `SOCK_SEQPACKET` to keep messages apart.
+ * @param type `SOCK_STREAM`, or `SOCK_SEQPACKET` to preserve message boundaries.
  * @returns Both ends.
- * @throws {SyscallError} `EMFILE` when no descriptor is left, ...
+ * @throws {SyscallError} `EMFILE` if no descriptor is left, ...
  *
- * @example A parent and its child talk
+ * @example Send a message from a child to its parent
  * ```ts ignore
  * import { becomeForkable, forkChild, socketpair, SOCK_SEQPACKET } from "@tine/tine";
  *
@@ -364,7 +365,7 @@ export function socketpair(type: number): [Socket, Socket] {
   return [new OpenSocket(AF_UNIX, type, 0, ends[0]!), new OpenSocket(AF_UNIX, type, 0, ends[1]!)];
 }
 
-/** Waits until the socket is ready, as long as its timeout option says. */
+/** Waits until the socket is ready, for at most the time of its timeout option. */
 function awaitReady(
   syscall: string,
   object: string,

@@ -1,6 +1,6 @@
 /**
- * Calls on a socket by its descriptor's number, whoever owns it: an inherited one, or one
- * of Deno's. {@linkcode Socket} makes them on its own.
+ * System calls on a socket's descriptor number, whoever owns it: an inherited one, or one of
+ * Deno's. {@linkcode Socket} makes the same calls on the descriptor it owns.
  */
 import { type Address, decodeAddress, SOCKADDR_BYTES } from "./address.ts";
 import { checkDescriptor } from "./descriptor_calls.ts";
@@ -15,38 +15,38 @@ export const IPPROTO_TCP = 6;
 /** Options of IPv6, ipv6(7). */
 export const IPPROTO_IPV6 = 41;
 
-/** Bind although old connections of this port linger. */
+/** Allow bind() to a port with old connections in TIME_WAIT. */
 export const SO_REUSEADDR = 2;
-/** Read only: the socket's type. */
+/** The socket's type; read-only. */
 export const SO_TYPE = 3;
-/** Read only: the pending error's number, cleared by reading. */
+/** The pending error's number, which reading clears; read-only. */
 export const SO_ERROR = 4;
-/** Bytes of the send buffer. */
+/** The size of the send buffer, in bytes. */
 export const SO_SNDBUF = 7;
-/** Bytes of the receive buffer. */
+/** The size of the receive buffer, in bytes. */
 export const SO_RCVBUF = 8;
-/** Probe idle connections. */
+/** Send probes on idle connections. */
 export const SO_KEEPALIVE = 9;
-/** Several sockets may listen on one port; the kernel spreads connections. */
+/** Allow several sockets to listen on one port; the kernel distributes the connections. */
 export const SO_REUSEPORT = 15;
-/** Seconds that `accept` and `recv` wait before `EAGAIN`; fractions count, 0 for ever. */
+/** How many seconds `accept` and `recv` wait before `EAGAIN`, with fractions; 0 for no limit. */
 export const SO_RCVTIMEO = 20;
-/** Seconds that `send` and `connect` wait before `EAGAIN`/`EINPROGRESS`; 0 for ever. */
+/** The same for `send` and `connect`, which fails with `EINPROGRESS`. */
 export const SO_SNDTIMEO = 21;
-/** Read only: whether the socket listens. */
+/** Whether the socket listens; read-only. */
 export const SO_ACCEPTCONN = 30;
-/** Read only: the socket's address family. */
+/** The socket's address family; read-only. */
 export const SO_DOMAIN = 39;
-/** Send small segments at once. */
+/** Send small segments without delay. */
 export const TCP_NODELAY = 1;
-/** Whether an IPv6 socket leaves IPv4 alone. */
+/** Whether an IPv6 socket does not use IPv4. */
 export const IPV6_V6ONLY = 26;
 
-/** Look at the data and leave it. */
+/** Leave the data in the receive buffer. */
 export const MSG_PEEK = 0x02;
-/** Fail with `EAGAIN` where the call would wait. */
+/** Fail with `EAGAIN` if the call would wait. */
 export const MSG_DONTWAIT = 0x40;
-/** Wait until the whole buffer is filled. */
+/** Wait until the buffer is full. */
 export const MSG_WAITALL = 0x100;
 
 /** `shutdown()` of the receiving side. */
@@ -56,7 +56,7 @@ export const SHUT_WR = 1;
 /** `shutdown()` of both sides. */
 export const SHUT_RDWR = 2;
 
-/** An error instead of SIGPIPE. */
+/** Fail with `EPIPE` without sending SIGPIPE. */
 export const MSG_NOSIGNAL = 0x4000;
 
 /**
@@ -66,8 +66,8 @@ export const MSG_NOSIGNAL = 0x4000;
  * @param level `SOL_SOCKET`, `IPPROTO_TCP`, ...
  * @param option `SO_REUSEADDR`, `TCP_NODELAY`, ...
  * @param value A whole number; seconds for `SO_RCVTIMEO` and `SO_SNDTIMEO`.
- * @throws {RangeError} When the value is not valid for the option.
- * @throws {SyscallError} `EBADF`, `ENOTSOCK`, or when the kernel refuses the option.
+ * @throws {RangeError} If the value is not valid for the option.
+ * @throws {SyscallError} `EBADF`, `ENOTSOCK`, or if the kernel refuses the option.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/setsockopt.2.html setsockopt(2)}
  */
@@ -85,9 +85,9 @@ export function setsockopt(fd: number, level: number, option: number, value: num
  * @param level `SOL_SOCKET`, `IPPROTO_TCP`, ...
  * @param option `SO_ERROR`, ...
  * @returns A whole number; seconds for `SO_RCVTIMEO` and `SO_SNDTIMEO`.
- * @throws {SyscallError} `EBADF`, `ENOTSOCK`, or when there is no such option.
+ * @throws {SyscallError} `EBADF`, `ENOTSOCK`, or if there is no such option.
  *
- * @example What kind of socket standard input is, if it is one
+ * @example Show the type of standard input, if it is a socket
  * ```ts
  * import { getsockopt, isSyscallError, SO_TYPE, SOL_SOCKET } from "@tine/tine";
  *
@@ -119,7 +119,7 @@ function readOption<T extends Int32Array<ArrayBuffer> | BigInt64Array<ArrayBuffe
 }
 
 /**
- * A socket's own address.
+ * Returns a socket's own address.
  *
  * @param fd The socket's descriptor.
  * @throws {SyscallError} `EBADF`, `ENOTSOCK`, ...
@@ -131,10 +131,10 @@ export function getsockname(fd: number): Address {
 }
 
 /**
- * The address of a socket's other end.
+ * Returns the address of a socket's other end.
  *
  * @param fd The socket's descriptor.
- * @throws {SyscallError} `ENOTCONN` when the socket is not connected, `EBADF`, `ENOTSOCK`, ...
+ * @throws {SyscallError} `ENOTCONN` if the socket is not connected, `EBADF`, `ENOTSOCK`, ...
  *
  * @see {@link https://man7.org/linux/man-pages/man2/getpeername.2.html getpeername(2)}
  */
@@ -151,14 +151,14 @@ function readAddress(syscall: "getsockname" | "getpeername", fd: number): Addres
 }
 
 /**
- * Sends some of the bytes: as many as the kernel takes.
+ * Sends as many of the bytes as the kernel accepts.
  *
  * @param fd The socket's descriptor.
  * @param data The bytes.
  * @param flags `MSG_DONTWAIT`.
- * @returns How many bytes were taken.
- * @throws {SyscallError} `EPIPE` when the other end is gone (no SIGPIPE), `EAGAIN` with
- *   `MSG_DONTWAIT` or after `SO_SNDTIMEO`, `EBADF`, `ENOTSOCK`, ...
+ * @returns The number of bytes accepted.
+ * @throws {SyscallError} `EPIPE` if the other end has closed the connection (without SIGPIPE),
+ *   `EAGAIN` with `MSG_DONTWAIT` or after `SO_SNDTIMEO`, `EBADF`, `ENOTSOCK`, ...
  *
  * @see {@link https://man7.org/linux/man-pages/man2/send.2.html send(2)}
  */
@@ -169,11 +169,11 @@ export function send(fd: number, data: Uint8Array<ArrayBuffer>, flags = 0): numb
 }
 
 /**
- * Ends one or both directions of a connection, for every process that shares it.
+ * Shuts down one or both directions of a connection, for all processes that share it.
  *
  * @param fd The socket's descriptor.
  * @param how `SHUT_RD`, `SHUT_WR` or `SHUT_RDWR`.
- * @throws {SyscallError} `ENOTCONN` when there is no connection, `EBADF`, `ENOTSOCK`, ...
+ * @throws {SyscallError} `ENOTCONN` if there is no connection, `EBADF`, `ENOTSOCK`, ...
  *
  * @see {@link https://man7.org/linux/man-pages/man2/shutdown.2.html shutdown(2)}
  */

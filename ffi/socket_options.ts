@@ -1,22 +1,22 @@
 /**
- * Socket options whose value is more than a number: each function here is one getsockopt(2)
- * or setsockopt(2), and says which option.
+ * Socket options whose value is more than a number. Each function makes one call of getsockopt(2)
+ * or setsockopt(2); its comment names the option.
  */
 import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
 import { IPPROTO_TCP, SOL_SOCKET } from "./socket_calls.ts";
 
-/** A TCP connection's counters and clocks. */
+/** The counters and times of a TCP connection. */
 export interface TcpInfo {
-  /** Bytes of the other end's that have come, whether read by now or not. */
+  /** The number of bytes received, whether they have been read or not. */
   readonly bytesReceived: number;
-  /** Bytes that the other end has acknowledged. */
+  /** The number of bytes that the other end has acknowledged. */
   readonly bytesAcked: number;
-  /** Whether something that was written has not been acknowledged, or not even been sent. */
+  /** Whether some of the written data has not been acknowledged, or not been sent. */
   readonly unacked: boolean;
-  /** Milliseconds since something came, or since the connection was made. */
+  /** Milliseconds since data was last received, or since the connection was established. */
   readonly sinceReceived: number;
-  /** Milliseconds since something was sent, or since the connection was made. */
+  /** Milliseconds since data was last sent, or since the connection was established. */
   readonly sinceSent: number;
 }
 
@@ -24,16 +24,16 @@ const SO_LINGER = 13;
 const SO_COOKIE = 57;
 const TCP_INFO = 11;
 
-// Up to tcpi_notsent_bytes, Linux 4.6. What a kernel does not fill in stays zero.
+// Up to tcpi_notsent_bytes, Linux 4.6. Fields that a kernel does not fill in stay zero.
 const bytes = new Uint8Array(148);
 const info = new DataView(bytes.buffer);
 const length = new Uint32Array(1);
 
 /**
- * Asks for the state of a TCP connection: `TCP_INFO`, tcp(7).
+ * Returns the state of a TCP connection: `TCP_INFO`, tcp(7).
  *
  * @param fd The socket's descriptor.
- * @returns The state; `undefined` when the descriptor is no TCP socket, or none at all.
+ * @returns The state; `undefined` if the descriptor is not a TCP socket, or not open.
  */
 export function tcpInfo(fd: number): TcpInfo | undefined {
   bytes.fill(0);
@@ -50,11 +50,11 @@ export function tcpInfo(fd: number): TcpInfo | undefined {
 }
 
 /**
- * The number that the kernel has given a socket, and gives no other: `SO_COOKIE`. A
- * descriptor's is soon another file's.
+ * Returns the kernel's unique number of a socket: `SO_COOKIE`. Unlike a descriptor number, it is
+ * not reused.
  *
  * @param fd The socket's descriptor.
- * @returns The number; `undefined` when the descriptor is no socket.
+ * @returns The number; `undefined` if the descriptor is not a socket.
  */
 export function socketCookie(fd: number): number | undefined {
   length[0] = 8;
@@ -63,11 +63,11 @@ export function socketCookie(fd: number): number | undefined {
 }
 
 /**
- * Has the next `close()` drop what is still to be sent and reset the connection: `SO_LINGER`
- * with no time. Else the kernel keeps it, for minutes if the other end does not read.
+ * Makes `close()` discard unsent data and reset the connection: `SO_LINGER` with a time of 0.
+ * Otherwise, the kernel keeps the connection, for minutes if the other end does not read.
  *
  * @param fd The socket's descriptor.
- * @throws {SyscallError} When the kernel refuses.
+ * @throws {SyscallError} If the kernel refuses.
  */
 export function resetOnClose(fd: number): void {
   const linger = new Int32Array([1, 0]); // on, zero seconds
@@ -78,25 +78,25 @@ export function resetOnClose(fd: number): void {
   );
 }
 
-/** A number of 64 bits, without the cost of a BigInt. */
+/** Reads a 64-bit number, without the cost of a BigInt. */
 function u64(at: number): number {
   return info.getUint32(at, true) + info.getUint32(at + 4, true) * 2 ** 32;
 }
 
 const SO_ATTACH_FILTER = 26;
 
-// struct sock_filter { u16 code; u8 jt; u8 jf; u32 k; }: load the flags of the TCP header;
-// where SYN is among them go on, else pass over one; drop; keep.
+// struct sock_filter { u16 code; u8 jt; u8 jf; u32 k; }: load the flags of the TCP header; if SYN
+// is set, continue, otherwise skip one instruction; drop the packet; keep the packet.
 const NO_SYN = Uint16Array.of(0x30, 0, 13, 0, 0x45, 1 << 8, 2, 0, 6, 0, 0, 0, 6, 0, 0xffff, 0xffff);
 
 /**
- * Has the kernel drop requests to connect to a listening TCP socket: `SO_ATTACH_FILTER` with
- * a program that drops every SYN. Handshakes that
- * are under way come to their end, and what waits to be accepted can be: so a server
- * that closes afterwards resets nobody. A client that is dropped asks again after a second.
+ * Makes the kernel drop connection requests to a listening TCP socket: `SO_ATTACH_FILTER` with a
+ * program that drops every SYN. Handshakes that have begun are completed, and connections that wait
+ * can be accepted, so that a server that closes the socket afterwards resets no connection. A
+ * client whose request is dropped tries again after a second.
  *
- * @param fd The socket's descriptor; duplicates in other processes are affected too, permanently.
- * @throws {SyscallError} When the kernel refuses.
+ * @param fd The socket's descriptor. Duplicates in other processes are affected too, permanently.
+ * @throws {SyscallError} If the kernel refuses.
  *
  * @see {@link https://man7.org/linux/man-pages/man7/socket.7.html socket(7)}
  */

@@ -1,18 +1,18 @@
 /**
- * C structs that several calls take, as 64-bit Linux lays them out: the same on x86-64 and
- * aarch64, both little-endian.
+ * C structs that several calls use, in the layout of 64-bit Linux. It is the same on x86-64 and
+ * aarch64, which are both little-endian.
  */
 
 /**
  * `struct timespec { time_t tv_sec; long tv_nsec; }`
  *
- * @param seconds Fractions count, cut off after the nanosecond.
+ * @param seconds The seconds, truncated to nanoseconds.
  */
 export function timespec(seconds: number): BigInt64Array<ArrayBuffer> {
   return secondsAndParts(seconds, 1e9);
 }
 
-/** The seconds in a `struct timespec`. */
+/** Returns the seconds in a `struct timespec`. */
 export function secondsOfTimespec(time: BigInt64Array): number {
   return Number(time[0]) + Number(time[1]) / 1e9;
 }
@@ -20,13 +20,13 @@ export function secondsOfTimespec(time: BigInt64Array): number {
 /**
  * `struct timeval { time_t tv_sec; suseconds_t tv_usec; }`
  *
- * @param seconds Fractions count, cut off after the microsecond.
+ * @param seconds The seconds, truncated to microseconds.
  */
 export function timeval(seconds: number): BigInt64Array<ArrayBuffer> {
   return secondsAndParts(seconds, 1e6);
 }
 
-/** The seconds in a `struct timeval`. */
+/** Returns the seconds in a `struct timeval`. */
 export function secondsOfTimeval(time: BigInt64Array): number {
   return Number(time[0]) + Number(time[1]) / 1e6;
 }
@@ -42,8 +42,8 @@ function secondsAndParts(seconds: number, parts: number): BigInt64Array<ArrayBuf
 /**
  * `struct itimerval { struct timeval it_interval, it_value; }`
  *
- * @param interval Seconds from each time to the next; 0 for one time only.
- * @param value Seconds to the first time; 0 for never.
+ * @param interval The seconds between two expirations; 0 for a single one.
+ * @param value The seconds until the first expiration; 0 for none.
  */
 export function itimerval(interval: number, value: number): BigInt64Array<ArrayBuffer> {
   const timer = new BigInt64Array(4);
@@ -52,15 +52,15 @@ export function itimerval(interval: number, value: number): BigInt64Array<ArrayB
   return timer;
 }
 
-/** The bytes of a `struct pollfd`. */
+/** The size of a `struct pollfd`, in bytes. */
 export const POLLFD_BYTES = 8;
 
-/** A `struct pollfd { int fd; short events; short revents; }` */
+/** Creates a `struct pollfd { int fd; short events; short revents; }`. */
 export function pollfd(fd: number, events: number): Int32Array<ArrayBuffer> {
   return pollfds([{ fd, events }]);
 }
 
-/** The same for several descriptors, one after the other. */
+/** Creates an array of them. */
 export function pollfds(
   requests: readonly { readonly fd: number; readonly events: number }[],
 ): Int32Array<ArrayBuffer> {
@@ -72,7 +72,7 @@ export function pollfds(
   return fds;
 }
 
-/** The `revents` of one of them. */
+/** Returns the `revents` of one of them. */
 export function revents(fds: Int32Array, index: number): number {
   return fds[2 * index + 1]! >>> 16;
 }

@@ -6,7 +6,7 @@ import { itimerval, secondsOfTimespec, secondsOfTimeval, timespec } from "./stru
 /**
  * Waits until a signal handler has run. An interruption point.
  *
- * @returns Never: there is only one way out of pause(2), and it is an error.
+ * @returns Never: pause(2) always ends with an error.
  * @throws {SyscallError} `EINTR` after a handler has run.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/pause.2.html pause(2)}
@@ -17,12 +17,12 @@ export function pause(): never {
 }
 
 /**
- * Blocks the process for a time, or until a signal handler has run. An
- * interruption point, but as in C not an error: what is left says it all.
+ * Blocks the process for a time, or until a signal handler has run. An interruption point, but as
+ * in C, an interruption is not an error: the result tells how much time was left.
  *
- * @param seconds How long; fractions count.
- * @returns The seconds left: 0 when the whole time went by.
- * @throws {RangeError} When the time is negative or not a number.
+ * @param seconds The time, which may have a fraction.
+ * @returns The seconds left; 0 if the whole time has passed.
+ * @throws {RangeError} If the time is negative or not a number.
  *
  * @see {@link https://man7.org/linux/man-pages/man3/sleep.3.html sleep(3)}
  */
@@ -41,9 +41,9 @@ export function sleep(seconds: number): number {
 /**
  * Blocks the process for a time. An interruption point.
  *
- * @param seconds How long; a nanosecond is 1e-9.
- * @throws {SyscallError} `EINTR` when a handler ran before the time was over.
- * @throws {RangeError} When the time is negative or not a number.
+ * @param seconds The time; a nanosecond is 1e-9.
+ * @throws {SyscallError} `EINTR` if a handler ran before the time had passed.
+ * @throws {RangeError} If the time is negative or not a number.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/nanosleep.2.html nanosleep(2)}
  */
@@ -53,7 +53,7 @@ export function nanosleep(seconds: number): void {
 }
 
 function waitFor(syscall: string, seconds: number): void {
-  // ppoll with no descriptors is nanosleep with a signal mask.
+  // ppoll() without descriptors is nanosleep() with a signal mask.
   waitInterruptibly(
     syscall,
     "",
@@ -63,13 +63,13 @@ function waitFor(syscall: string, seconds: number): void {
 }
 
 /**
- * Has the kernel send SIGALRM to this process after a time. Needs no JavaScript
- * to run meanwhile, so it also ends an endless loop: SIGALRM kills by default.
- * fork() does not pass the alarm on; execve() does.
+ * Makes the kernel send SIGALRM to this process after a time. It does not depend on JavaScript, so
+ * it also ends an endless loop: by default, SIGALRM terminates the process. A forked child does not
+ * inherit the alarm; it is preserved across execve().
  *
  * @param seconds Whole seconds; 0 cancels the alarm.
- * @returns The seconds that were left of the alarm before, or 0.
- * @throws {RangeError} When it is not a whole number from 0 to 2^32 - 1.
+ * @returns The seconds that were left of the previous alarm, or 0.
+ * @throws {RangeError} If it is not a whole number from 0 to 2^32 - 1.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/alarm.2.html alarm(2)}
  */
@@ -88,33 +88,33 @@ function checkSeconds(syscall: string, seconds: number): void {
   }
 }
 
-/** `setitimer()`: real time, and SIGALRM at its end, as {@linkcode alarm}. */
+/** `setitimer()`: real time; SIGALRM, like {@linkcode alarm}. */
 export const ITIMER_REAL = 0;
-/** `setitimer()`: processor time that the process spends in its own code; SIGVTALRM. */
+/** `setitimer()`: processor time used in user mode; SIGVTALRM. */
 export const ITIMER_VIRTUAL = 1;
-/** `setitimer()`: the same, and what the kernel spends on its behalf; SIGPROF. */
+/** `setitimer()`: processor time used in user and kernel mode; SIGPROF. */
 export const ITIMER_PROF = 2;
 
-/** What a timer of {@linkcode setitimer} was set to; in seconds. */
+/** The setting of a timer of {@linkcode setitimer}, in seconds. */
 export interface IntervalTimer {
-  /** The time that is left, 0 when the timer is not set. */
+  /** The time left; 0 if the timer is not set. */
   readonly value: number;
-  /** The time from each signal to the next, 0 for a single one. */
+  /** The time between two signals; 0 for a single one. */
   readonly interval: number;
 }
 
 /**
- * Has the kernel send a signal to this process after a time: SIGALRM, SIGVTALRM or
- * SIGPROF, each of which ends it by default. Needs no JavaScript to run meanwhile.
- * Timers of processor time count all threads, and stand still while the process is
- * stopped. fork() does not pass them on; execve() does.
+ * Makes the kernel send a signal to this process after a time: SIGALRM, SIGVTALRM or SIGPROF, each
+ * of which terminates it by default. It does not depend on JavaScript. Timers of processor time
+ * count all threads, and do not advance while the process is stopped. A forked child does not
+ * inherit timers; they are preserved across execve().
  *
  * @param which `ITIMER_REAL`, `ITIMER_VIRTUAL` or `ITIMER_PROF`.
- * @param value Seconds to the first signal; a microsecond is 1e-6, 0 cancels the timer.
- * @param interval Seconds from each signal to the next; 0 for a single one.
- * @returns What the timer was set to before.
- * @throws {RangeError} When a time is negative or not a number.
- * @throws {SyscallError} `EINVAL` when there is no such timer.
+ * @param value The seconds until the first signal; a microsecond is 1e-6, 0 cancels the timer.
+ * @param interval The seconds between two signals; 0 for a single one.
+ * @returns The previous setting of the timer.
+ * @throws {RangeError} If a time is negative or not a number.
+ * @throws {SyscallError} `EINVAL` if there is no such timer.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/setitimer.2.html setitimer(2)}
  */
@@ -129,19 +129,19 @@ export function setitimer(which: number, value: number, interval = 0): IntervalT
   };
 }
 
-/** `clock_gettime()`: the time since some moment in the past; a clock that nobody sets. */
+/** `clock_gettime()`: the time since an unspecified moment; this clock cannot be set. */
 export const CLOCK_MONOTONIC = 1;
-/** `clock_gettime()`: the processor time that this process has used, in all its threads. */
+/** `clock_gettime()`: the processor time used by all threads of this process. */
 export const CLOCK_PROCESS_CPUTIME_ID = 2;
 
 /**
  * Reads a clock.
  *
  * @param clock `CLOCK_MONOTONIC` or `CLOCK_PROCESS_CPUTIME_ID`.
- * @returns Seconds.
- * @throws {SyscallError} `EINVAL` when there is no such clock.
+ * @returns The time in seconds.
+ * @throws {SyscallError} `EINVAL` if there is no such clock.
  *
- * @example How long the processor worked
+ * @example Measure processor time
  * ```ts
  * import { CLOCK_PROCESS_CPUTIME_ID, clock_gettime } from "@tine/tine";
  *

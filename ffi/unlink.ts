@@ -3,13 +3,12 @@ import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
 
 /**
- * Removes a name from the file system. What it names lives on for as long as any
- * process has it open.
+ * Removes a name from the file system. The file continues to exist while a process has it open.
  *
- * @param path The name; of a symbolic link, the link is removed.
+ * @param path The name. If it is a symbolic link, the link is removed.
  * @throws {SyscallError} `ENOENT`, `EACCES`, `EISDIR`, ...
  *
- * @example A socket at which nobody can connect any more
+ * @example Create a socket to which no other process can connect
  * ```ts
  * import { AF_UNIX, SOCK_STREAM, Socket, unlink } from "@tine/tine";
  *

@@ -6,14 +6,14 @@ import { heldSignals, SIG_BLOCK, SIG_SETMASK, sigprocmask, sigset } from "./sign
 import { SIGCHLD } from "./signals.ts";
 import { pollfd } from "./structs.ts";
 
-/** Return at once with pid 0 when nothing has changed. */
+/** Return immediately, with pid 0, if no child has changed state. */
 export const WNOHANG = 1;
-/** Report stopped children too. */
+/** Also report stopped children. */
 export const WUNTRACED = 2;
-/** Report children that go on after a stop too. */
+/** Also report children that have continued after a stop. */
 export const WCONTINUED = 8;
 
-/** What became of a child: the `W*` macros as a union. `raw` is C's `wstatus`. */
+/** The wait status of a child: the `W*` macros as a union. `raw` is C's `wstatus`. */
 export type WaitStatus =
   | { readonly kind: "exited"; readonly code: number; readonly raw: number }
   | {
@@ -26,10 +26,10 @@ export type WaitStatus =
   | { readonly kind: "continued"; readonly raw: number };
 
 /**
- * Reads C's `wstatus`.
+ * Decodes C's `wstatus`.
  *
  * @param raw The number that waitpid(2) stored.
- * @returns What became of the child.
+ * @returns The wait status.
  */
 export function decodeWaitStatus(raw: number): WaitStatus {
   const signal = raw & 0x7f;
@@ -42,8 +42,8 @@ export function decodeWaitStatus(raw: number): WaitStatus {
 /**
  * Waits until a child has ended. An interruption point.
  *
- * @returns The child's pid and what became of it.
- * @throws {SyscallError} `ECHILD` when there is no child, `EINTR` after a signal handler has run.
+ * @returns The child's pid and wait status.
+ * @throws {SyscallError} `ECHILD` if there is no child, `EINTR` after a signal handler has run.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/wait.2.html wait(2)}
  */
@@ -53,25 +53,25 @@ export function wait(): { pid: number; status: WaitStatus } {
 }
 
 /**
- * Waits until a child has ended, or asks whether one has. An interruption point
- * unless `WNOHANG` is given.
+ * Waits until a child has ended, or checks whether one has. An interruption point unless `WNOHANG`
+ * is given.
  *
- * @param pid A child's pid; -1 for any child, 0 for any of this process group, less than -1
- *   for any of the process group `-pid`.
- * @param options `WNOHANG`, `WUNTRACED`, `WCONTINUED`, or-ed together.
- * @returns The child's pid and what became of it; with `WNOHANG`, pid 0 and no status when
- *   nothing has changed.
- * @throws {SyscallError} `ECHILD` when there is no such child, `EINTR` after a signal handler
- *   has run.
+ * @param pid A child's pid; -1 for any child, 0 for any child in this process group, less than -1
+ *   for any child in the process group `-pid`.
+ * @param options `WNOHANG`, `WUNTRACED`, `WCONTINUED`, OR-ed together.
+ * @returns The child's pid and wait status; with `WNOHANG`, pid 0 and no status if no child has
+ *   changed state.
+ * @throws {SyscallError} `ECHILD` if there is no such child, `EINTR` after a signal handler has
+ *   run.
  *
- * @example Reap whatever has ended
+ * @example Reap all children that have ended
  * ```ts
  * import { SyscallError, waitpid, WNOHANG } from "@tine/tine";
  *
  * try {
  *   for (;;) {
  *     const { pid, status } = waitpid(-1, WNOHANG);
- *     if (pid === 0) break; // children, but none has ended
+ *     if (pid === 0) break; // there are children, but none has ended
  *     console.log(pid, status);
  *   }
  * } catch (error) {
@@ -92,17 +92,17 @@ export function waitpid(
   return { pid: changed, status: changed === 0 ? undefined : decodeWaitStatus(raw[0]!) };
 }
 
-// One for all calls, for to a server that forks each new piece of memory is a page that it shares
-// with its children. A handler that waits for a child does so before the last call's status comes.
+// One buffer for all calls: in a server that forks, new memory means pages that must be copied. A
+// handler that calls waitpid() runs before the interrupted call's status is stored.
 const raw = new Int32Array(1);
 
 /**
- * waitpid(2), letting handlers in while it waits.
+ * Calls waitpid(2), and lets handlers run while it waits.
  *
- * A child's end makes two things: its status, and SIGCHLD. As in the kernel, the
- * status comes first, so SIGCHLD stays out while ppoll() waits for it on a
- * signalfd, which sees the pending signal and leaves it there. Only when it was
- * another child's is it let in, and its handler interrupts the call.
+ * When a child ends, there are a status and SIGCHLD. As in the kernel, the status takes precedence:
+ * SIGCHLD stays blocked while ppoll() waits for it on a signalfd, which shows that the signal is
+ * pending without consuming it. Only if it came from another child, it is delivered, and its
+ * handler interrupts the call.
  */
 function waitForChild(
   syscall: string,
@@ -129,7 +129,7 @@ function waitForChild(
   }
 }
 
-/** Another child's SIGCHLD: runs its handler, or discards it if it has no handler. */
+/** Handles another child's SIGCHLD: runs its handler, or discards it if there is no handler. */
 function discardOrHandle(syscall: string, object: string, blocked: boolean): void {
   if (handlerOf(SIGCHLD) !== undefined && !blocked) {
     waitInterruptibly(syscall, object, null, 0);
@@ -143,7 +143,7 @@ const SFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 
 let childSignals = -1;
 
-// Polled only; works in forked children too, each of which sees its own signals.
+// It is only polled. It also works in forked children, each of which sees its own signals.
 function childSignalDescriptor(): number {
   if (childSignals === -1) {
     const fd = libc().signalfd(-1, sigset([SIGCHLD]), SFD_NONBLOCK_CLOEXEC);
