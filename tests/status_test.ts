@@ -737,7 +737,8 @@ Deno.test("status shows requests without their query, and the log of a worker th
     assert(!text.includes("secret"), text);
   }
   await until(
-    () => /killed, .*, 1 in flight, last request GET \S+\/loop\?token=secret/.test(server.stderr),
+    () =>
+      /ended: killed.*, 1 in flight, last request GET \S+\/loop\?token=secret/.test(server.stderr),
     "the request in the log",
   );
 });
