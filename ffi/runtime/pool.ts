@@ -94,13 +94,13 @@ export function tryToParkPool(patience: number): boolean {
 
 const POOL_SIZE = ASSUMPTIONS.poolSize.value;
 
-/** The threads of this process's ancestors, which its copy of the pool counts forever. */
+/** The number of threads of this process's ancestors, which its copy of the pool counts forever. */
 let lost = 0;
 
 /**
- * How many threads a child with a runtime could make for file operations and other blocking
- * work: its copy of the pool counts the parent's threads, which it has not. An idle thread ends
- * after some seconds.
+ * Returns how many threads a child with a runtime could create for file operations and other
+ * blocking work. Its copy of the pool counts the parent's threads, which do not exist in the child.
+ * An idle thread ends after some seconds.
  */
 export function poolRoom(): number {
   return POOL_SIZE - lost - threads().filter(isPoolThread).length;
@@ -112,7 +112,8 @@ export function setPoolRoom(room: number): void {
 }
 
 /**
- * The parent's pipes, in a child. The child must not use them, and their numbers must stay in use.
+ * Returns the parent's pipes, in a child. The child must not use them, and their numbers must stay
+ * in use.
  */
 export function leaveParking(): number[] {
   const left = parking?.pipes.flatMap(({ readEnd, writeEnd }) => [readEnd, writeEnd]) ?? [];
@@ -148,7 +149,7 @@ function park(count: number): void {
   for (let i = 0; i < count; i++) libc().read_on_pool(parking.pipes[0].readEnd, byte, 1n);
 }
 
-/** How often it is looked whether a released thread is idle: some milliseconds at most. */
+/** How many times a released thread is checked for being idle: for some milliseconds at most. */
 const ATTEMPTS = 50;
 
 /**
@@ -164,7 +165,7 @@ export function releasePool(): void {
   parking.reads = 0;
 }
 
-/** {@linkcode releasePool}, and waits until the first of the threads has nothing to do. */
+/** Calls {@linkcode releasePool}, and waits a moment until one of the threads is idle. */
 export function releasePoolNow(): void {
   releasePool();
   const isThreadIdle = ({ tid }: Thread) => isIdle(ofThread(tid, "syscall") ?? "");

@@ -226,8 +226,8 @@ async function load(app: App | string | URL, { preload }: Config): Promise<App |
 }
 
 /**
- * Waits until the runtime has ended the threads it created to load the app: the threads that exist
- * when workers are forked reduce the number that a worker can create.
+ * Waits, for a limited time, until the runtime has ended the threads it created to load the app:
+ * the threads that exist when workers are forked reduce the number that a worker can create.
  */
 async function whenThereIsRoom<T>(loaded: T): Promise<T> {
   if (poolRoom() >= ROOM) return loaded;
