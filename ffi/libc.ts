@@ -86,6 +86,15 @@ const SYMBOLS = {
     result: "i32",
     nonblocking: true,
   },
+  // int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start_routine)(void *),
+  //                    void *arg);
+  pthread_create: { parameters: ["buffer", "pointer", "pointer", "pointer"], result: "i32" },
+  // long syscall(SYS_get_robust_list, int pid, struct robust_list_head **head_ptr, size_t *len_ptr);
+  get_robust_list: {
+    name: "syscall",
+    parameters: ["i64", "i32", "buffer", "buffer"],
+    result: "i64",
+  },
   // int signalfd(int fd, const sigset_t *mask, int flags);
   signalfd: { parameters: ["i32", "buffer", "i32"], result: "i32" },
   // int ppoll(struct pollfd *fds, nfds_t nfds, const struct timespec *tmo, const sigset_t *mask);
@@ -105,6 +114,8 @@ const SYMBOLS = {
     result: "isize",
     nonblocking: true,
   },
+  // The same with a result that fits into a number: nothing is allocated for it.
+  read_few: { name: "read", parameters: ["i32", "buffer", "usize"], result: "i32" },
   // ssize_t write(int fd, const void *buf, size_t count);
   write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
   // int close(int fd);

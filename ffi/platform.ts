@@ -3,8 +3,8 @@ export type Architecture = "x86_64" | "aarch64";
 
 /** The numbers of system calls for which not every glibc has a function. */
 export const SYSTEM_CALLS = {
-  x86_64: { futex: 202n, getdents64: 217n, gettid: 186n },
-  aarch64: { futex: 98n, getdents64: 61n, gettid: 178n },
+  x86_64: { futex: 202n, get_robust_list: 274n, getdents64: 217n, gettid: 186n },
+  aarch64: { futex: 98n, get_robust_list: 100n, getdents64: 61n, gettid: 178n },
 } as const;
 
 /** The oldest supported Deno. Older ones create V8's worker threads whatever the flags. */

@@ -398,15 +398,44 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
   },
   singleThreaded: async (flag) => {
     const program = `
-      const names = [...Deno.readDirSync("/proc/self/task")].map(({ name }) =>
-        Deno.readTextFileSync("/proc/self/task/" + name + "/comm"));
-      console.log(names.some((name) => name.startsWith("V8 ")));`;
-    const [without, given] = [
-      await printed(program, ["run", "-A", "-"]),
-      await printed(program, ["run", "-A", `--v8-flags=${flag}`, "-"]),
-    ];
-    return without === "true\n" && given === "false\n" ? flag : `${without}${given}`;
+      let isAlive = false;
+      const registry = new FinalizationRegistry(() => isAlive = true);
+      (() => registry.register({}))();
+      for (let i = 0; i < 100 && !isAlive; i++) {
+        gc();
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+      console.log(isAlive);`;
+    const text = await printed(program, ["run", `--v8-flags=--expose-gc,${flag}`, "-"]);
+    const help = await printed("", ["eval", "--v8-flags=--help", "0"]);
+    const isKnown = help.includes(`${flag.replaceAll("_", "-").replace(/^--/, "  --")} `);
+    return text === "true\n" && isKnown ? flag : text;
   },
+  withoutWorkers: async (flag) => {
+    const names = await threadNames(`--v8-flags=${flag}`);
+    return names.some((name) => name.startsWith("V8 ")) ? names : flag;
+  },
+  threadRecord: () =>
+    shown(
+      async () => {
+        const { libc } = await import(Deno.args[0]!);
+        const head = new BigUint64Array(1);
+        const number = Deno.build.arch === "x86_64" ? 274n : 100n;
+        const tids = [...Deno.readDirSync("/proc/self/task")].map(({ name }) => Number(name))
+          .filter((tid) => Deno.readTextFileSync(`/proc/self/task/${tid}/comm`).startsWith("V8 "));
+        const offsets = tids.map((tid) => {
+          libc().get_robust_list(number, tid, head, new BigUint64Array(1));
+          const record = new Deno.UnsafePointerView(Deno.UnsafePointer.create(head[0]!)!);
+          for (let offset = 0; offset >= -64; offset -= 4) {
+            if (record.getInt32(offset) === tid) return offset;
+          }
+          return undefined;
+        });
+        const all = [...new Set(offsets)];
+        console.log(JSON.stringify(all.length === 1 ? all[0] : offsets));
+      },
+      [LIBC],
+    ),
   noLazy: acceptedFlag,
   smallNursery: acceptedFlag,
   typedPrograms: async () => {

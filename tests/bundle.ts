@@ -2,7 +2,7 @@
 import { ROOT } from "./support.ts";
 
 /** The flags with which V8 is as `becomeForkable()` would start it again, so that it need not. */
-export const FORKABLE = "--v8-flags=--single-threaded,--no-lazy,--max-semi-space-size=4";
+export const FORKABLE = "--v8-flags=--single_threaded,--no-lazy,--max-semi-space-size=4";
 
 /**
  * Writes the file.

@@ -18,7 +18,14 @@ import { ASSUMPTIONS } from "../runtime/assumptions.ts";
 import { poolRoom, prepareParking } from "../runtime/pool.ts";
 import { hasV8Worker, onMainThread, threadStatus } from "../runtime/threads.ts";
 import { watchTimers } from "../runtime/timers.ts";
-import { isOverruled, SINGLE_THREADED, V8_FLAGS } from "../runtime/v8_flags.ts";
+import { knowsV8Workers } from "../runtime/v8_workers.ts";
+import {
+  isSingleThreaded,
+  SINGLE_THREADED,
+  V8_FLAGS,
+  WITHOUT_WORKERS,
+  withoutSingleThreaded,
+} from "../runtime/v8_flags.ts";
 
 /** Options for {@linkcode becomeForkable}. */
 export interface ForkableOptions {
@@ -35,7 +42,7 @@ export interface ForkableOptions {
 const ENOUGH_ROOM = 16;
 /**
  * The environment variable that passes data from the first run to the second:
- * `pid:mask:DENO_V8_FLAGS`.
+ * `pid:runs:mask:DENO_V8_FLAGS`.
  */
 const MARKER = "TINE_REEXECUTED";
 const NO_LAZY = ASSUMPTIONS.noLazy.value;
@@ -43,9 +50,10 @@ const YOUNG = ASSUMPTIONS.smallNursery.value;
 
 /**
  * Makes this process forkable. Call it on the first line of a program. It runs the program again
- * from its start, in the same process, without V8's worker threads, and with the signals that the
- * program will handle blocked in every thread. V8 can only be set up like that when a process
- * starts. If it is (`deno run --v8-flags=--single-threaded`), nothing runs again.
+ * from its start, in the same process, with a V8 that does not wait for other threads, and with the
+ * signals that the program will handle blocked in every thread. Both can only be set when a process
+ * starts. If both are set already, nothing runs again: `env --block-signal=CHLD deno run
+ * --v8-flags=--single_threaded program.ts`.
  *
  * The pid, the command line, the arguments, the environment, the working directory, the standard
  * streams and inherited descriptors are preserved. Code before this line runs twice; all other code
@@ -78,7 +86,7 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   }
   // Even if there is nothing else to do: no program may inherit the marker.
   const marker = takeMarker();
-  ranAgain ||= marker !== undefined;
+  runs = Math.max(runs, marker?.runs ?? 0);
   if (marker === undefined && wanted.isSubsetOf(heldSignals()) && isForkable()) {
     return watchTimers();
   }
@@ -93,11 +101,9 @@ export function becomeForkable(options: ForkableOptions = {}): void {
     return watchTimers();
   }
   setKernelMask(mask);
-  if (ranAgain) {
+  // A second time only where V8 has threads that tine does not understand: it can do without them.
+  if (runs > 0 && !(runs === 1 && isSingleThreaded() && !isForkable())) {
     throw new Error(`Cannot become forkable: even after the program was run again, ${obstacle}`);
-  }
-  if (isOverruled()) {
-    throw new Error(`Cannot become forkable: --v8-flags disables ${SINGLE_THREADED}`);
   }
   runAgain(wanted);
 }
@@ -107,22 +113,27 @@ export function becomeForkable(options: ForkableOptions = {}): void {
  * that running it again costs less than waiting until they end.
  */
 function isCrowded(): boolean {
-  return !ranAgain && heldSignals().size === 0 && poolRoom() < ENOUGH_ROOM;
+  return runs === 0 && heldSignals().size === 0 && poolRoom() < ENOUGH_ROOM;
 }
 
 /**
- * Whether {@linkcode fork} works here: on the main thread of a process whose V8 has no worker
- * threads.
+ * Whether {@linkcode fork} works here: on the main thread of a process whose V8 does not wait for
+ * other threads.
  */
 export function isForkable(): boolean {
-  return forkable ||= onMainThread() && !hasV8Worker();
+  return forkable ||= onMainThread() &&
+    (!hasV8Worker() || (isSingleThreaded() && knowsV8Workers()));
+}
+
+function hasUsableWorkers(): boolean {
+  return hasV8Worker() && knowsV8Workers();
 }
 
 // These threads start with V8 or not at all: once true, this is always true.
 let forkable = false;
 
-// There is never a third run.
-let ranAgain = false;
+// How often the program was run again.
+let runs = 0;
 
 function checkHandleable(signum: number): void {
   checkSignal(signum);
@@ -136,7 +147,7 @@ function checkHandleable(signum: number): void {
 /** Returns what keeps this process from being forkable; `undefined` if nothing does. */
 function findObstacle(wanted: ReadonlySet<number>): string | undefined {
   if (!isForkable()) {
-    return `V8 has worker threads: ${SINGLE_THREADED} was overruled by --v8-flags or ${V8_FLAGS}`;
+    return `V8 waits for threads of its own: --v8-flags disables ${SINGLE_THREADED}`;
   }
   for (const tid of readNumbers("/proc/self/task")) {
     const thread = threadStatus(tid);
@@ -168,11 +179,18 @@ export function runAgain(
   const mask = kernelMask();
   const before = [...program];
   const flags = getenv(V8_FLAGS);
-  const marker = [libc().getpid(), before.join(","), flags === undefined ? "" : `=${flags}`];
+  const marker = [
+    libc().getpid(),
+    runs + 1,
+    before.join(","),
+    flags === undefined ? "" : `=${flags}`,
+  ];
   setenv(MARKER, marker.join(":"));
   // A later flag overrides an earlier one: a program may be given --lazy, or a larger young
   // generation.
-  setenv(V8_FLAGS, [NO_LAZY, YOUNG, flags, SINGLE_THREADED].filter(Boolean).join(","));
+  const own = flags && withoutSingleThreaded(flags);
+  const last = isSingleThreaded() && !hasUsableWorkers() ? WITHOUT_WORKERS : SINGLE_THREADED;
+  setenv(V8_FLAGS, [NO_LAZY, YOUNG, own, last].filter(Boolean).join(","));
   setKernelMask(sigset([...before, ...wanted]));
   const number = execveOrErrno(executable(), commandLine());
   setKernelMask(mask);
@@ -181,14 +199,14 @@ export function runAgain(
 }
 
 /** Takes the data that the previous run left, and removes it so that no program inherits it. */
-function takeMarker(): { mask: ReadonlySet<number> } | undefined {
+function takeMarker(): { runs: number; mask: ReadonlySet<number> } | undefined {
   const marker = getenv(MARKER);
   if (marker === undefined) return undefined;
-  const [, pid, mask, flags] = marker.match(/^(\d+):([\d,]*):(?:=(.*))?$/s) ?? [];
+  const [, pid, runs, mask, flags] = marker.match(/^(\d+):(\d+):([\d,]*):(?:=(.*))?$/s) ?? [];
   unsetenv(MARKER);
   if (Number(pid) !== libc().getpid()) return undefined;
   restore(flags);
-  return { mask: new Set(mask ? mask.split(",").map(Number) : []) };
+  return { runs: Number(runs), mask: new Set(mask ? mask.split(",").map(Number) : []) };
 }
 
 function restore(flags: string | undefined): void {

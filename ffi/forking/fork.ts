@@ -19,6 +19,7 @@ import { hasNodeProcess, renewNodePid } from "../runtime/node_process.ts";
 import { parkPool, poolRoom, releasePoolNow, setPoolRoom, tryToParkPool } from "../runtime/pool.ts";
 import { hasWork, rebuildEventLoop, surveyEventLoop } from "../runtime/event_loop.ts";
 import { abandonTimers, watchTimers } from "../runtime/timers.ts";
+import { restartV8Workers } from "../runtime/v8_workers.ts";
 
 /** What the child gets in addition to memory and descriptors. */
 export interface ForkOptions {
@@ -125,6 +126,7 @@ function forkWithRuntime(): number {
   try {
     setPoolRoom(room);
     allowWayBack();
+    restartV8Workers();
     rebuildEventLoop(survey);
     if (hasWork(survey)) renewFetch();
     if (signals.foreign.length > 0) refuseSignalListeners();
@@ -181,7 +183,7 @@ function prepare(): void {
   prepared = true;
   watchTimers();
   // Nothing may be allocated between these two.
-  compile(["madvise", "fork"]);
+  compile(["madvise", "fork", "open", "read_few", "close"]);
   // glibc collects small free blocks and merges them all in a later call. If a child made that
   // call, it would have to copy every page that contains one of them.
   libc().mallopt(M_MXFAST, 0);

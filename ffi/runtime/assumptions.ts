@@ -34,6 +34,14 @@ export const ASSUMPTIONS = {
     value: "V8 ",
     otherwise: "a process may fork while one of them holds a lock: a child occasionally hangs",
   },
+  /**
+   * The offset of the thread id in libc's record of a thread, in bytes, counted from the list of
+   * robust mutexes.
+   */
+  threadRecord: {
+    value: -16,
+    otherwise: "V8's worker threads are not recognized: becomeForkable() has V8 do without them",
+  },
   /** The environment variable from which Deno reads flags for V8 when it starts. */
   v8FlagsVariable: {
     value: "DENO_V8_FLAGS",
@@ -41,10 +49,15 @@ export const ASSUMPTIONS = {
       "becomeForkable() throws: even after the program was run again, V8 has worker threads",
   },
   /**
-   * Makes V8 work without worker threads. It must not be spelled with an underscore: Deno looks for
-   * this text, and creates a platform with such threads if it does not find it.
+   * Makes V8 wait for no other thread. It is not spelled with a hyphen: if Deno finds that text, it
+   * chooses another platform of V8's, whose tasks it does not run: no FinalizationRegistry.
    */
   singleThreaded: {
+    value: "--single_threaded",
+    otherwise: "V8 reports an unknown flag, and children hang",
+  },
+  /** Makes Deno choose the other platform, on which V8 has no worker threads. */
+  withoutWorkers: {
     value: "--single-threaded",
     otherwise:
       "becomeForkable() throws: even after the program was run again, V8 has worker threads",

@@ -1,11 +1,11 @@
 /**
  * Fact 2: a child does not inherit V8's worker threads, and hangs if it waits for one. With
- * `--single-threaded`, V8 has none.
+ * `--single_threaded`, V8 never waits for them: it has none of its own, and the few that Deno's
+ * platform starts for it stay idle.
  *
- * Spelled `--single_threaded`, it does not do. Deno then keeps a platform with worker threads, on
- * which `FinalizationRegistry` and `Atomics.waitAsync` work. But each collection wakes such a
- * thread: a child waits for a lock that one held at the fork, or wakes one that is not there,
- * through a record on a stack that glibc has given to another thread, and aborts.
+ * The flag is spelled with an underscore. If Deno finds the text `--single-threaded`, it uses
+ * another V8 platform, whose tasks it does not run: `FinalizationRegistry` and `Atomics.waitAsync`
+ * would not work, in parents and children, and everything that Deno frees through them would leak.
  */
 import { readText } from "../proc.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
@@ -13,18 +13,45 @@ import { ASSUMPTIONS } from "./assumptions.ts";
 /** The flag that a process needs from its start. */
 export const SINGLE_THREADED = ASSUMPTIONS.singleThreaded.value;
 
+/** The same for a Deno whose worker threads tine does not understand: V8 has none then. */
+export const WITHOUT_WORKERS = ASSUMPTIONS.withoutWorkers.value;
+
 /** The variable of the environment with further flags; those of the command line count more. */
 export const V8_FLAGS = ASSUMPTIONS.v8FlagsVariable.value;
 
 /**
- * Whether the command line takes the flag back. Running the program again does not help then: V8
- * would have worker threads on a platform that has none, and crash.
+ * Whether V8 was started so that it never waits for a thread.
+ *
+ * This is read from the command line and the environment at the start of this process: once V8
+ * runs, its flags can be set without effect, and the environment can be changed.
  */
-export function isOverruled(): boolean {
+export function isSingleThreaded(): boolean {
+  const flags = [...environmentFlags(), ...commandLineFlags()].map(parseFlag);
+  const last = (name: string) => flags.findLast((flag) => flag.name === name)?.isOn;
+  return last("single-threaded") === true && last("single-threaded-gc") !== false;
+}
+
+/** Removes from a list of flags the one that Deno understands differently from V8. */
+export function withoutSingleThreaded(flags: string): string {
+  return flags.split(",").filter((flag) => parseFlag(flag).name !== "single-threaded").join(",");
+}
+
+function environmentFlags(): string[] {
+  const variable = readText("/proc/self/environ").split("\0")
+    .find((variable) => variable.startsWith(`${V8_FLAGS}=`));
+  return variable?.slice(V8_FLAGS.length + 1).split(",") ?? [];
+}
+
+function commandLineFlags(): string[] {
   const line = readText("/proc/self/cmdline").split("\0").slice(0, -1);
   return line.slice(0, line.length - Deno.args.length)
     .filter((arg) => arg.startsWith("--v8-flags="))
-    .flatMap((arg) => arg.slice("--v8-flags=".length).split(","))
-    // V8 accepts --no-name, --noname and --no_name, and _ for -.
-    .some((flag) => /^--?no-?single-threaded(-gc)?$/.test(flag.trim().replaceAll("_", "-")));
+    .flatMap((arg) => arg.slice("--v8-flags=".length).split(","));
+}
+
+/** V8 accepts `--no-name`, `--noname` and `--no_name`, and `_` for `-`. */
+function parseFlag(flag: string): { name: string; isOn: boolean } {
+  const name = flag.trim().replace(/^--?/, "").replaceAll("_", "-");
+  const negated = name.replace(/^no-?/, "");
+  return { name: negated, isOn: negated === name };
 }

@@ -8,7 +8,7 @@
 import { signalName } from "../../ffi/signals.ts";
 import { HANDLED_SIGNALS } from "../prefork/signals.ts";
 
-const FLAGS = "--v8-flags=--single-threaded,--no-lazy,--max-semi-space-size=4";
+const FLAGS = "--v8-flags=--single_threaded,--no-lazy,--max-semi-space-size=4";
 
 /**
  * Returns the command prefix that starts a program so that its first `becomeForkable()` has nothing
