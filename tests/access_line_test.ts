@@ -60,7 +60,7 @@ function assertShows(shown: string, field: string): void {
   assert(shown.endsWith("...") && field.startsWith(shown.slice(0, -3)), `${field} as ${shown}`);
 }
 
-Deno.test("formatEntry() makes one line of ASCII that is not too long, whatever the fields hold", () => {
+Deno.test("formatEntry() returns one line of ASCII of limited length, whatever the fields contain", () => {
   fc.assert(
     fc.property(fc.constantFrom(...ACCESS_LOG_FORMATS), entry, (format, entry) => {
       const line = formatEntry(format, entry);
@@ -71,7 +71,7 @@ Deno.test("formatEntry() makes one line of ASCII that is not too long, whatever 
   );
 });
 
-Deno.test("formatEntry() makes JSON that holds the entry and nothing else", () => {
+Deno.test("formatEntry() returns JSON that contains the entry and nothing else", () => {
   fc.assert(
     fc.property(entry, (entry) => {
       const { time, duration, remote, method, url, referer, agent, ...numbers } = entry;
@@ -110,7 +110,7 @@ function utf8(text: string): string {
   return Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join("");
 }
 
-Deno.test("formatEntry() makes Apache's lines, from which the fields can be read again", () => {
+Deno.test("formatEntry() returns Apache's lines, from which the fields can be parsed", () => {
   const quoted = '"((?:[^"\\\\]|\\\\.)*)"';
   const common = `(.*?) - - \\[[^\\]]*\\] ${quoted} (\\d{3}) (\\d+|-)`;
   const patterns = {

@@ -47,7 +47,7 @@ function apacheLine(format: "common" | "combined", entry: Entry): string {
 const COMBINED =
   /^(\S+) - - \[[^\]]+\] "((?:[^"\\]|\\.)*)" (\d+) (\d+|-) "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)"\n$/;
 
-Deno.test("`formatEntry()` writes Common and Combined as Apache does", () => {
+Deno.test("`formatEntry()` writes the Common and Combined formats as Apache does", () => {
   const common = '192.0.2.1 - - [time] "GET /index.html?a=b HTTP/1.1" 200 2326';
   assertEquals(apacheLine("common", ENTRY), `${common}\n`);
   assertEquals(
@@ -60,7 +60,7 @@ Deno.test("`formatEntry()` writes Common and Combined as Apache does", () => {
   );
 });
 
-Deno.test("`formatEntry()` writes the local time with its distance from UTC", async () => {
+Deno.test("`formatEntry()` writes the local time with its offset from UTC", async () => {
   const program = `
     import { formatEntry } from "${new URL("server/prefork/logs/access_line.ts", ROOT).href}";
     for (const month of [0, 6]) {
@@ -81,7 +81,7 @@ Deno.test("`formatEntry()` writes the local time with its distance from UTC", as
   }
 });
 
-Deno.test("`formatEntry()` writes one object of JSON", () => {
+Deno.test("`formatEntry()` writes one JSON object", () => {
   assertEquals(
     formatEntry("json", ENTRY),
     '{"time":"2026-11-20T13:00:01.023Z","remote":"192.0.2.1","method":"GET",' +
@@ -107,7 +107,7 @@ Deno.test("`formatEntry()` writes one object of JSON", () => {
   );
 });
 
-Deno.test("`formatEntry()` leaves a client no way to forge a line", () => {
+Deno.test("`formatEntry()` does not let a client forge a line", () => {
   const evil = '"\\ \r\n127.0.0.1 - - [x] "GET / HTTP/1.1" 200 1\t\x00\x1b[2J\x7f\xe4';
   const entry = { ...ENTRY, url: `/${evil}`, referer: evil, agent: evil };
   const escaped = '\\"\\\\ \\r\\n127.0.0.1 - - [x] \\"GET / HTTP/1.1\\" 200 1\\t\\x00\\x1b[2J' +
@@ -123,7 +123,7 @@ Deno.test("`formatEntry()` leaves a client no way to forge a line", () => {
   assertEquals(JSON.parse(json).url, `/${evil}`);
 });
 
-Deno.test("`formatEntry()` keeps a line whole and valid when it cuts it", () => {
+Deno.test("`formatEntry()` truncates a line to a valid line", () => {
   const pieces = ['"', "\\", "\n", "\x00", "\x7f", "ä", "\u{1f600}", "a", "x", "u", "/", "\ud800"];
   // The same in each run, and different enough.
   let seed = 1;
@@ -159,7 +159,7 @@ Deno.test("`formatEntry()` keeps a line whole and valid when it cuts it", () => 
   assertMatch(agent!, /^a{3900,}\.\.\.$/);
 });
 
-Deno.test("`formatEntry()` escapes what Apache itself lets in as Apache does", {
+Deno.test("`formatEntry()` escapes what Apache accepts as Apache does", {
   ignore: !isFile("/usr/sbin/apache2"),
 }, async () => {
   const requests = [
@@ -194,7 +194,7 @@ Deno.test("`formatEntry()` escapes what Apache itself lets in as Apache does", {
   apache.kill("SIGTERM");
 });
 
-Deno.test("`responseBytes()` knows what is no stream, and leaves it unread", async () => {
+Deno.test("`responseBytes()` recognizes a body that is not a stream, and does not read it", async () => {
   const text = "hällo \u{1f600}";
   const headers = { "x-a": "1", "x-b": "2" };
   const cases: [Response, number | null][] = [
@@ -221,7 +221,7 @@ Deno.test("`responseBytes()` knows what is no stream, and leaves it unread", asy
   }
 });
 
-Deno.test("`openAccessLog()` tells of each kind of request when it ends", async () => {
+Deno.test("`openAccessLog()` logs each kind of request when it ends", async () => {
   await using folder = temporaryFolder();
   const target = `${folder.path}/log`;
   const log = openAccessLog({ target, format: "json", log: assert });
@@ -322,7 +322,7 @@ function countLines(text: string): number {
   return lines.length;
 }
 
-Deno.test("`openAccessLog()` keeps the lines of eight processes whole in one file", async () => {
+Deno.test("`openAccessLog()` does not mix the lines of eight processes in one file", async () => {
   await using folder = temporaryFolder();
   await using writers = startWriters(`${folder.path}/log`);
   assertEquals((await writers.ended()).code, 0, writers.stderr);
@@ -330,7 +330,7 @@ Deno.test("`openAccessLog()` keeps the lines of eight processes whole in one fil
   assertEquals(countLines(Deno.readTextFileSync(`${folder.path}/log`)), 16_000);
 });
 
-Deno.test("`openAccessLog()` keeps the lines of eight processes whole in one pipe", async () => {
+Deno.test("`openAccessLog()` does not mix the lines of eight processes in one pipe", async () => {
   await using writers = startWriters("-");
   assertEquals((await writers.ended()).code, 0, writers.stderr);
   // Where this test is slow to read, lines are dropped, and counted.
@@ -339,7 +339,7 @@ Deno.test("`openAccessLog()` keeps the lines of eight processes whole in one pip
   assertEquals(countLines(writers.stdout) + dropped, 16_000, writers.stderr);
 });
 
-Deno.test("`openAccessLog()` goes on in a new file when the old one has been moved", async () => {
+Deno.test("`openAccessLog()` continues in a new file when the old one has been moved", async () => {
   await using folder = temporaryFolder();
   const target = `${folder.path}/log`;
   const said: string[] = [];
@@ -392,7 +392,7 @@ Deno.test("`openAccessLog()` drops, counts and reports lines when the disk is fu
   assertEquals(said[1], "5 lines of access log /dev/full were dropped");
 });
 
-Deno.test("`openAccessLog()` leaves no half line when a file takes only a part", async () => {
+Deno.test("`openAccessLog()` leaves no partial line when a file accepts only a part", async () => {
   await using folder = temporaryFolder();
   const target = `${folder.path}/log`;
   const output = await run(
@@ -434,7 +434,7 @@ Deno.test("`openAccessLog()` leaves no half line when a file takes only a part",
   assertStringIncludes(output, `${101 - written.length} lines of access log`);
 });
 
-Deno.test("`openLogFile()` ends a half line that it cannot take back", async () => {
+Deno.test("`openLogFile()` ends a partial line that it cannot remove", async () => {
   await using folder = temporaryFolder();
   const target = `${folder.path}/log`;
   await run(
@@ -459,7 +459,7 @@ Deno.test("`openLogFile()` ends a half line that it cannot take back", async () 
   assertEquals(Deno.readTextFileSync(target), "0123456789\n0123456789\n01234\n0123456789\n");
 });
 
-Deno.test("`openLogFile()` waits for a reader a moment, once, and drops", () => {
+Deno.test("`openLogFile()` waits briefly for a reader, once, and then drops lines", () => {
   const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC);
   const file = openLogFile(`/proc/self/fd/${writeEnd.fileno()}`);
   const [bytes, length] = line("x".repeat(999));
@@ -487,7 +487,7 @@ Deno.test("`openLogFile()` waits for a reader a moment, once, and drops", () => 
   writeEnd.close();
 });
 
-Deno.test("`openLogFile()` refuses a FIFO that nobody reads, and does not wait for one", async () => {
+Deno.test("`openLogFile()` rejects a FIFO without a reader, and does not wait for one", async () => {
   await using folder = temporaryFolder();
   const path = `${folder.path}/fifo`;
   await new Deno.Command("mkfifo", { args: [path] }).output();
@@ -554,7 +554,7 @@ Deno.test("`openLogFile()` does not wait on a pipe that belongs to another user"
   assertStringIncludes(output, JSON.stringify({ some: true, error: EAGAIN, again: 0 }));
 });
 
-Deno.test("`openAccessLog()` outlives the reader of standard output", async () => {
+Deno.test("`openAccessLog()` survives the end of standard output's reader", async () => {
   const source = `
     import { openAccessLog } from "${ACCESS_LOG}";
     const log = openAccessLog({ target: "-", format: "common", log: console.error });
@@ -584,7 +584,7 @@ Deno.test("`openAccessLog()` outlives the reader of standard output", async () =
   assertMatch(stderr, /^10 lines of the access log on standard output were dropped$/m);
 });
 
-Deno.test("`stderrLog()` writes one line for whatever it is given", async () => {
+Deno.test("`stderrLog()` writes any text as one line", async () => {
   await using program = startFunction(
     async () => {
       const { stderrLog } = await import(Deno.args[0]!);
@@ -609,7 +609,7 @@ Deno.test("`stderrLog()` writes one line for whatever it is given", async () => 
   assertMatch(lines[3]!, new RegExp(`${start}last$`));
 });
 
-Deno.test("`redirectStderr()` brings all that is printed into the file, and reopens it", async () => {
+Deno.test("`redirectStderr()` redirects all output to the file, and reopens it", async () => {
   await using folder = temporaryFolder();
   const target = `${folder.path}/error.log`;
   await using program = startFunction(
@@ -650,7 +650,7 @@ Deno.test("`redirectStderr()` brings all that is printed into the file, and reop
   );
 });
 
-Deno.test("`stderrLog()` tells how many lines were lost when it can be written again", async () => {
+Deno.test("`stderrLog()` reports how many lines were lost once it can be written again", async () => {
   const output = await run(
     async () => {
       const { redirectStderr, stderrLog } = await import(Deno.args[0]!);
@@ -671,7 +671,7 @@ Deno.test("`stderrLog()` tells how many lines were lost when it can be written a
   );
 });
 
-Deno.test("`keepConsoleQuiet()` lets no app fail because its log is full", async () => {
+Deno.test("`keepConsoleQuiet()` keeps an app from failing because its log is full", async () => {
   const output = await run(
     async () => {
       const { keepConsoleQuiet, redirectStderr } = await import(Deno.args[0]!);

@@ -46,13 +46,13 @@ function canonical(host: string): string {
   return new URL(`http://[${host}]/`).hostname.slice(1, -1);
 }
 
-Deno.test("an IPv4 address comes out of a sockaddr as it went in", () => {
+Deno.test("an IPv4 address is decoded from a sockaddr as it was encoded", () => {
   fc.assert(fc.property(ipv4, port, (host, port) => {
     assertEquals(roundTrip(tine.AF_INET, [host, port]), [host, port]);
   }));
 });
 
-Deno.test("an IPv6 address comes out of a sockaddr as it went in, in its shortest form", () => {
+Deno.test("an IPv6 address is decoded from a sockaddr as it was encoded, in its shortest form", () => {
   fc.assert(fc.property(ipv6, port, uint32, uint32, (groups, port, flowinfo, scopeId) => {
     const written = groups.map((group) => group.toString(16)).join(":");
     const address = roundTrip(tine.AF_INET6, [written, port, flowinfo, scopeId]);
@@ -73,14 +73,14 @@ Deno.test("an IPv6 address may be written in any form", () => {
   }));
 });
 
-Deno.test("a UNIX address comes out of a sockaddr as it went in, abstract ones with their NULs", () => {
+Deno.test("a UNIX address is decoded from a sockaddr as it was encoded, an abstract one with its NULs", () => {
   fc.assert(fc.property(fc.oneof(path, abstract), (address) => {
     assertEquals(roundTrip(tine.AF_UNIX, address), address);
   }));
   assertEquals(roundTrip(tine.AF_UNIX, ""), "");
 });
 
-Deno.test("bind() has the kernel know the address that getsockname() gives", async () => {
+Deno.test("bind() sets the address that getsockname() returns", async () => {
   await using folder = scratch();
   const bound = (family: number, address: tine.Address) => {
     using socket = new tine.Socket(family, tine.SOCK_DGRAM);

@@ -189,7 +189,7 @@ function post(path: string, length: number, body = ""): string {
   return `POST ${path} HTTP/1.1\r\nHost: test\r\nContent-Length: ${length}\r\n\r\n${body}`;
 }
 
-Deno.test("--header-timeout ends a header that does not end, with 408, while others are served", async () => {
+Deno.test("--header-timeout answers an unfinished header with 408 while others are served", async () => {
   await using server = await serve(["--header-timeout", "0.6"]);
   using slow = await Client.connect(server);
   const header = slow.repeat("x", 200);
@@ -213,7 +213,7 @@ Deno.test("--header-timeout ends a header that does not end, with 408, while oth
   await header;
 });
 
-Deno.test("--header-timeout ends a connection that sends nothing, and a second header that does not end", async () => {
+Deno.test("--header-timeout closes a connection without data, or with an unfinished second header", async () => {
   await using server = await serve(["--header-timeout", "0.4"]);
   using silent = await Client.connect(server);
   using second = await Client.connect(server);
@@ -226,7 +226,7 @@ Deno.test("--header-timeout ends a connection that sends nothing, and a second h
   assertMatch((await second.end()).text, /^HTTP\/1\.1 408 /);
 });
 
-Deno.test("--idle-timeout ends a connection that is kept alive, not before its time and not by the header's", async () => {
+Deno.test("--idle-timeout closes an idle connection, not earlier and not by the header's limit", async () => {
   await using server = await serve(["--idle-timeout", "1.2", "--header-timeout", "0.2"]);
   using client = await Client.connect(server);
   await client.say(get("/"));
@@ -239,7 +239,7 @@ Deno.test("--idle-timeout ends a connection that is kept alive, not before its t
   assert(seconds >= 1.8, `closed after ${seconds} seconds`);
 });
 
-Deno.test("timeouts leave a slow handler, a quiet stream and a WebSocket alone", async () => {
+Deno.test("timeouts do not affect a slow handler, an idle stream or a WebSocket", async () => {
   const all = ["--header-timeout", "0.2", "--idle-timeout", "0.2", "--body-timeout", "0.2"];
   await using server = await serve(all);
   using slow = await Client.connect(server);
@@ -261,7 +261,7 @@ Deno.test("timeouts leave a slow handler, a quiet stream and a WebSocket alone",
   await within(closed, 15_000, "the WebSocket to close");
 });
 
-Deno.test("timeouts leave each WebSocket alone, and only those", async () => {
+Deno.test("timeouts do not affect WebSockets, but all other connections", async () => {
   await using server = await serve(["--idle-timeout", "0.3"]);
   const open = async (path: string) => {
     const socket = new WebSocket(`ws://127.0.0.1:${server.port}${path}`);
@@ -289,7 +289,7 @@ Deno.test("timeouts leave each WebSocket alone, and only those", async () => {
   }
 });
 
-Deno.test("--idle-timeout ends a connection whose client does not read", async () => {
+Deno.test("--idle-timeout closes a connection whose client does not read", async () => {
   await using server = await serve(["--idle-timeout", "0.5"]);
   const [worker] = server.workers;
   using client = await Client.connect(server);
@@ -301,7 +301,7 @@ Deno.test("--idle-timeout ends a connection whose client does not read", async (
   assertEquals(server.workers, [worker]);
 });
 
-Deno.test("--body-timeout answers a body that stops with 408, however the app reads it", async () => {
+Deno.test("--body-timeout answers a stalled body with 408, however the app reads it", async () => {
   await using server = await serve(["--body-timeout", "0.4"]);
   await Promise.all(["/text", "/text?lazy", "/stream", "/careless"].map(async (path) => {
     using client = await Client.connect(server);
@@ -347,7 +347,7 @@ for (
     OTHER_DENO: "1",
   }]] as const
 ) {
-  Deno.test(`--body-timeout and --max-body-bytes hold whichever way a body is read${name}`, async () => {
+  Deno.test(`--body-timeout and --max-body-bytes apply however a body is read${name}`, async () => {
     await using server = await serve(["--body-timeout", "0.5", "--max-body-bytes", "200"], { env });
     await Promise.all(WAYS.flatMap((way) =>
       [
@@ -377,7 +377,7 @@ for (
   });
 }
 
-Deno.test("--body-timeout lets a body come slowly, for longer than it", async () => {
+Deno.test("--body-timeout allows a slow body that takes longer", async () => {
   await using server = await serve(["--body-timeout", "0.6", "--max-body-bytes", "100"]);
   await Promise.all(["/text", "/stream"].map(async (path) => {
     using client = await Client.connect(server);
@@ -390,7 +390,7 @@ Deno.test("--body-timeout lets a body come slowly, for longer than it", async ()
   }));
 });
 
-Deno.test("--max-body-bytes refuses a body that is too long, with 413, and ends who goes on sending", async () => {
+Deno.test("--max-body-bytes rejects a body that is too long with 413, and closes the connection of a client that continues to send", async () => {
   await using server = await serve(["--max-body-bytes", "1000"]);
   using honest = await Client.connect(server);
   await honest.say(post("/text", 1000, "x".repeat(1000)));
@@ -412,7 +412,7 @@ Deno.test("--max-body-bytes refuses a body that is too long, with 413, and ends 
   await sending;
 });
 
-Deno.test("--max-header-bytes refuses a header that is too long, with 431", async () => {
+Deno.test("--max-header-bytes rejects a header that is too long with 431", async () => {
   await using server = await serve(["--max-header-bytes", "1000"]);
   using client = await Client.connect(server);
   await client.say(get("/").replace("\r\n\r\n", `\r\nX-Long: ${"x".repeat(800)}\r\n\r\n`));
@@ -469,7 +469,7 @@ Deno.test("--max-connections lets clients wait in the backlog, and serves them i
   for (const client of clients) client[Symbol.dispose]();
 });
 
-Deno.test("a worker stops accepting before its descriptors run out, and goes on when some are free", async () => {
+Deno.test("a worker stops accepting before its descriptors run out, and continues when some are free", async () => {
   await using server = await serve(["--header-timeout", "0"], { shell: "ulimit -n 1200;" });
   const [worker] = server.workers;
   const clients = await Promise.all(Array.from({ length: 1500 }, () => Client.connect(server)));
@@ -485,7 +485,7 @@ Deno.test("a worker stops accepting before its descriptors run out, and goes on 
   assertEquals(server.workers, [worker]);
 });
 
-Deno.test("a worker whose app has all descriptors accepts again when some are free, and loses no request", async () => {
+Deno.test("a worker whose app uses all descriptors accepts again when some are free, and loses no request", async () => {
   await using server = await serve([], { shell: "ulimit -n 200;" });
   const { workers } = server;
   // Half a second after its start Deno makes what it needs for signals, and panics if it cannot.
@@ -510,7 +510,7 @@ function portsOf(pid: number): number[] {
     .map((fields) => parseInt(fields[1]!.split(":")[1]!, 16));
 }
 
-Deno.test("servePrefork() can be reached at its own port only", async () => {
+Deno.test("servePrefork() can be reached only at its own port", async () => {
   await using server = await startServer();
   assertEquals(server.workers.flatMap(portsOf), [server.port, server.port]);
 });

@@ -102,11 +102,11 @@ function describe({ from, to }: Import): string {
   return `${from} imports ${to}`;
 }
 
-Deno.test("imports go down the floors only", () => {
+Deno.test("imports only go down the floors", () => {
   assertEquals(goingUp(files, FLOORS), []);
 });
 
-Deno.test("imports go down the server's rooms only", () => {
+Deno.test("imports only go down the server's folders", () => {
   const isInRoom = (file: string) => file.startsWith("server/") && file !== "server/mod.ts";
   const inside = files.filter(({ from, to }) => isInRoom(from) && isInRoom(to));
   assertEquals(goingUp(inside, ROOMS), []);
@@ -120,7 +120,7 @@ Deno.test("master and worker do not import each other", () => {
   assertEquals(between.map(describe), []);
 });
 
-Deno.test("examples import mod.ts and packages, and nobody imports ffi/mod.ts and server/mod.ts but mod.ts", () => {
+Deno.test("examples import mod.ts and packages, and only mod.ts imports ffi/mod.ts and server/mod.ts", () => {
   const wrong = files.filter(({ from, to }) => {
     if (from.startsWith("examples/")) return to !== "mod.ts";
     return /^(ffi|server)\/mod\.ts$/.test(to) && from !== "mod.ts";
@@ -144,7 +144,7 @@ Deno.test("no files import each other in a circle", () => {
   assertEquals(circles, []);
 });
 
-Deno.test("mod.ts needs no package, and no import map", () => {
+Deno.test("mod.ts needs no packages and no import map", () => {
   const graph = new Set(["mod.ts"]);
   // A set goes on to what is added to it meanwhile.
   for (const file of graph) {
@@ -157,7 +157,7 @@ Deno.test("mod.ts needs no package, and no import map", () => {
   assert(graph.size > 50, `mod.ts needs ${graph.size} files only`);
 });
 
-Deno.test("only an app's module is imported under a name that is not known before", () => {
+Deno.test("only an app's module is imported under a name not known in advance", () => {
   const unknown = HOUSE.filter((file) =>
     /\bimport\(\s*[^"'\s]/.test(Deno.readTextFileSync(new URL(file, ROOT)))
   );

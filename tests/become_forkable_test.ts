@@ -48,7 +48,7 @@ console.log(waitpid(pid).status?.code, Deno.args.join(","));
 `;
 const FORKED = "first line\nfirst line\n9 ";
 
-Deno.test("becomeForkable() keeps pid, arguments, environment, folder, streams and descriptors", async () => {
+Deno.test("becomeForkable() preserves pid, arguments, environment, folder, streams and descriptors", async () => {
   const folder = await Deno.makeTempDir();
   try {
     await using program = startFunction(
@@ -116,7 +116,7 @@ Deno.test("becomeForkable() blocks the signals in every thread", async () => {
   assertThreadsBlock(output.trim().split("\n"), [tine.SIGCHLD, tine.SIGTERM]);
 });
 
-Deno.test("becomeForkable() runs nothing again where V8 was started single-threaded", async () => {
+Deno.test("becomeForkable() does not run the program again if V8 is single-threaded", async () => {
   // Spelled with a hyphen, V8 has no threads, and the mask can be set later. Else V8 has some, which
   // run nothing and take no orders: the mask must be there from the start.
   const shell = "exec env --block-signal=CHLD,USR1,TERM sh -c '\"$@\"' --";
@@ -164,7 +164,7 @@ Deno.test("becomeForkable() runs nothing again where V8 was started single-threa
   }
 });
 
-Deno.test("becomeForkable() says what overrules V8's flag", async () => {
+Deno.test("becomeForkable() reports what overrides V8's flag", async () => {
   for (
     const overruled of ["--no-single-threaded", "--nosingle_threaded", "--no-single-threaded-gc"]
   ) {
@@ -210,7 +210,7 @@ Deno.test("FinalizationRegistry and Atomics.waitAsync() live in parents and chil
   assertEquals(output, "timed-out 100\n".repeat(3));
 });
 
-Deno.test("becomeForkable() runs the program again where its start took most of the pool's threads", async () => {
+Deno.test("becomeForkable() runs the program again if its start used most of the pool's threads", async () => {
   const output = await run(
     async () => {
       const read = () => Deno.readTextFile("/proc/self/smaps");
@@ -225,7 +225,7 @@ Deno.test("becomeForkable() runs the program again where its start took most of 
   assertEquals(output, "run\nrun\n768\n");
 });
 
-Deno.test("becomeForkable() returns at once the second time, and in a child", async () => {
+Deno.test("becomeForkable() returns immediately the second time, and in a child", async () => {
   const output = await run(() => {
     tine.becomeForkable();
     tine.becomeForkable();
@@ -304,7 +304,7 @@ Deno.test("becomeForkable() works when a launcher starts Deno, as npx does", asy
   }
 });
 
-Deno.test("becomeForkable() says plainly that standard input and the REPL cannot be run again", async () => {
+Deno.test("becomeForkable() reports that standard input and the REPL cannot be run again", async () => {
   const piped = await runText(FORKS, () => ["run", "--allow-ffi", "-"], { input: FORKS });
   assertEquals(piped.code, 1);
   assertStringIncludes(
@@ -323,7 +323,7 @@ Deno.test("becomeForkable() works under deno eval", async () => {
   assertEquals(result.stdout.trimEnd(), FORKED.trimEnd(), result.stderr);
 });
 
-Deno.test("becomeForkable() refuses in a worker, and signals that came too late", async () => {
+Deno.test("becomeForkable() throws in a worker, and for signals that are named too late", async () => {
   const worker = await runText(
     `import { becomeForkable } from ${JSON.stringify(MOD)};
      if (typeof Deno.args === "undefined" || import.meta.url.includes("#worker")) {
@@ -352,7 +352,7 @@ Deno.test("becomeForkable() refuses in a worker, and signals that came too late"
   assertStringIncludes(late.stderr, "does not block SIGTERM");
 });
 
-Deno.test("becomeForkable() refuses signals that no process can handle", async () => {
+Deno.test("becomeForkable() rejects signals that no process can handle", async () => {
   const output = await run(() => {
     for (const signum of [tine.SIGKILL, 0, 65]) {
       try {
@@ -365,13 +365,13 @@ Deno.test("becomeForkable() refuses signals that no process can handle", async (
   assertEquals(output.split("\n").filter((line) => line.startsWith("RangeError")).length, 3);
 });
 
-Deno.test("fork() refuses in a process that is not forkable, and names the line to add", async () => {
+Deno.test("fork() throws in a process that is not forkable, and names the line to add", async () => {
   await using program = startFunction(() => tine.fork());
   assertEquals((await program.ended()).code, 1);
   assertStringIncludes(program.stderr, "Call becomeForkable() on the program's first line");
 });
 
-Deno.test("fork() works without becomeForkable() when V8 was started single-threaded", async () => {
+Deno.test("fork() works without becomeForkable() if V8 was started single-threaded", async () => {
   const output = await run(
     () => {
       const child = tine.fork();
@@ -384,7 +384,7 @@ Deno.test("fork() works without becomeForkable() when V8 was started single-thre
   assertEquals(output, '{"kind":"exited","code":4,"raw":1024}\n');
 });
 
-Deno.test("becomeForkable() leaves nothing in the environment, also with no signals", async () => {
+Deno.test("becomeForkable() leaves nothing in the environment, even without signals", async () => {
   const output = await run(
     () => {
       tine.becomeForkable({ signals: [] });

@@ -35,7 +35,7 @@ const SLOWER =
   "export function fork(): number {\n  tine.nanosleep(0.004);\n  return tine.fork();\n}\n";
 const FASTER = "export const fork = () => 1;\nexport const waitpid = () => {};\n";
 
-Deno.test("deno task bench --against says how this checkout compares with the other one", async () => {
+Deno.test("deno task bench --against compares this checkout with another one", async () => {
   for (
     const [other, ratio, code] of [
       [SLOWER, / [1-9]\.\d{3} \(.*yes$/m, 0],
@@ -53,7 +53,7 @@ Deno.test("deno task bench --against says how this checkout compares with the ot
   }
 });
 
-Deno.test("deno task bench --against says what is missing", async () => {
+Deno.test("deno task bench --against reports what is missing", async () => {
   await using folder = await checkout("");
   const { path } = folder;
   for (
@@ -71,7 +71,7 @@ Deno.test("deno task bench --against says what is missing", async () => {
   }
 });
 
-Deno.test("deno task bench --against says why it could not measure, and Control-C leaves nothing behind", async () => {
+Deno.test("deno task bench --against reports why it could not measure, and Control-C leaves nothing behind", async () => {
   await using folder = await checkout('throw new Error("on purpose");\n');
   await using temporary = scratch();
   const args = ["--against", folder.path, "--only", "fork"];

@@ -18,7 +18,7 @@ async function installed(): Promise<{ path: string; cli: string } & AsyncDisposa
   return { ...folder, cli };
 }
 
-Deno.test("the command line in one file serves, restarts and tells, without tine's other files or packages", async () => {
+Deno.test("the bundled command line serves, restarts and shows the status, without other files or packages", async () => {
   await using folder = await installed();
   const alone = {
     cli: folder.cli,
@@ -57,7 +57,7 @@ Deno.test("the command line in one file serves, restarts and tells, without tine
   }
 });
 
-Deno.test("the command line in one file has the lower rungs too", async () => {
+Deno.test("the bundled command line also has the lower rungs", async () => {
   await using folder = await installed();
   for (const model of ["iterative", "forking"]) {
     await using server = new Program(

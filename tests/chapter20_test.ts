@@ -112,7 +112,7 @@ Deno.test("zombieprob leaves a zombie when its child ends before it does", async
   ]);
 });
 
-Deno.test("zombieprob says that it has slept when nothing interrupts it", async () => {
+Deno.test("zombieprob reports that it has slept if nothing interrupts it", async () => {
   await using program = start(example("zombieprob"), ["0", "0.3"]);
   const child = await forkedChild(program);
   assertEquals(await program.ended(), { code: 0, signal: null });
@@ -141,7 +141,7 @@ Deno.test("zombiesol reaps its child and stops sleeping when the child ends", as
   assertEquals(processState(child), undefined);
 });
 
-Deno.test("zombiepoll has a zombie while it sleeps and reaps it when it wakes up", async () => {
+Deno.test("zombiepoll leaves a zombie while it sleeps, and reaps it when it wakes up", async () => {
   await using program = start(example("zombiepoll"), ["0", "1"]);
   const child = await forkedChild(program);
   // Time goes by for a process that is stopped, but it does not see it.
@@ -165,7 +165,7 @@ Deno.test("zombiepoll has a zombie while it sleeps and reaps it when it wakes up
   ]);
 });
 
-Deno.test("zombiepoll goes on when it wakes up and its child lives", async () => {
+Deno.test("zombiepoll continues if its child is alive when it wakes up", async () => {
   await using program = start(example("zombiepoll"), ["600", "0.1"]);
   const child = await forkedChild(program);
   try {
@@ -186,7 +186,7 @@ Deno.test("zombiepoll goes on when it wakes up and its child lives", async () =>
   ]);
 });
 
-Deno.test("echoserver returns every byte when three clients send 8 MiB each at once", async () => {
+Deno.test("echoserver returns every byte when three clients send 8 MiB each at the same time", async () => {
   await using server = start(example("echoserver"), ["0"]);
   const port = await portOf(server);
   const clients = await Promise.all([1, 2, 3].map(async () => ({
@@ -283,7 +283,7 @@ Deno.test("echoserver listens on all interfaces with a backlog of 1 when it star
   assertEquals(outcomes, ["connected", "connected", "EINPROGRESS"]);
 });
 
-Deno.test("echoserver closes what a process does not need when it has forked", async () => {
+Deno.test("echoserver closes unneeded descriptors after it has forked", async () => {
   await using server = start(example("echoserver"), ["0"]);
   const port = await portOf(server);
   const before = socketsOf(server.pid);
@@ -296,7 +296,7 @@ Deno.test("echoserver closes what a process does not need when it has forked", a
   assertEquals(socketsOf(child).length - shared.length, 1, "The child has the connection");
 });
 
-Deno.test("echoserver goes on when a client resets its connection", async () => {
+Deno.test("echoserver continues when a client resets its connection", async () => {
   await using server = start(example("echoserver"), ["0"]);
   const port = await portOf(server);
   const client = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
@@ -318,7 +318,7 @@ async function oneByte(port: number): Promise<void> {
 }
 
 for (const name of SERVERS) {
-  Deno.test(`${name} goes on when accept() fails`, async () => {
+  Deno.test(`${name} continues when accept() fails`, async () => {
     using folder = temporaryFolder();
     await using server = start(example(name), ["0"], { cwd: folder.path });
     const port = await portOf(server);
@@ -332,7 +332,7 @@ for (const name of SERVERS) {
     assertMatch(new TextDecoder().decode(buffer), /^(hello\0|Welcome, 127.0.0.1.\n)/);
   });
 
-  Deno.test(`${name} ends when it gets SIGINT, and its port is free`, async () => {
+  Deno.test(`${name} ends on SIGINT, and its port is free`, async () => {
     using folder = temporaryFolder();
     await using server = start(example(name), ["0"], { cwd: folder.path });
     const port = await portOf(server);
@@ -350,7 +350,7 @@ for (const name of SERVERS) {
     assertMatch(again.stdout, new RegExp(`^Parent at ${again.pid} .*\\non port ${port}\\n`));
   });
 
-  Deno.test(`${name}'s child does without _exit() what the comment says`, async () => {
+  Deno.test(`${name}'s child without _exit() does what the comment says`, async () => {
     const exit =
       "    _exit(0); // or the child would go on in the loop, where accept fails again and " +
       "again: EBADF\n";
@@ -370,7 +370,7 @@ for (const name of SERVERS) {
   });
 }
 
-Deno.test("lockingserver remembers a client when it comes again", async () => {
+Deno.test("lockingserver remembers a client that reconnects", async () => {
   using folder = temporaryFolder();
   // A clock that stands still, so that the answers are those of the source.
   const clock = `${folder.path}/clock.ts`;
@@ -406,7 +406,7 @@ Deno.test("lockingserver remembers a client when it comes again", async () => {
   ]);
 });
 
-Deno.test("lockingserver waits when another has locked its file", async () => {
+Deno.test("lockingserver waits while another process has locked its file", async () => {
   using folder = temporaryFolder();
   await using server = start(example("lockingserver"), ["0"], { cwd: folder.path });
   const port = await portOf(server);
@@ -507,7 +507,7 @@ Deno.test("lockingserver loses no record when 200 clients come from 50 addresses
   );
 });
 
-Deno.test("errorserver gives up one client when fork() fails, and serves the next", async () => {
+Deno.test("errorserver drops one client when fork() fails, and serves the next", async () => {
   using folder = temporaryFolder();
   await using server = startUnprivileged("errorserver", folder.path);
   const port = await portOf(server);
@@ -562,7 +562,7 @@ function startUnprivileged(name: string, folder: string): Program {
 }
 
 for (const name of SLEEPERS) {
-  Deno.test(`${name} ends when it gets SIGINT`, async () => {
+  Deno.test(`${name} ends on SIGINT`, async () => {
     await using program = start(example(name), ["600", "600"]);
     const child = await forkedChild(program);
     program.kill("SIGINT");

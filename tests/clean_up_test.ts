@@ -17,7 +17,7 @@ async function startOrphan(): Promise<void> {
 }
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-  Deno.test(`cleaningUp() ends what was started when ${signal} comes`, async () => {
+  Deno.test(`cleaningUp() ends what was started on ${signal}`, async () => {
     await using program = startFunction(startOrphan, [CLEAN_UP, "wait"], { flags: ["-A"] });
     const [, orphan] = await program.printed(/orphan (\d+)\n/);
     program.kill(signal);
@@ -36,7 +36,7 @@ Deno.test("cleaningUp() ends what was started when the program fails", async () 
   assertEquals(program.stdout.match(/cleaned up/g)?.length, 1);
 });
 
-Deno.test("cleaningUp() ends what was started at the program's end", async () => {
+Deno.test("cleaningUp() ends what was started when the program ends", async () => {
   const output = await run(startOrphan, [CLEAN_UP], { flags: ["-A"] });
   await until(() => hasEnded(Number(output.match(/orphan (\d+)/)?.[1])), "the orphan's end");
 });

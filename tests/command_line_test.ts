@@ -3,7 +3,7 @@ import { assertSnapshot, ROOT, scratch, start, writeApp } from "./support.ts";
 
 for (const args of [[], ["serve"], ["status"]]) {
   const line = [...args, "--help"];
-  Deno.test(`\`tine ${line.join(" ")}\` prints its text, and ends with exit code 0`, async (test) => {
+  Deno.test(`\`tine ${line.join(" ")}\` prints its text, with exit code 0`, async (test) => {
     await using program = start("server/cli.ts", line, { flags: ["-A"] });
     assertEquals(await program.ended(), { code: 0, signal: null });
     assertEquals(program.stderr, "");
@@ -12,7 +12,7 @@ for (const args of [[], ["serve"], ["status"]]) {
   });
 }
 
-Deno.test("the command line says that there is no such command, whatever its name", async () => {
+Deno.test("the command line reports an unknown command, whatever its name", async () => {
   for (const name of ["toString", "constructor", "__proto__", "hasOwnProperty", "-x"]) {
     await using program = start("server/cli.ts", [name], { flags: ["-A"] });
     assertEquals(await program.ended(), { code: 2, signal: null });
@@ -21,7 +21,7 @@ Deno.test("the command line says that there is no such command, whatever its nam
   }
 });
 
-Deno.test("the command line says in one line that Deno is too old", async () => {
+Deno.test("the command line reports in one line that Deno is too old", async () => {
   await using folder = scratch();
   const old = writeApp(
     folder.path,

@@ -29,7 +29,7 @@ Deno.test("open(), write(), lseek(), read() and ftruncate() work on a file", () 
   }
 });
 
-Deno.test("open() makes a file with its mode, and refuses a second one with O_EXCL", () => {
+Deno.test("open() creates a file with its mode, and fails for an existing one with O_EXCL", () => {
   const folder = Deno.makeTempDirSync();
   const path = `${folder}/new`;
   try {
@@ -43,7 +43,7 @@ Deno.test("open() makes a file with its mode, and refuses a second one with O_EX
   }
 });
 
-Deno.test("pipe() carries bytes and ends when its write end is closed", () => {
+Deno.test("pipe() transfers bytes, and ends when its write end is closed", () => {
   const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC | tine.O_NONBLOCK);
   assertEquals(failure(() => readEnd.read(1)).code, "EAGAIN");
   writeEnd.write(encoder.encode("x"));
@@ -53,7 +53,7 @@ Deno.test("pipe() carries bytes and ends when its write end is closed", () => {
   readEnd.close();
 });
 
-Deno.test("dup2() makes a duplicate under the number asked for", () => {
+Deno.test("dup2() makes a duplicate with the given number", () => {
   const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC);
   const spare = writeEnd.fcntl(tine.F_DUPFD_CLOEXEC, 200);
   assertEquals(writeEnd.dup2(spare), spare);
@@ -75,7 +75,7 @@ Deno.test("fcntl() reads and sets flags", () => {
   writeEnd.close();
 });
 
-Deno.test("flock() lets one in exclusively, many when shared", () => {
+Deno.test("flock() locks exclusively, or for several when shared", () => {
   const path = Deno.makeTempFileSync();
   const open = () => tine.open(path, tine.O_RDWR | tine.O_CLOEXEC);
   const [first, second] = [open(), open()];
@@ -95,7 +95,7 @@ Deno.test("flock() lets one in exclusively, many when shared", () => {
   }
 });
 
-Deno.test("isatty() tells a pipe from a terminal", () => {
+Deno.test("isatty() distinguishes a pipe from a terminal", () => {
   const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC);
   assertEquals(readEnd.isatty(), false);
   readEnd.close();
@@ -105,7 +105,7 @@ Deno.test("isatty() tells a pipe from a terminal", () => {
   master.close();
 });
 
-Deno.test("poll() and ppoll() tell which descriptors are ready", () => {
+Deno.test("poll() and ppoll() report which descriptors are ready", () => {
   const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC);
   const [read, write] = [readEnd.fileno(), writeEnd.fileno()];
   const requests = [{ fd: read, events: tine.POLLIN }, { fd: write, events: tine.POLLOUT }];
@@ -121,7 +121,7 @@ Deno.test("poll() and ppoll() tell which descriptors are ready", () => {
   assertThrows(() => tine.poll([], -1), RangeError);
 });
 
-Deno.test("memfd_create() makes a file in memory that mmap() maps and others can open", () => {
+Deno.test("memfd_create() creates a file in memory that mmap() maps and other processes can open", () => {
   const fd = tine.memfd_create("tine test");
   try {
     assertEquals(Deno.readLinkSync(`/proc/self/fd/${fd.fileno()}`), "/memfd:tine test (deleted)");
@@ -142,7 +142,7 @@ Deno.test("memfd_create() makes a file in memory that mmap() maps and others can
   assertEquals(failure(() => tine.mmap(4096, tine.MAP_SHARED, fd.fileno())).code, "EBADF");
 });
 
-Deno.test("a closed Descriptor fails with EBADF and leaves its old number alone", () => {
+Deno.test("a closed Descriptor fails with EBADF and does not use its old number", () => {
   const path = Deno.makeTempFileSync();
   Deno.writeTextFileSync(path, "theirs");
   const closed = tine.open("/dev/null", tine.O_RDWR | tine.O_CLOEXEC);
@@ -177,7 +177,7 @@ Deno.test("a closed Descriptor fails with EBADF and leaves its old number alone"
   }
 });
 
-Deno.test("new Descriptor() takes over a number, and closes it where its block ends", () => {
+Deno.test("new Descriptor() takes ownership of a number, and closes it at the end of its block", () => {
   const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC);
   const number = writeEnd.fcntl(tine.F_DUPFD_CLOEXEC);
   const pipe = descriptorsOf(Deno.pid).get(writeEnd.fileno());
@@ -213,7 +213,7 @@ Deno.test("a forked child closes its own copy of a Descriptor, and the parent's 
   assertEquals(output, "from the child and the parent\n");
 });
 
-Deno.test("a Socket is a Descriptor: what it writes the other end reads", () => {
+Deno.test("a Socket is a Descriptor: the other end reads what it writes", () => {
   const [left, right] = tine.socketpair(tine.SOCK_STREAM);
   using ours = left;
   {
@@ -229,7 +229,7 @@ Deno.test("a Socket is a Descriptor: what it writes the other end reads", () => 
   assertMatch(failure(() => right.write(encoder.encode("x"))).message, /on a closed socket: EBADF/);
 });
 
-Deno.test("descriptor calls refuse what is no descriptor", () => {
+Deno.test("descriptor calls reject an invalid descriptor number", () => {
   for (const fd of [-1, 1.5, NaN, 2 ** 31]) {
     assertThrows(() => tine.close(fd), RangeError, `Cannot close descriptor ${fd}`);
     assertThrows(() => tine.read(fd, 1), RangeError);

@@ -57,7 +57,7 @@ Deno.test("the README's API in one screen names all functions and classes of ffi
   assertEquals(callable.filter((name) => !names.has(name)), []);
 });
 
-Deno.test("README.md and CONTRIBUTING.md name tasks, files and tests that are there", () => {
+Deno.test("README.md and CONTRIBUTING.md name existing tasks, files and tests", () => {
   const read = (file: string) => Deno.readTextFileSync(new URL(file, ROOT));
   const guide = read("CONTRIBUTING.md");
   const { tasks } = JSON.parse(read("deno.json"));

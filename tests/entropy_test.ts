@@ -96,7 +96,7 @@ for (const kind of ["plain", "runtime"]) {
 }
 
 for (const kind of ["plain", "runtime"]) {
-  Deno.test(`${kind} children never draw the same from a Math.random() that was kept before the first fork`, async () => {
+  Deno.test(`${kind} children never draw the same from a Math.random() that was saved before the first fork`, async () => {
     await using folder = scratch();
     // A package keeps it when it is loaded, which is before becomeForkable().
     writeApp(folder.path, "export const { random } = Math;", "package.js");
@@ -184,7 +184,7 @@ for (
   });
 }
 
-Deno.test("Math.random() stays between 0 and 1 and even after a fork", async () => {
+Deno.test("Math.random() stays between 0 and 1, and evenly distributed, after a fork", async () => {
   const output = await run(() => {
     tine.becomeForkable();
     const child = tine.forkChild(() => {

@@ -65,7 +65,7 @@ function startExample({ file, flags }: Example, args: string[], cwd?: string): P
   return start(file, args, { flags, ...cwd !== undefined && { cwd } });
 }
 
-Deno.test("the examples take what their head comments say", () => {
+Deno.test("the examples accept the arguments that their head comments describe", () => {
   assertEquals(
     Object.fromEntries(EXAMPLES.map(({ file, parameters }) => [file, parameters.join(" ")])),
     {
@@ -95,7 +95,7 @@ Deno.test("the examples take what their head comments say", () => {
 for (const example of EXAMPLES) {
   const checked = example.parameters.filter((parameter) => kind(parameter) in PARAMETERS);
   if (checked.length === 0) continue;
-  Deno.test(`\`${example.file}\` says in one line what is wrong with its arguments`, async () => {
+  Deno.test(`\`${example.file}\` reports in one line what is wrong with its arguments`, async () => {
     const cases = checked.flatMap((parameter, at) => {
       const before = checked.slice(0, at).map((earlier) => PARAMETERS[kind(earlier)]!.right);
       const { wrong, said } = PARAMETERS[kind(parameter)]!;
@@ -109,7 +109,7 @@ for (const example of EXAMPLES) {
   });
 }
 
-Deno.test("`webserver3h` says how it is run when it gets no app", async () => {
+Deno.test("`webserver3h` prints its usage without an app", async () => {
   const example = EXAMPLES.find(({ file }) => file.endsWith("webserver3h.ts"))!;
   await using program = startExample(example, []);
   assertEquals((await program.ended()).code, 2);
@@ -117,7 +117,7 @@ Deno.test("`webserver3h` says how it is run when it gets no app", async () => {
 });
 
 for (const example of SERVERS) {
-  Deno.test(`\`${example.file}\` prints its pid and its port, and says when that is taken`, async () => {
+  Deno.test(`\`${example.file}\` prints its pid and port, and reports a port in use`, async () => {
     await using folder = scratch(); // lockingserver writes a file
     await using server = startExample(example, argumentsFor(example, "0"), folder.path);
     const port = await portOf(server);

@@ -4,7 +4,7 @@ import { run, startFunction } from "./support.ts";
 
 const ALL = { flags: ["-A"] };
 
-Deno.test("fork({ runtime: true }) gives the child everything that is asynchronous", async () => {
+Deno.test("fork({ runtime: true }) gives the child a working event loop", async () => {
   const output = await run(
     async () => {
       tine.becomeForkable();
@@ -97,7 +97,7 @@ Deno.test("fork({ runtime: true }) gives the child everything that is asynchrono
   ]);
 });
 
-Deno.test("a runtime child does not go on with the parent's work, and holds none of its sockets", async () => {
+Deno.test("a runtime child does not continue the parent's work, and has none of its sockets", async () => {
   const output = await run(
     async () => {
       tine.becomeForkable();
@@ -162,7 +162,7 @@ Deno.test("a runtime child does not go on with the parent's work, and holds none
   ]);
 });
 
-Deno.test("the client of a connection sees its end although runtime children live on", async () => {
+Deno.test("the client of a connection sees its end even if runtime children exist", async () => {
   // Lesson 3d, for sockets that Deno itself holds.
   const output = await run(
     async () => {
@@ -369,7 +369,7 @@ Deno.test("fork({ runtime: true }) works while the parent waits for its standard
   assertMatch(program.stdout, /^{"kind":"exited","code":0,"raw":0}\n6\n$/);
 });
 
-Deno.test("fork({ runtime: true }) throws, and forks nothing, when the pool does not come to rest", async () => {
+Deno.test("fork({ runtime: true }) throws, and does not fork, if the pool does not become idle", async () => {
   await using program = startFunction(
     async () => {
       tine.becomeForkable();
@@ -401,7 +401,7 @@ Deno.test("fork({ runtime: true }) throws, and forks nothing, when the pool does
   assertStringIncludes(program.stdout, "ECHILD");
 });
 
-Deno.test("a child that cannot have its runtime ends with an error, and never throws at its parent's code", async () => {
+Deno.test("a child that cannot start its runtime ends with an error, and never throws into the parent's code", async () => {
   await using program = startFunction(
     () => {
       tine.becomeForkable();
@@ -432,7 +432,7 @@ Deno.test("a child that cannot have its runtime ends with an error, and never th
   );
 });
 
-Deno.test("fork({ runtime: true }) throws while a child could have no pool of its own", async () => {
+Deno.test("fork({ runtime: true }) throws while a child could not create pool threads", async () => {
   const output = await run(
     async () => {
       tine.becomeForkable();
@@ -470,7 +470,7 @@ Deno.test("fork({ runtime: true }) throws while a child could have no pool of it
   assertMatch(output, /\n\{ kind: "exited", code: 100, raw: 25600 \}\n$/);
 });
 
-Deno.test("a child counts the threads of its pool from where its parent stood", async () => {
+Deno.test("a child counts the threads of its pool in addition to its parent's", async () => {
   const output = await run(
     async () => {
       tine.becomeForkable();
@@ -506,7 +506,7 @@ Deno.test("a child counts the threads of its pool from where its parent stood", 
   assertMatch(output, /^5\n3\nCannot fork with a runtime: this process has so many threads/);
 });
 
-Deno.test("a subprocess inherits none of the pipes that the pool's threads are parked with", async () => {
+Deno.test("a subprocess does not inherit the pipes in which the pool's threads are parked", async () => {
   const output = await run(
     async () => {
       tine.becomeForkable();
@@ -542,7 +542,7 @@ Deno.test("a subprocess inherits none of the pipes that the pool's threads are p
   ]);
 });
 
-Deno.test("what a child's event loop does wakes no event loop but its own", async () => {
+Deno.test("events of a child wake no event loop other than its own", async () => {
   const output = await run(
     async () => {
       tine.becomeForkable();
@@ -583,7 +583,7 @@ Deno.test("what a child's event loop does wakes no event loop but its own", asyn
   assertEquals(output, "true\n");
 });
 
-Deno.test("runtime forks and file operations, in turns, make no more threads", async () => {
+Deno.test("alternating runtime forks and file operations do not create more threads", async () => {
   const output = await run(
     async () => {
       tine.becomeForkable();

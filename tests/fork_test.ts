@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import * as tine from "../mod.ts";
 import { run, startFunction } from "./support.ts";
 
-Deno.test("fork() gives a child that has the parent's heap", async () => {
+Deno.test("fork() creates a child that has the parent's heap", async () => {
   const output = await run(() => {
     tine.becomeForkable();
     const heap = Array.from({ length: 100_000 }, (_, i) => ({ i, text: `x${i}` }));
@@ -48,7 +48,7 @@ Deno.test("fork() leaves no mapping that a child would not inherit", async () =>
   assertMatch(output, /^true 50000\n/);
 });
 
-Deno.test("fork() leaves none where memory is mapped from the bottom up, above the kernel's own code", async () => {
+Deno.test("fork() leaves none if memory is mapped from the bottom up, above the kernel's own code", async () => {
   // The kernel does so for a stack without a limit: V8's heap lies on both sides of [vdso] then.
   await using program = startFunction(
     () => {
@@ -91,7 +91,7 @@ Deno.test("fork() gives parent and child their own numbers, in every place that 
   assertEquals(output, "true true true true\ntrue true\n");
 });
 
-Deno.test("fork() gives children a process.pid of their own, though the parent has loaded node:process", async () => {
+Deno.test("fork() gives children their own process.pid, even if the parent has loaded node:process", async () => {
   const output = await run(async () => {
     const process = (await import("node:process")).default;
     tine.becomeForkable();
@@ -178,7 +178,7 @@ Deno.test("a child has the signal mask from before becomeForkable(), unless it k
   ]);
 });
 
-Deno.test("fork() leaves the parent's signals as they are, a pending one included", async () => {
+Deno.test("fork() does not change the parent's signals, including a pending one", async () => {
   const output = await run(
     () => {
       tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM] });
@@ -214,7 +214,7 @@ Deno.test("fork() leaves the parent's signals as they are, a pending one include
   assertEquals(JSON.parse(output), [[0, 2], [0, 2], [1, 2], 1]);
 });
 
-Deno.test("fork() in a handler leaves the mask as it is there and outside", async () => {
+Deno.test("fork() in a handler does not change the mask there or outside", async () => {
   const output = await run(
     () => {
       tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGUSR1] });
@@ -245,7 +245,7 @@ Deno.test("fork() in a handler leaves the mask as it is there and outside", asyn
   assertEquals(masks, Array(4).fill(masks[0]));
 });
 
-Deno.test("a child that leaves at once touches little more memory than fork(2) has it touch", async () => {
+Deno.test("a child that ends immediately touches little more memory than after fork(2)", async () => {
   const output = await run(
     async () => {
       tine.becomeForkable();
@@ -332,7 +332,7 @@ Deno.test("a child that runs to the end of the program ends with an error", asyn
   assertStringIncludes(program.stderr, "returned to the event loop");
 });
 
-Deno.test("forkChild() never goes on in the parent's code, and gives the exit code", async () => {
+Deno.test("forkChild() never continues in the parent's code, and returns the exit code", async () => {
   await using program = startFunction(() => {
     tine.becomeForkable();
     const children = [
@@ -362,7 +362,7 @@ Deno.test("forkChild() never goes on in the parent's code, and gives the exit co
   assertStringIncludes(program.stderr, "no error object");
 });
 
-Deno.test("fork() fails with EAGAIN at the user's limit, and works again after", async () => {
+Deno.test("fork() fails with EAGAIN at the user's limit, and works again afterwardswards", async () => {
   const output = await run(() => {
     tine.becomeForkable();
     const child = tine.forkChild(() => {
@@ -386,7 +386,7 @@ Deno.test("fork() fails with EAGAIN at the user's limit, and works again after",
   ]);
 });
 
-Deno.test("1000 children under garbage collection: none hangs, none crashes", async () => {
+Deno.test("none of 1000 children hangs or crashes under garbage collection", async () => {
   const output = await run(
     () => {
       tine.becomeForkable();

@@ -64,7 +64,7 @@ Deno.test("the iterative rung serves one client at a time", async () => {
   assertMatch(server.stderr, /^127\.0\.0\.1:\d+ ok \d+\.\d{3}s$/m);
 });
 
-Deno.test("the iterative rung keeps no descriptor of connections that have ended", async () => {
+Deno.test("the iterative rung closes the descriptors of connections that have ended", async () => {
   await using server = startRung("iterative");
   const port = await portOf(server);
   await get(port, "/file");
@@ -76,7 +76,7 @@ Deno.test("the iterative rung keeps no descriptor of connections that have ended
   await until(() => descriptorsOf(server.pid).size <= before, `${before} descriptors`);
 });
 
-Deno.test("the forking rung serves clients at once, each in a child that has the hooks", async () => {
+Deno.test("the forking rung serves clients at the same time, each in a child that runs the hooks", async () => {
   await using server = startRung("forking", { maxChildren: 3 });
   const port = await portOf(server);
   using first = await Client.connect(port);
@@ -117,7 +117,7 @@ Deno.test("the forking rung ends a connection while its child still works", asyn
   await server.printed(/^stop/m);
 });
 
-Deno.test("the forking rung ends a child that stands still, exits or is killed, alone", async () => {
+Deno.test("the forking rung loses only the child that hangs, exits or is killed", async () => {
   await using server = startRung("forking", { timeout: 1 });
   const port = await portOf(server);
   using witness = await Client.connect(port);
@@ -147,7 +147,7 @@ Deno.test("the forking rung's children stop when the server is killed", async ()
   }
 });
 
-Deno.test("serveConnection() serves no stranger who comes to the throw-away address", async () => {
+Deno.test("serveConnection() does not serve other clients of the throw-away address", async () => {
   await using program = startFunction(
     async () => {
       const { serveConnection } = await import(Deno.args[0]!);
@@ -209,7 +209,7 @@ Deno.test("serveConnection() serves no stranger who comes to the throw-away addr
   );
 });
 
-Deno.test("webserver3h.ts serves an app, a child for each connection", async () => {
+Deno.test("webserver3h.ts serves an app with a child for each connection", async () => {
   await using server = start("examples/part3/webserver3h.ts", [APP, "0"], { flags: ["-A"] });
   const port = await portOf(server);
   using first = await Client.connect(port);
@@ -221,13 +221,13 @@ Deno.test("webserver3h.ts serves an app, a child for each connection", async () 
   await until(() => childrenOf(server.pid).length === 0, "all children reaped");
 });
 
-Deno.test("webserver3h.ts says in one line that it finds no app", async () => {
+Deno.test("webserver3h.ts reports in one line that it finds no app", async () => {
   await using server = start("examples/part3/webserver3h.ts", ["nowhere.ts"], { flags: ["-A"] });
   assertEquals((await server.ended()).code, 1);
   assertMatch(server.stderr, /^Cannot load nowhere\.ts: there is no file \/\S+\/nowhere\.ts\n$/);
 });
 
-Deno.test("loadApp() takes hooks from the module or the app, and calls them as methods", async () => {
+Deno.test("loadApp() finds hooks in the module or the app, and calls them as methods", async () => {
   await using folder = scratch();
   await Deno.writeTextFile(
     `${folder.path}/ä #1.ts`,
@@ -247,7 +247,7 @@ Deno.test("loadApp() takes hooks from the module or the app, and calls them as m
   assertEquals(app.onListen, undefined);
 });
 
-Deno.test("loadApp() says in one line what is wrong with a module", async () => {
+Deno.test("loadApp() reports in one line what is wrong with a module", async () => {
   await using folder = scratch();
   const cases: Record<string, [source: string, message: RegExp]> = {
     syntax: ["export default {\n  fetch( { }\n", /SyntaxError: .* at \S+syntax\.ts:\d+:\d+$/],

@@ -70,7 +70,7 @@ function replacementsIn(file: string, source: string): string[] {
   return found;
 }
 
-Deno.test("what changes a global is found", () => {
+Deno.test("assignments to globals are found", () => {
   const changes = [
     "Math.random = () => 4",
     "fetch = undefined",
@@ -102,7 +102,7 @@ Deno.test("what changes a global is found", () => {
   assertEquals(replacementsIn("some.ts", harmless), []);
 });
 
-Deno.test("`ffi/runtime/globals.ts` is the only file that replaces anything of the whole program's", async () => {
+Deno.test("`ffi/runtime/globals.ts` is the only file that replaces globals", async () => {
   const replacing = new Map<string, string[]>();
   const look = async (folder: string): Promise<void> => {
     for await (const { name, isDirectory } of Deno.readDir(new URL(folder, ROOT))) {
@@ -176,7 +176,7 @@ for (
   });
 }
 
-Deno.test("a program's own Math.random() stays what it is, in each child as in the parent", async () => {
+Deno.test("a program's own Math.random() is kept, in each child and in the parent", async () => {
   const output = await run(async () => {
     const tines = Math.random;
     /** A linear congruential generator. */
@@ -205,7 +205,7 @@ Deno.test("a program's own Math.random() stays what it is, in each child as in t
   assertEquals(new Set(lines.slice(4)).size, 2);
 });
 
-Deno.test("V8's Math.random() is replaced again before a fork, where a program has put it back", async () => {
+Deno.test("V8's Math.random() is replaced again before a fork if a program has restored it", async () => {
   await using folder = scratch();
   const program = writeApp(
     folder.path,

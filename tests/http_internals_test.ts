@@ -30,7 +30,7 @@ async function receive(
   await within(handled.promise, 15_000, "the handler");
 }
 
-Deno.test("interceptBody() leaves Deno its own way to read a body whole, and no other way past", async () => {
+Deno.test("interceptBody() keeps Deno's way to read a whole body, and intercepts all others", async () => {
   const ways: Record<string, (request: Request) => Promise<string>> = {
     whole: (request) => request.text(),
     "whole, by its prototype": (request) => Request.prototype.text.call(request),
@@ -61,7 +61,7 @@ Deno.test("interceptBody() leaves Deno its own way to read a body whole, and no 
   }
 });
 
-Deno.test("interceptBody() leaves a body alone that has come whole, or that is none", async () => {
+Deno.test("interceptBody() does not change a body that has arrived completely, or a missing one", async () => {
   const reads = { stream: (body: ReadableStream<Uint8Array<ArrayBuffer>>) => body };
   await receive(async (request) => {
     assertEquals(receivedBody(request), new TextEncoder().encode("all of it"));

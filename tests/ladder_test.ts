@@ -152,7 +152,7 @@ const SCENARIOS: Record<string, Scenario> = {
   },
   "… `ulimit -u 400` before it": {
     file: "part3_servers_test.ts",
-    test: "`webserver3d` dies of EAGAIN in fork when its user has too many processes",
+    test: "`webserver3d` ends with EAGAIN in fork when its user has too many processes",
   },
   "`part3/webserver3e`": async (row) => {
     await using server = startStage("part3/webserver3e");
@@ -233,7 +233,7 @@ const SCENARIOS: Record<string, Scenario> = {
   },
   "`chapter20/zombiepoll`": {
     file: "chapter20_test.ts",
-    test: "zombiepoll has a zombie while it sleeps and reaps it when it wakes up",
+    test: "zombiepoll leaves a zombie while it sleeps, and reaps it when it wakes up",
   },
   "`chapter20/echoserver`": async () => {
     await using server = startStage("chapter20/echoserver");
@@ -255,7 +255,7 @@ const SCENARIOS: Record<string, Scenario> = {
   "`chapter20/errorserver`": async ({ tries: [lower, , raise] }) => {
     assert(
       Deno.readTextFileSync(new URL("tests/chapter20_test.ts", ROOT)).includes(
-        "errorserver gives up one client when fork() fails, and serves the next",
+        "errorserver drops one client when fork() fails, and serves the next",
       ),
     );
     await using server = startStage("chapter20/errorserver");
@@ -268,12 +268,12 @@ const SCENARIOS: Record<string, Scenario> = {
   },
 };
 
-Deno.test("the ladder has the stages that are tried here", () => {
+Deno.test("the ladder has the stages that are tested here", () => {
   assertEquals([...TABLE.keys()], Object.keys(SCENARIOS));
 });
 
 for (const [stage, scenario] of Object.entries(SCENARIOS)) {
-  Deno.test(`the ladder's ${stage} shows what the table says`, async () => {
+  Deno.test(`the ladder's ${stage} shows what the table describes`, async () => {
     if (typeof scenario === "function") return await scenario(TABLE.get(stage)!);
     const source = Deno.readTextFileSync(new URL(`tests/${scenario.file}`, ROOT));
     assert(source.includes(`Deno.test("${scenario.test}`), `${scenario.file} has that test`);

@@ -8,7 +8,7 @@ const LIBC = new URL("../ffi/libc.ts", import.meta.url).href;
 /** More calls than are made before a call is compiled. */
 const OFTEN = 250;
 
-Deno.test("errno() is that of the call just made, at the first call and at any later one", () => {
+Deno.test("errno() is that of the last call, for the first call and for any later one", () => {
   const EBADF = 9;
   const ENOENT = 2;
   const path = new TextEncoder().encode("/nonexistent\0");
@@ -21,7 +21,7 @@ Deno.test("errno() is that of the call just made, at the first call and at any l
   }
 });
 
-Deno.test("libc() gives one compiled function once it is called often, and the same results", () => {
+Deno.test("libc() compiles a function that is called often, with the same results", () => {
   const first = libc().getuid;
   const results = new Set(Array.from({ length: OFTEN }, () => libc().getuid()));
   assertEquals([...results], [Deno.uid()]);

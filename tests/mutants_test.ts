@@ -3,7 +3,7 @@ import { MUTANTS } from "./mutants/list.ts";
 import { findStale, type Mutant, Trial } from "./mutants/mutant.ts";
 import { ROOT, scratch } from "./support.ts";
 
-Deno.test("the list of mutants fits the code, and names tests that exist", () => {
+Deno.test("the list of mutants matches the code, and names existing tests", () => {
   const stale = MUTANTS.flatMap((mutant) => {
     const reason = findStale(ROOT.pathname, mutant);
     return reason === undefined ? [] : [`${mutant.name}: ${reason}`];
@@ -23,7 +23,7 @@ Deno.test("always fails", () => expect(Number(two) === 7));
 // no test
 `;
 
-Deno.test("a trial tells whether a test notices a change, and leaves the code as it was", async () => {
+Deno.test("a trial reports whether a test notices a change, and does not change the code", async () => {
   await using folder = scratch();
   const { path } = folder;
   for (const name of ["server", "tests"]) Deno.mkdirSync(`${path}/${name}`);

@@ -47,7 +47,7 @@ async function outcomeOf(
 
 const STEPS = ["format", "lint", "documentation", "types", "package", "tests"];
 
-Deno.test("deno task ok goes on after a step that failed, and counts it beside the tests", async () => {
+Deno.test("deno task ok continues after a failed step, and counts it in addition to the tests", async () => {
   await using folder = await project(PASSES + FAILS);
   const cwd = folder.path;
   Deno.writeTextFileSync(`${cwd}/mod.ts`, "/** A number. */\nexport let NUMBER = 1;\n");
@@ -65,7 +65,7 @@ Deno.test("deno task ok counts tests that ended before they could count as a fai
   );
 });
 
-Deno.test(".ci/run ends with the tally, also when there is none", async () => {
+Deno.test(".ci/run ends with the tally, even if a step prints none", async () => {
   await using folder = await project(PASSES);
   const { path } = folder;
   const command = (name: string, text: string) => {

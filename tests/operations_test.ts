@@ -61,7 +61,7 @@ function environment(variables: Record<string, string | undefined>): Disposable 
 
 const NO_MANAGER = { NOTIFY_SOCKET: undefined, WATCHDOG_USEC: undefined, WATCHDOG_PID: undefined };
 
-Deno.test("`openNotify()` tells the service manager what the master does", async () => {
+Deno.test("`openNotify()` notifies the service manager of the master's state", async () => {
   await using folder = temporaryFolder();
   for (const name of [`${folder.path}/notify`, `@tine-test-${Deno.pid}`]) {
     using manager = listenAsManager(name.replace("@", "\0"));
@@ -86,7 +86,7 @@ function monotonicMicroseconds(): number {
   return Number(Deno.readTextFileSync("/proc/uptime").split(" ")[0]) * 1e6;
 }
 
-Deno.test("`openNotify()` feeds the watchdog when it watches this process", async () => {
+Deno.test("`openNotify()` notifies the watchdog if it watches this process", async () => {
   await using folder = temporaryFolder();
   const address = `${folder.path}/notify`;
   using manager = listenAsManager(address);
@@ -104,14 +104,14 @@ Deno.test("`openNotify()` feeds the watchdog when it watches this process", asyn
   }
 });
 
-Deno.test("`openNotify()` does nothing when nobody is to be told", () => {
+Deno.test("`openNotify()` does nothing without a service manager", () => {
   using _ = environment(NO_MANAGER);
   const notify = openNotify((line) => assert(false, line));
   notify("ready");
   notify("tick");
 });
 
-Deno.test("`openNotify()` says once that it cannot, and neither fails nor waits", async () => {
+Deno.test("`openNotify()` reports a failure once, and neither throws nor waits", async () => {
   await using folder = temporaryFolder();
   const address = `${folder.path}/notify`;
   const said: string[] = [];
@@ -137,7 +137,7 @@ Deno.test("`openNotify()` says once that it cannot, and neither fails nor waits"
 
 // Socket activation
 
-Deno.test("`takeActivatedSockets()` takes the sockets over, and they are nobody else's", async () => {
+Deno.test("`takeActivatedSockets()` takes over the sockets, and no other process gets them", async () => {
   const output = await run(
     async () => {
       const open = (address: tine.Address, family: number) => {
@@ -197,7 +197,7 @@ Deno.test("`takeActivatedSockets()` takes the sockets over, and they are nobody 
   });
 });
 
-Deno.test("`takeActivatedSockets()` says plainly what cannot be served on", async () => {
+Deno.test("`takeActivatedSockets()` reports sockets that cannot be served on", async () => {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const port = listener.addr.port;
   const cases = [
@@ -254,7 +254,7 @@ Deno.test("`takeActivatedSockets()` says plainly what cannot be served on", asyn
   }));
 });
 
-Deno.test("`takeActivatedSockets()` leaves alone what is meant for another process", async () => {
+Deno.test("`takeActivatedSockets()` ignores sockets meant for another process", async () => {
   const output = await run(
     async () => {
       const { takeActivatedSockets } = await import(Deno.args[0]!);
@@ -284,7 +284,7 @@ Deno.test("`writePidFile()` writes the pid, and `removePidFile()` removes its ow
   assertEquals(Deno.readTextFileSync(path), "1\n");
 });
 
-Deno.test("`writePidFile()` refuses when a process that runs has the file", async () => {
+Deno.test("`writePidFile()` throws when the file belongs to a running process", async () => {
   await using folder = temporaryFolder();
   const path = `${folder.path}/pid`;
   // The first of all processes is another user's, where this test is not root's.
@@ -301,7 +301,7 @@ Deno.test("`writePidFile()` refuses when a process that runs has the file", asyn
   assertEquals([...Deno.readDirSync(folder.path)].length, 1);
 });
 
-Deno.test("`writePidFile()` replaces a file whose process has ended, or that is nobody's", async () => {
+Deno.test("`writePidFile()` replaces a file whose process has ended, or without a pid", async () => {
   await using folder = temporaryFolder();
   const path = `${folder.path}/pid`;
   const ended = await new Deno.Command("/bin/sh", { args: ["-c", "echo $$"] }).output();
@@ -326,7 +326,7 @@ Deno.test("`writePidFile()` replaces a file whose process has ended, or that is 
   assertEquals(Deno.readTextFileSync(path), `${Deno.pid}\n`);
 });
 
-Deno.test("`writePidFile()` lets one of many that start at once have the file", async () => {
+Deno.test("`writePidFile()` succeeds for one of many processes that start at the same time", async () => {
   await using folder = temporaryFolder();
   const path = `${folder.path}/pid`;
   const output = await run(
@@ -358,7 +358,7 @@ Deno.test("`writePidFile()` lets one of many that start at once have the file", 
   assertEquals(output, Deno.readTextFileSync(path));
 });
 
-Deno.test("`writePidFile()` says plainly when there is no such folder", () => {
+Deno.test("`writePidFile()` reports that the folder does not exist", () => {
   assertThrows(
     () => writePidFile("/nowhere/tine.pid"),
     tine.SyscallError,
@@ -440,7 +440,7 @@ async function get(url: string): Promise<string> {
   return text;
 }
 
-Deno.test("`serve` tells the service manager when it is ready, reloading and stopping", async () => {
+Deno.test("`serve` notifies the service manager when it is ready, reloading and stopping", async () => {
   await using folder = folderWithApp();
   using manager = listenAsManager(`${folder.path}/notify`);
   const log = `${folder.path}/error.log`;
@@ -465,7 +465,7 @@ Deno.test("`serve` tells the service manager when it is ready, reloading and sto
   assertEquals(readIfThere(`${folder.path}/pid`), "");
 });
 
-Deno.test("`serve` tells the service manager that a restart is over when it has failed", async () => {
+Deno.test("`serve` notifies the service manager when a restart has failed", async () => {
   await using folder = temporaryFolder();
   using manager = listenAsManager(`${folder.path}/notify`);
   // The third one to load it is the master, after the start and the canary.
@@ -493,7 +493,7 @@ Deno.test("`serve` tells the service manager that a restart is over when it has 
   await manager.hears("READY=1", ...restart, ...restart, ...restart);
 });
 
-Deno.test("`serve` restarts although it can write its pid file no more", async () => {
+Deno.test("`serve` restarts even if it can no longer write its pid file", async () => {
   await using folder = folderWithApp();
   Deno.mkdirSync(`${folder.path}/run`);
   const args = ["--port", "0", "--pid-file", "run/pid"];
@@ -509,7 +509,7 @@ Deno.test("`serve` restarts although it can write its pid file no more", async (
   assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
 });
 
-Deno.test("`serve` refuses a pid file of a server that runs, and leaves that one alone", async () => {
+Deno.test("`serve` rejects the pid file of a running server, and does not affect that server", async () => {
   await using folder = folderWithApp();
   const log = `${folder.path}/error.log`;
   const args = ["--port", "0", "--pid-file", "pid"];
@@ -573,7 +573,7 @@ Deno.test("`serve` loses no line of its logs when they are rotated", async () =>
   assertMatch(Deno.readTextFileSync(`${errors}.1`), /^\S+Z \[master \d+\] /);
 });
 
-Deno.test("`serve` goes on with the logs it has when they cannot be opened anew", async () => {
+Deno.test("`serve` keeps its open logs when they cannot be reopened", async () => {
   await using folder = folderWithApp();
   const logs = `${folder.path}/logs`;
   Deno.mkdirSync(logs);
@@ -599,7 +599,7 @@ Deno.test("`serve` goes on with the logs it has when they cannot be opened anew"
   await found(`${logs}-moved/access.log`, /"GET \/ HTTP\/1\.1" 200/);
 });
 
-Deno.test("`serve` says on the terminal why it cannot start, also with an error log", async () => {
+Deno.test("`serve` reports on the terminal why it cannot start, even with an error log", async () => {
   await using folder = folderWithApp();
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr as Deno.NetAddr;
@@ -661,7 +661,7 @@ function serviceUnit(folder: string): string {
     .replaceAll("/run/tine", folder);
 }
 
-Deno.test("`tine.service` and `tine.socket` are units that systemd takes (needs systemd-analyze)", {
+Deno.test("`tine.service` and `tine.socket` are valid systemd units (needs systemd-analyze)", {
   ignore: !isInstalled("systemd-analyze"),
 }, async () => {
   await using folder = temporaryFolder();
@@ -731,7 +731,7 @@ Deno.test("`tine.service` serves on the sockets of systemd (needs systemd-socket
   }
 });
 
-Deno.test("`nginx.conf` passes requests and WebSockets on to the workers (needs nginx)", {
+Deno.test("`nginx.conf` forwards requests and WebSockets to the workers (needs nginx)", {
   ignore: !isInstalled("nginx"),
 }, async () => {
   await using folder = folderWithApp();

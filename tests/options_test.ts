@@ -20,14 +20,14 @@ import {
 
 const OPTIONS = Object.keys(resolveOptions({})) as (keyof PreforkOptions)[];
 
-Deno.test("resolveOptions() takes an option that is undefined for one that is left out", () => {
+Deno.test("resolveOptions() treats an undefined option as omitted", () => {
   assertEquals(OPTIONS.length, 25);
   for (const option of OPTIONS) {
     assertEquals(resolveOptions({ [option]: undefined }), resolveOptions({}), option);
   }
 });
 
-Deno.test("resolveOptions() refuses a value of another type with one plain error", () => {
+Deno.test("resolveOptions() rejects a value of another type", () => {
   const numbers = "port workers backlog maxConnections maxRequests maxWorkerMemory timeout grace " +
     "bootTimeout headerTimeout idleTimeout bodyTimeout maxHeaderBytes maxBodyBytes";
   const texts = "hostname path cert key accessLog errorLog pidFile admin";
@@ -50,7 +50,7 @@ Deno.test("resolveOptions() refuses a value of another type with one plain error
   assertEquals(Object.keys(wrong).length, OPTIONS.length - 1); // and one that takes words
 });
 
-Deno.test("resolveOptions() refuses a number that is out of its range", () => {
+Deno.test("resolveOptions() rejects a number that is out of range", () => {
   const counts = ["backlog", "maxConnections", "maxRequests", "maxWorkerMemory", "maxHeaderBytes"];
   const times = ["timeout", "grace", "bootTimeout", "headerTimeout", "idleTimeout", "bodyTimeout"];
   const wrong: [string, number[], string][] = [
@@ -101,7 +101,7 @@ Deno.test("resolveOptions() refuses a number that is out of its range", () => {
   );
 });
 
-Deno.test("resolveOptions() takes the longest times, and Infinity for no limit", () => {
+Deno.test("resolveOptions() accepts the longest times, and Infinity for no limit", () => {
   const limits = ["timeout", "headerTimeout", "idleTimeout", "bodyTimeout"] as const;
   for (const option of limits) {
     assertEquals(resolveOptions({ [option]: 2_147_483 })[option], 2_147_483);
@@ -140,7 +140,7 @@ Deno.test("resolveOptions() makes every path absolute", () => {
   assertEquals([accessLog, path], ["-", "\0abstract"]);
 });
 
-Deno.test("resolveOptions() reads where the admin process listens", () => {
+Deno.test("resolveOptions() parses the address of the admin process", () => {
   const folder = Deno.cwd();
   const admin = {
     "127.0.0.1:9090": ["127.0.0.1", 9090],
@@ -330,7 +330,7 @@ export default {
 `;
 
 for (const model of ["iterative", "forking", "prefork"]) {
-  Deno.test(`serve --model ${model} leaves the socket of the server that came after it`, async () => {
+  Deno.test(`serve --model ${model} does not remove the socket of a server started after it`, async () => {
     await using folder = scratch();
     const app = writeApp(folder.path, PATIENT);
     const path = `${folder.path}/app.sock`;
@@ -364,7 +364,7 @@ function isThere(path: string): boolean {
   }
 }
 
-Deno.test("serve leaves the socket that the service manager opened, also with --unix of its path", async () => {
+Deno.test("serve does not remove the service manager's socket, even with --unix of its path", async () => {
   await using folder = scratch();
   const path = `${folder.path}/app.sock`;
   const app = writeApp(folder.path, "export default { fetch: () => new Response('served') };");
@@ -391,7 +391,7 @@ Deno.test("serve leaves the socket that the service manager opened, also with --
   assert(Deno.lstatSync(path).isSocket);
 });
 
-Deno.test("serve does not wait for a server that lives at its path and accepts nothing", async () => {
+Deno.test("serve does not wait for a server at its path that does not accept", async () => {
   await using folder = scratch();
   const path = `${folder.path}/app.sock`;
   using socket = new tine.Socket(tine.AF_UNIX, tine.SOCK_STREAM);
@@ -464,7 +464,7 @@ function startUnlimited(serve: string): Program {
 for (
   const serve of ["serveIterative", "serveForking", "serveFetchIterative", "serveFetchForking"]
 ) {
-  Deno.test(`${serve}() takes Infinity for no time limit`, async () => {
+  Deno.test(`${serve}() accepts Infinity for no time limit`, async () => {
     await using server = startUnlimited(serve);
     const port = await portOf(server);
     const request = serve.includes("Fetch") ? "GET / HTTP/1.0\r\n\r\n" : "hello";

@@ -73,7 +73,7 @@ async function deno(args: string[], options: Deno.CommandOptions = {}): Promise<
   return program.stdout;
 }
 
-Deno.test("the published package has a command line that runs, installed or not", async () => {
+Deno.test("the published package has a working command line, installed or not", async () => {
   await using folder = scratch();
   await using registry = await publish(folder.path);
   const { env } = registry;
@@ -111,7 +111,7 @@ Deno.test("the published package has a command line that runs, installed or not"
   assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
 });
 
-Deno.test("the published package is whole by its names, and has no tests", async () => {
+Deno.test("the published package is complete, and contains no tests", async () => {
   await using folder = scratch();
   await using registry = await publish(folder.path);
   const script = writeApp(

@@ -39,7 +39,7 @@ Deno.test("`client3` sends a request on each of M connections from each of N cli
   assertEquals(received, Array(12).fill(request));
 });
 
-Deno.test("`client3` makes 1024 connections from one client unless told otherwise", async () => {
+Deno.test("`client3` makes 1024 connections from one client by default", async () => {
   await using server = start("examples/part3/webserver3g.ts", ["0"]);
   await using client = startClient(await portOf(server));
   assertEquals(await client.ended(), { code: 0, signal: null });
@@ -47,7 +47,7 @@ Deno.test("`client3` makes 1024 connections from one client unless told otherwis
   await until(() => server.stdout.match(/^GET /gm)?.length === 1024, "1024 requests", 60_000);
 });
 
-Deno.test("`client3` holds its connections, tells of its progress and gives up in time", async () => {
+Deno.test("`client3` keeps its connections open, reports progress and gives up in time", async () => {
   // The kernel's queue holds four connections, and nobody accepts them.
   using listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
   listenSocket.bind(["127.0.0.1", 0]);
@@ -68,7 +68,7 @@ Deno.test("`client3` holds its connections, tells of its progress and gives up i
   );
 });
 
-Deno.test("`client3` says once why connections fail, counts them and exits with 1", async () => {
+Deno.test("`client3` reports once why connections fail, counts them and exits with 1", async () => {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr;
   listener.close();
@@ -81,7 +81,7 @@ Deno.test("`client3` says once why connections fail, counts them and exits with 
   );
 });
 
-Deno.test("`client3` counts what it had no descriptors for as failed", async () => {
+Deno.test("`client3` counts connections without a descriptor as failed", async () => {
   using server = listen();
   await using client = start(
     "examples/part3/client3.ts",
@@ -95,7 +95,7 @@ Deno.test("`client3` counts what it had no descriptors for as failed", async () 
   assertMatch(client.stderr, /^client3: Cannot [^\n]+\n$/); // socket, or reading /etc/hosts
 });
 
-Deno.test("`client3` refuses wrong arguments with one line and exit code 2", async () => {
+Deno.test("`client3` rejects invalid arguments with one line and exit code 2", async () => {
   const wrong: [string[], RegExp][] = [
     [["--max-client", "3"], /unknown argument "--max-client"/],
     [["128"], /unknown argument "128"/],
@@ -176,12 +176,12 @@ Deno.test("`processes` prints what ps shows", async () => {
   assertEquals([pid, ppid], [`${program.pid}`, `${Deno.pid}`]);
 });
 
-Deno.test("`processes` ends when its child has slept", async () => {
+Deno.test("`processes` ends after its child has slept", async () => {
   await using program = start("examples/part3/processes.ts", ["0.1"]);
   assertEquals(await program.ended(), { code: 0, signal: null });
 });
 
-Deno.test("`descriptors` asks what the standard streams are, and shows why a socket is not 3", async () => {
+Deno.test("`descriptors` shows what the standard streams are, and why a socket is not 3", async () => {
   await using folder = scratch();
   const file = `${folder.path}/input`;
   Deno.writeTextFileSync(file, "");
@@ -200,7 +200,7 @@ Deno.test("`descriptors` asks what the standard streams are, and shows why a soc
   assertMatch(rest.join("\n"), /, anon_inode:\[eventpoll\]$/m); // Deno's event loop
 });
 
-Deno.test("`descriptors` shows what Deno opens where standard input is closed", async () => {
+Deno.test("`descriptors` shows what Deno opens if standard input is closed", async () => {
   await using program = start("examples/part3/descriptors.ts", [], { shell: "exec 0<&-;" });
   assertEquals((await program.ended()).code, 0);
   assertMatch(program.stdout, /^standard input: 0, \/dev\/null\n/);

@@ -122,7 +122,7 @@ Deno.test("`webserver3a` serves one client at a time", async () => {
   assertEquals(childrenOf(server.pid), []);
 });
 
-Deno.test("`webserver3b` keeps its client for a minute while five others wait in the queue", async () => {
+Deno.test("`webserver3b` serves its client for a minute while five others wait in the queue", async () => {
   await using server = startServer("webserver3b");
   const port = await portOf(server);
   const before = socketsOf(server.pid).size;
@@ -142,7 +142,7 @@ Deno.test("`webserver3b` keeps its client for a minute while five others wait in
   }
 });
 
-Deno.test("`webserver3b` answers the second client when it has slept for the first", async () => {
+Deno.test("`webserver3b` answers the second client after it has slept for the first", async () => {
   await using server = startServer("webserver3b", ["0", "0.5"]);
   const port = await portOf(server);
   const begin = performance.now();
@@ -150,7 +150,7 @@ Deno.test("`webserver3b` answers the second client when it has slept for the fir
   assert(performance.now() - begin >= 1000, "it slept twice, one after the other");
 });
 
-Deno.test("`webserver3c` answers two clients at once while both children sleep", async () => {
+Deno.test("`webserver3c` answers two clients at the same time while both children sleep", async () => {
   await using server = startServer("webserver3c");
   const port = await portOf(server);
   const parentSockets = socketsOf(server.pid);
@@ -183,12 +183,12 @@ Deno.test("`webserver3c` answers two clients at once while both children sleep",
   assertEquals(printed.map((line) => Number(line[2])), [server.pid, server.pid]);
 });
 
-Deno.test("`webserver3c` ends a connection when its child has slept", async () => {
+Deno.test("`webserver3c` ends a connection after its child has slept", async () => {
   await using server = startServer("webserver3c", ["0", "0.1"]);
   assertEquals(await exchange(await portOf(server)), HELLO);
 });
 
-Deno.test("`webserver3d` answers, but never ends the connection, and leaves a zombie per client", async () => {
+Deno.test("`webserver3d` answers, but never ends the connection and leaves a zombie per client", async () => {
   await using server = startServer("webserver3d");
   const port = await portOf(server);
   const before = socketsOf(server.pid).size;
@@ -226,7 +226,7 @@ Deno.test("`webserver3d` keeps one descriptor per client, from the first one on"
   }
 });
 
-Deno.test("`webserver3d` dies of EMFILE in accept when no descriptor is left", async () => {
+Deno.test("`webserver3d` ends with EMFILE in accept when no descriptor is left", async () => {
   await using server = startServer("webserver3d", ["0"], { shell: "ulimit -n 256;" });
   const port = await portOf(server);
   const free = 256 - descriptorsOf(server.pid).size;
@@ -240,7 +240,7 @@ Deno.test("`webserver3d` dies of EMFILE in accept when no descriptor is left", a
   assertEquals((await client.ended(60_000)).code, 1);
 });
 
-Deno.test("`webserver3d` dies of EAGAIN in fork when its user has too many processes", async () => {
+Deno.test("`webserver3d` ends with EAGAIN in fork when its user has too many processes", async () => {
   // The limit does not count for root. The program is loaded as root and changes its user before
   // webserver3d begins, for nothing of root's (Deno, this repository) need be readable to others.
   const directory = Deno.makeTempDirSync({ prefix: "tine_test_" });
@@ -300,7 +300,7 @@ function tasksOf(uid: number): number {
   return tasks;
 }
 
-Deno.test("`webserver3e` reaps the first child that ends and dies of EINTR in accept", async () => {
+Deno.test("`webserver3e` reaps the first child that ends, and ends with EINTR in accept", async () => {
   await using server = startServer("webserver3e", ["0", "0.3"]);
   const port = await portOf(server);
   using connection = await connect(port);
@@ -318,7 +318,7 @@ Deno.test("`webserver3e` reaps the first child that ends and dies of EINTR in ac
   );
 });
 
-Deno.test("`webserver3e` has its children sleep for three seconds", async () => {
+Deno.test("`webserver3e` has children that sleep for three seconds", async () => {
   await using server = startServer("webserver3e");
   const port = await portOf(server);
   const begin = performance.now();
@@ -327,7 +327,7 @@ Deno.test("`webserver3e` has its children sleep for three seconds", async () => 
   await server.ended();
 });
 
-Deno.test("`webserver3f` starts accept again, and leaves no zombie after single requests", async () => {
+Deno.test("`webserver3f` restarts accept, and leaves no zombie after single requests", async () => {
   await using server = startServer("webserver3f");
   const port = await portOf(server);
   for (let i = 0; i < 5; i++) {
@@ -392,7 +392,7 @@ function partsOf(name: string): { imports: Set<string>; handler: string; rest: s
   return { imports: new Set(imports!.match(/\w+/g)), handler, rest: code!.replace(handler, "") };
 }
 
-Deno.test("`webserver3g` differs from `webserver3f` in the handler only", () => {
+Deno.test("`webserver3g` differs from `webserver3f` only in the handler", () => {
   const [f, g] = [partsOf("webserver3f"), partsOf("webserver3g")];
   assertEquals(f.rest, g.rest);
   assert(f.handler !== "" && g.handler !== "" && f.handler !== g.handler);
@@ -430,7 +430,7 @@ Deno.test("`from_scratch` listens on all interfaces, answers and reaps its child
   await noChildLeft(server);
 });
 
-Deno.test("`from_scratch` goes on reading a request when a child has ended meanwhile", async () => {
+Deno.test("`from_scratch` continues to read a request when a child ends in the meantime", async () => {
   await using server = startServer("from_scratch");
   const port = await portOf(server);
   const before = socketsOf(server.pid).size;
@@ -462,7 +462,7 @@ for (const { name, port: standard, reply } of SERVERS) {
     assertEquals(server.stderr, "");
   });
 
-  Deno.test(`\`${name}\` takes port ${standard} unless told otherwise`, async () => {
+  Deno.test(`\`${name}\` listens on port ${standard} by default`, async () => {
     await using server = startServer(name, []);
     // Another program may have it.
     await until(

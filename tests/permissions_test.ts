@@ -21,7 +21,7 @@ async function complaint(
 }
 
 for (const model of MODELS) {
-  Deno.test(`serve --model ${model} needs no permission but ${LEAST.join(" ")}`, async () => {
+  Deno.test(`serve --model ${model} needs only the permissions ${LEAST.join(" ")}`, async () => {
     await using folder = scratch();
     const app = writeApp(folder.path, appOf("served"));
     await using server = await startServer(["--model", model], { app, permissions: LEAST });
@@ -30,7 +30,7 @@ for (const model of MODELS) {
     assertEquals((await server.ended()).code, 0, server.stderr);
   });
 
-  Deno.test(`serve --model ${model} names the permission that it lacks, at once`, async () => {
+  Deno.test(`serve --model ${model} reports a missing permission when it starts`, async () => {
     await using folder = scratch();
     const app = writeApp(folder.path, appOf("served"));
     const cases: [string, RegExp][] = [
@@ -45,7 +45,7 @@ for (const model of MODELS) {
   });
 }
 
-Deno.test("logs, an admin port and signals need no permission more", async () => {
+Deno.test("logs, an admin port and signals need no further permission", async () => {
   await using folder = scratch();
   const [code, logs] = [`${folder.path}/code`, `${folder.path}/logs`];
   for (const path of [code, logs]) Deno.mkdirSync(path);

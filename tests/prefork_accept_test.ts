@@ -71,7 +71,7 @@ Deno.test("workers take turns when connections come one at a time", async () => 
   assert(counts.length === 2 && Math.min(...counts) >= 10, `they served ${counts}`);
 });
 
-Deno.test("a worker with too many kept connections has clients open them anew, elsewhere", async () => {
+Deno.test("a worker with too many idle connections makes clients reconnect to other workers", async () => {
   await using server = await startServer(["--workers", "1"]);
   const target = { hostname: "127.0.0.1", port: server.port };
   await using load = new Load(target, { clients: 20, keepAlive: true, pause: 10 });
@@ -87,7 +87,7 @@ Deno.test("a worker with too many kept connections has clients open them anew, e
   assertEquals(load.failures, []);
 });
 
-Deno.test("a connection is accepted by another worker when the one that it woke has died", async () => {
+Deno.test("a connection is accepted by another worker if the one that it woke has ended", async () => {
   await using folder = scratch();
   const slow = `${folder.path}/slow`;
   const app = writeApp(
@@ -157,7 +157,7 @@ const BLOCKING = `export default {
   },
 };`;
 
-Deno.test("a worker that stops accepts all that waits before", async () => {
+Deno.test("a worker accepts all waiting connections before it stops", async () => {
   await using folder = scratch();
   const app = writeApp(folder.path, BLOCKING);
   await using server = await startServer(["--workers", "1"], { app });
@@ -182,7 +182,7 @@ Deno.test("a worker that stops accepts all that waits before", async () => {
   }
 });
 
-Deno.test("a server that stops takes no connection more that nobody would accept", async () => {
+Deno.test("a server that stops completes no connection that no worker would accept", async () => {
   await using folder = scratch();
   const app = writeApp(folder.path, BLOCKING);
   await using server = await startServer(["--workers", "1"], { app });

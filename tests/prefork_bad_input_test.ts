@@ -20,7 +20,7 @@ async function fails(server: Server, code: number, message: RegExp): Promise<voi
   assertEquals(server.stdout, "");
 }
 
-Deno.test("serve refuses a command line that cannot be meant", async () => {
+Deno.test("serve rejects an invalid command line", async () => {
   const cases: [string[], RegExp][] = [
     [
       ["--workers", "0"],
@@ -61,7 +61,7 @@ Deno.test("serve refuses a command line that cannot be meant", async () => {
   );
 });
 
-Deno.test("serve says what is wrong with an app", async () => {
+Deno.test("serve reports what is wrong with an app", async () => {
   await using folder = scratch();
   const cases: [string, RegExp][] = [
     [`export const fetch = () => new Response();`, /no default export/],
@@ -79,7 +79,7 @@ Deno.test("serve says what is wrong with an app", async () => {
   await fails(spawnServer([], { app: `${folder.path}/none.ts` }), 1, /there is no file .*none\.ts/);
 });
 
-Deno.test("serve says what is wrong with an address", async () => {
+Deno.test("serve reports what is wrong with an address", async () => {
   await using folder = scratch();
   const app = writeApp(folder.path, APP);
   using taken = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
@@ -98,7 +98,7 @@ Deno.test("serve says what is wrong with an address", async () => {
   await fails(spawnServer(["--unix", missing], { app }), 1, /missing\/socket.*ENOENT/);
 });
 
-Deno.test("serve says what is wrong with a file that it is to write to", async () => {
+Deno.test("serve reports what is wrong with a file that it must write", async () => {
   await using folder = scratch();
   const app = writeApp(folder.path, APP);
   const missing = `${folder.path}/missing/file`;
@@ -119,7 +119,7 @@ Deno.test("serve says what is wrong with a file that it is to write to", async (
   assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["app.ts"]);
 });
 
-Deno.test("serve says what is wrong with a certificate", async () => {
+Deno.test("serve reports what is wrong with a certificate", async () => {
   await using folder = scratch();
   const app = writeApp(folder.path, APP);
   const text = writeApp(folder.path, "no certificate", "text.pem");

@@ -49,7 +49,7 @@ Deno.test("servePrefork() loses only a killed worker's own requests, 50 times un
   assertEquals(zombiesOf(server.pid), []);
 });
 
-Deno.test("servePrefork() forgets no client when the worker that was woken is killed", async () => {
+Deno.test("servePrefork() loses no client if the worker that was woken is killed", async () => {
   await using folder = scratch();
   // No other worker comes and accepts while there is a file of that name.
   const hold = `${folder.path}/hold`;
@@ -86,7 +86,7 @@ function backlog(port: number): number {
   return parseInt(line?.[1] ?? "", 16);
 }
 
-Deno.test("servePrefork() gives up one worker and one client for a handler that never returns", async () => {
+Deno.test("servePrefork() loses one worker and one client to a handler that never returns", async () => {
   await using server = await startServer(["--timeout", "1"]);
   await using others = new Load({ hostname: "127.0.0.1", port: server.port }, {
     clients: 2,
@@ -109,7 +109,7 @@ Deno.test("servePrefork() gives up one worker and one client for a handler that 
   assert(others.slowest < 1000, `another client waited ${others.slowest} ms`);
 });
 
-Deno.test("servePrefork() kills no worker when all of it was paused for longer than --timeout", async () => {
+Deno.test("servePrefork() kills no worker if the whole server was suspended for longer than --timeout", async () => {
   await using server = await startServer(["--timeout", "0.6"]);
   const slow = server.get("/sleep?ms=2000");
   const all = [server.pid, ...server.workers];
@@ -120,7 +120,7 @@ Deno.test("servePrefork() kills no worker when all of it was paused for longer t
   assertEquals([server.pid, ...server.workers], all, server.stderr);
 });
 
-Deno.test("servePrefork() answers 500 when the handler throws, and goes on", async () => {
+Deno.test("servePrefork() answers 500 when the handler throws, and continues", async () => {
   await using server = await startServer();
   const { workers } = server;
   assertEquals(await server.get("/throw"), "Internal Server Error");
@@ -199,7 +199,7 @@ Deno.test("servePrefork() waits for slow workers, and stops while they start", a
   assertEquals(await server.ended(15_000), { code: 0, signal: null });
 });
 
-Deno.test("servePrefork() gives up workers that do not get ready within --boot-timeout", async () => {
+Deno.test("servePrefork() kills workers that are not ready within --boot-timeout", async () => {
   await using folder = scratch();
   const app = writeApp(
     folder.path,
@@ -245,7 +245,7 @@ Deno.test("servePrefork() leaves no spinning worker behind when its master is ki
   assert(isPortFree(server.port));
 });
 
-Deno.test("servePrefork() supervises on when the master has no descriptor left", async () => {
+Deno.test("servePrefork() keeps supervising when the master has no descriptor left", async () => {
   await using server = await startServer();
   const [first, second] = server.workers;
   const raise = await lowerLimit(server.pid, "nofile", 8); // which are all in use
@@ -281,7 +281,7 @@ Deno.test("servePrefork() accepts again when a worker had no descriptor left for
   assertEquals(server.workers, [worker]);
 });
 
-Deno.test("servePrefork() supervises on when fork() fails", async () => {
+Deno.test("servePrefork() keeps supervising when fork() fails", async () => {
   await using server = startFunction(
     async () => {
       // As root there would be no limit. All modules are loaded before the user changes.
@@ -341,7 +341,7 @@ async function portOfServer(server: { stderr: string }): Promise<number> {
   return Number(port);
 }
 
-Deno.test("servePrefork() serves and supervises on when nothing can be logged", async () => {
+Deno.test("servePrefork() keeps serving and supervising when nothing can be logged", async () => {
   const places = { closed: "exec 1>&- 2>&-;", full: "exec 1>/dev/full 2>/dev/full;" };
   for (const [place, shell] of Object.entries(places)) {
     const port = freePort();

@@ -50,7 +50,7 @@ Deno.test("servePrefork() serves an app of the script that imports it from a URL
   assertEquals(server.stdout, "code 0\n");
 });
 
-Deno.test("servePrefork() starts and restarts where V8 is single-threaded already", async () => {
+Deno.test("servePrefork() starts and restarts if V8 is already single-threaded", async () => {
   await using folder = scratch();
   await using site = serveRepository();
   const script = writeApp(
@@ -108,7 +108,7 @@ Deno.test("servePrefork() under the command line loads an app from a URL", async
   assertEquals(server.workers.length, 2);
 });
 
-Deno.test("servePrefork() leaves the signals to the program when it returns", async () => {
+Deno.test("servePrefork() restores the program's signal actions when it returns", async () => {
   await using program = startFunction(
     async () => {
       const app = { fetch: () => new Response() };

@@ -29,7 +29,7 @@ function answering(text: string): string {
   return `export default { fetch: () => new Response("${text}") };`;
 }
 
-Deno.test("servePrefork() leaves no trace in the app's subprocesses after a restart, and after one that failed", async () => {
+Deno.test("servePrefork() leaves nothing in the app's subprocesses after a restart, even a failed one", async () => {
   await using folder = scratch();
   // A Deno of its own, which no longer can be executed once the canary has loaded the code.
   const deno = `${folder.path}/deno`;
@@ -80,7 +80,7 @@ Deno.test("servePrefork() restarts an app that changes the working directory", a
   }
 });
 
-Deno.test("servePrefork() restarts with the release to which the directory's link points then", async () => {
+Deno.test("servePrefork() restarts with the release to which the directory's link then points", async () => {
   await using folder = scratch();
   const link = `${folder.path}/current`;
   for (const release of ["1", "2", "3"]) {
@@ -100,7 +100,7 @@ Deno.test("servePrefork() restarts with the release to which the directory's lin
   }
 });
 
-Deno.test("servePrefork() believes no $PWD that names another directory", async () => {
+Deno.test("servePrefork() ignores a $PWD that names another directory", async () => {
   await using folder = scratch();
   Deno.mkdirSync(`${folder.path}/other`);
   writeApp(folder.path, answering("old"));
@@ -116,7 +116,7 @@ Deno.test("servePrefork() believes no $PWD that names another directory", async 
   }
 });
 
-Deno.test("servePrefork() forks no worker while it has no app, and gets one at the next SIGHUP", async () => {
+Deno.test("servePrefork() forks no worker while it has no app, and loads one at the next SIGHUP", async () => {
   await using folder = scratch();
   // The third one to load it is the master, after the start and the canary.
   const app = writeApp(
@@ -147,7 +147,7 @@ Deno.test("servePrefork() forks no worker while it has no app, and gets one at t
   assertEquals(await server.get("/"), "served");
 });
 
-Deno.test("servePrefork() restarts as another version of tine, whose scoreboard is another", async () => {
+Deno.test("servePrefork() restarts as another version of tine with a different scoreboard", async () => {
   await using folder = scratch();
   for (const name of ["deno.json", "mod.ts", "ffi", "server"]) {
     await copy(new URL(name, ROOT).pathname, `${folder.path}/${name}`);
@@ -173,7 +173,7 @@ Deno.test("servePrefork() restarts as another version of tine, whose scoreboard 
   assert(workers.includes(Number(await server.get("/pid"))));
 });
 
-Deno.test("servePrefork() tries new code for --boot-timeout at most, and not while it stops", async () => {
+Deno.test("servePrefork() tries new code for at most --boot-timeout, and not while it stops", async () => {
   await using folder = scratch();
   const app = writeApp(folder.path, answering("old"));
   await using server = await startServer(["--boot-timeout", "2"], { app });

@@ -61,7 +61,7 @@ Deno.test("servePrefork() ends when no worker is left and the new code cannot be
   assert(isPortFree(port));
 });
 
-Deno.test("servePrefork() forgets no SIGHUP that comes while a canary runs", async () => {
+Deno.test("servePrefork() does not lose a SIGHUP that arrives while a canary runs", async () => {
   await using folder = scratch();
   const app = slowApp(folder.path, "old");
   await using server = await startServer([], { app });
@@ -80,7 +80,7 @@ Deno.test("servePrefork() forgets no SIGHUP that comes while a canary runs", asy
   assertEquals(server.workers, old);
 });
 
-Deno.test("servePrefork() forgets no signal that comes with the end of a canary", async () => {
+Deno.test("servePrefork() does not lose a signal that arrives at the end of a canary", async () => {
   await using folder = scratch();
   await using server = await startServer([], { app: slowApp(folder.path) });
   const { workers } = server;
@@ -96,7 +96,7 @@ Deno.test("servePrefork() forgets no signal that comes with the end of a canary"
   assert(!/re-executing the master/.test(server.stderr), server.stderr);
 });
 
-Deno.test("servePrefork() has as many workers after SIGHUP as SIGTTIN and SIGTTOU have left", async () => {
+Deno.test("servePrefork() keeps the number of workers set by SIGTTIN and SIGTTOU after SIGHUP", async () => {
   await using server = await startServer();
   server.kill("SIGTTIN");
   const three = await until(() => server.workers.length === 3 && server.workers, "a third worker");
@@ -120,7 +120,7 @@ Deno.test("servePrefork() ends when the app's top level does not finish within -
   assertMatch(server.stderr, /^error: Cannot load .*app\.ts: .*did not finish within 0\.5 s/m);
 });
 
-Deno.test("servePrefork() takes two SIGINTs that come together for one", async () => {
+Deno.test("servePrefork() treats two simultaneous SIGINTs as one", async () => {
   await using server = await startServer();
   const slow = server.get("/sleep?ms=1000");
   await until(() => inFlight(server) === 1, "the request");
@@ -133,7 +133,7 @@ Deno.test("servePrefork() takes two SIGINTs that come together for one", async (
   assertEquals(await server.ended(), { code: 0, signal: null });
 });
 
-Deno.test("servePrefork() finishes requests when its master is killed, also with --timeout 0", async () => {
+Deno.test("servePrefork() finishes requests when its master is killed, even with --timeout 0", async () => {
   await using server = await startServer(["--timeout", "0"]);
   const slow = server.get("/sleep?ms=1000");
   await until(() => inFlight(server) === 1, "the request");

@@ -69,7 +69,7 @@ Deno.test("servePrefork() drops no connection when SIGHUP comes 20 times under l
   assert(!/ended:|killed|failed/.test(server.stderr), server.stderr);
 });
 
-Deno.test("servePrefork() serves new code after SIGHUP, and the old one while the new is broken", async () => {
+Deno.test("servePrefork() serves new code after SIGHUP, and the old code while the new one is broken", async () => {
   await using folder = scratch();
   const good = (text: string) => `export default { fetch: () => new Response("${text}") };`;
   const app = writeApp(folder.path, good("old"));
@@ -134,7 +134,7 @@ Deno.test("servePrefork() loads the app in each worker with --no-preload", async
   assertEquals(await server.get("/"), "newest true");
 });
 
-Deno.test("servePrefork() takes SIGHUPs that come quickly", async () => {
+Deno.test("servePrefork() handles SIGHUPs in quick succession", async () => {
   await using server = await startServer();
   await using crowd = new Crowd(server);
   const old = server.workers;
@@ -146,7 +146,7 @@ Deno.test("servePrefork() takes SIGHUPs that come quickly", async () => {
   await crowd.unharmed();
 });
 
-Deno.test("servePrefork() finishes requests and says goodbye to WebSockets on SIGHUP", async () => {
+Deno.test("servePrefork() finishes requests and closes WebSockets on SIGHUP", async () => {
   await using server = await startServer();
   const old = server.workers;
   const socket = new WebSocket(`ws://127.0.0.1:${server.port}/ws`);
@@ -174,7 +174,7 @@ Deno.test("servePrefork() finishes requests and says goodbye to WebSockets on SI
   await until(() => old.every((pid) => processState(pid) === undefined), "the old workers' end");
 });
 
-Deno.test("servePrefork() finishes what was accepted on SIGTERM under load", async () => {
+Deno.test("servePrefork() finishes accepted requests on SIGTERM under load", async () => {
   await using server = await startServer();
   const { workers } = server;
   const slow = server.get("/sleep?ms=2000");
@@ -203,7 +203,7 @@ Deno.test("servePrefork() finishes what was accepted on SIGTERM under load", asy
   }
 });
 
-Deno.test("servePrefork() kills what is left after the grace time, and at once when told twice", async () => {
+Deno.test("servePrefork() kills remaining workers after the grace time, and immediately on a second signal", async () => {
   for (const grace of ["0.3", "60"]) {
     await using server = await startServer(["--grace", grace]);
     const { workers } = server;
@@ -231,7 +231,7 @@ Deno.test("servePrefork() stops gracefully when a terminal sends SIGINT to its p
   await assertGone(server, workers);
 });
 
-Deno.test("servePrefork() stops at once on SIGQUIT", async () => {
+Deno.test("servePrefork() stops immediately on SIGQUIT", async () => {
   await using server = await startServer();
   const { workers } = server;
   const slow = server.get("/sleep?ms=60000").catch(() => "killed");

@@ -92,7 +92,7 @@ Deno.test("servePrefork() counts the failures since a worker was ready, and no e
   assertEquals(server.stderr.match(/failed to start: exit 1: not \| yet, alas/g)?.length, 6);
 });
 
-Deno.test("servePrefork() waits before it replaces a worker that ended at once, and not when it has served", async () => {
+Deno.test("servePrefork() delays the replacement of a worker that ended immediately, unless it has served", async () => {
   await using folder = scratch();
   const journal = new Journal(folder.path);
   const app = writeApp(
@@ -134,7 +134,7 @@ Deno.test("servePrefork() waits before it replaces a worker that ended at once, 
   }, "a worker that is replaced at once");
 });
 
-Deno.test("servePrefork() tells why a worker failed, also when it hears of it after the worker's end", async () => {
+Deno.test("servePrefork() logs why a worker failed, even if the reason arrives after its end", async () => {
   await using folder = scratch();
   const flag = (name: string) => Deno.writeTextFileSync(`${folder.path}/${name}`, "");
   const app = writeApp(
@@ -164,7 +164,7 @@ Deno.test("servePrefork() tells why a worker failed, also when it hears of it af
 
 // Workers that hang
 
-Deno.test("servePrefork() kills a worker that is stopped alone, and replaces it", async () => {
+Deno.test("servePrefork() kills a single stopped worker, and replaces it", async () => {
   await using server = await startServer(["--timeout", "1", "--boot-timeout", "1"]);
   const [first, second] = server.workers;
   Deno.kill(first!, "SIGSTOP");
@@ -178,7 +178,7 @@ Deno.test("servePrefork() kills a worker that is stopped alone, and replaces it"
   assert(workers.includes(second!), server.stderr);
 });
 
-Deno.test("servePrefork() goes on when it may not kill a worker that hangs (needs root)", {
+Deno.test("servePrefork() continues when it may not kill a hung worker (needs root)", {
   ignore: Deno.uid() !== 0,
 }, async () => {
   await using folder = scratch();
@@ -212,7 +212,7 @@ Deno.test("servePrefork() goes on when it may not kill a worker that hangs (need
 
 // The master itself
 
-Deno.test("servePrefork() serves on when it may not kill its canary (needs root)", {
+Deno.test("servePrefork() keeps serving when it may not kill its canary (needs root)", {
   ignore: Deno.uid() !== 0,
 }, async () => {
   await using folder = scratch();
@@ -271,7 +271,7 @@ function isAlive(pid: number): boolean {
 
 // How many workers there are
 
-Deno.test("servePrefork() replaces workers one after the other, each once the next one is ready", async () => {
+Deno.test("servePrefork() replaces workers one by one, each once its replacement is ready", async () => {
   await using folder = scratch();
   const journal = new Journal(folder.path);
   const app = writeApp(
@@ -320,7 +320,7 @@ Deno.test("servePrefork() replaces workers one after the other, each once the ne
   assertEquals(least, 3, `${journal.lines}`);
 });
 
-Deno.test("servePrefork() has 128 workers at most, and 1 at least", async () => {
+Deno.test("servePrefork() has at most 128 workers, and at least 1", async () => {
   await using server = await startServer(["--workers", "1"]);
   const { workers } = server;
   server.kill("SIGTTOU");
@@ -335,7 +335,7 @@ Deno.test("servePrefork() has 128 workers at most, and 1 at least", async () => 
   await server.logged(/(128 workers from now on[^]*){2}/);
 });
 
-Deno.test("servePrefork() adds a worker in the place of one that is still leaving", async () => {
+Deno.test("servePrefork() adds a worker in place of one that is still stopping", async () => {
   await using server = await startServer();
   await until(() => {
     server.get("/sleep?ms=60000").catch(() => "killed");
@@ -350,7 +350,7 @@ Deno.test("servePrefork() adds a worker in the place of one that is still leavin
   assertEquals(new Set(childrenOf(server.pid)), new Set([...workers, ...later]));
 });
 
-Deno.test("servePrefork() kills a worker that does not leave within --grace, also after a restart", async () => {
+Deno.test("servePrefork() kills a worker that does not stop within --grace, even after a restart", async () => {
   await using server = await startServer(["--workers", "1", "--grace", "2"]);
   const [worker] = server.workers;
   const slow = server.get("/sleep?ms=60000").catch(() => "killed");
@@ -370,7 +370,7 @@ Deno.test("servePrefork() kills a worker that does not leave within --grace, als
 
 // What is left of workers
 
-Deno.test("servePrefork() keeps nothing of workers that are gone", async () => {
+Deno.test("servePrefork() keeps no descriptors of workers that have ended", async () => {
   await using server = await startServer();
   const before = descriptorsOf(server.pid);
   for (let i = 0; i < 5; i++) {

@@ -51,7 +51,7 @@ Deno.test("servePrefork() serves with every worker, and never with the master", 
   for (const link of descriptorsOf(server.pid).values()) assert(!connected.includes(link));
 });
 
-Deno.test("servePrefork() has workers interrupt nobody when they wake up", async () => {
+Deno.test("servePrefork() schedules workers so that they preempt no process when they wake up", async () => {
   await using server = await startServer();
   const policies = [server.pid, ...server.workers].map((pid) => {
     const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
@@ -101,7 +101,7 @@ Deno.test("servePrefork() serves HTTPS with HTTP/2", async () => {
   assertEquals(await curl("--http1.1", ...trust, ...format, url), "Hello, World!\n1.1");
 });
 
-Deno.test("servePrefork() serves the admin socket in plain HTTP, and by none of the app's rules", async () => {
+Deno.test("servePrefork() serves the admin socket in plain HTTP, without the app's limits", async () => {
   await using folder = scratch();
   const { cert, key } = await certificate(folder.path);
   const log = `${folder.path}/access.log`;
@@ -223,7 +223,7 @@ Deno.test("servePrefork() waits for onWorkerStart and onWorkerStop", async () =>
   }
 });
 
-Deno.test("servePrefork() gives each worker one channel, and no other process the same", async () => {
+Deno.test("servePrefork() gives each worker a channel that no other process has", async () => {
   await using server = await startServer(["--workers", "3"]);
   // A worker's end of its talk with the master is the one socket of this kind.
   const packets = Deno.readTextFileSync("/proc/net/unix").split("\n").map((line) =>
@@ -239,7 +239,7 @@ Deno.test("servePrefork() gives each worker one channel, and no other process th
   assertEquals(new Set([...channels.flat(), ...masters]).size, 6);
 });
 
-Deno.test("servePrefork() leaves no trace in the subprocesses of an app", async () => {
+Deno.test("servePrefork() gives an app's subprocesses the signals and descriptors that plain Deno gives", async () => {
   await using server = await startServer();
   const line = "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd";
   const { stdout } = await new Deno.Command("sh", { args: ["-c", line] }).output();
@@ -259,7 +259,7 @@ Deno.test("servePrefork() never returns the same UUID from two workers", async (
   assertEquals(seen.size, 20_000);
 });
 
-Deno.test("servePrefork() has workers that can read files when the app has read many as it was loaded", async () => {
+Deno.test("servePrefork() has workers that can read files even if the app read many while it was loaded", async () => {
   await using folder = scratch();
   const app = writeApp(
     folder.path,

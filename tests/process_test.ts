@@ -11,7 +11,7 @@ Deno.test("getpid() and getppid() agree with the kernel", () => {
   assertEquals([tine.getuid(), tine.getgid()], [Deno.uid(), Deno.gid()]);
 });
 
-Deno.test("_exit() ends the process at once, with its code", async () => {
+Deno.test("_exit() ends the process immediately, with its code", async () => {
   await using program = startFunction(() => {
     globalThis.addEventListener("unload", () => console.log("unload"));
     tine._exit(42);
@@ -21,7 +21,7 @@ Deno.test("_exit() ends the process at once, with its code", async () => {
   assertThrows(() => tine._exit(256), RangeError, "Cannot _exit with 256");
 });
 
-Deno.test("waitpid() tells how a child ended, stopped and went on", async () => {
+Deno.test("waitpid() reports that a child ended, stopped and continued", async () => {
   const output = await run(() => {
     tine.becomeForkable();
     const child = tine.forkChild(() => {
@@ -61,7 +61,7 @@ Deno.test("decodeWaitStatus() reads a core dump", () => {
   assertEquals(status, { kind: "signaled", signal: 11, coreDumped: true, raw: 139 });
 });
 
-Deno.test("decodeWaitStatus() says of every number what the macros of wait(2) say", () => {
+Deno.test("decodeWaitStatus() agrees with the macros of wait(2) for every number", () => {
   for (let raw = 0; raw <= 0xffff; raw++) {
     // As in glibc's bits/waitstatus.h.
     const low = raw & 0x7f;
@@ -80,7 +80,7 @@ Deno.test("decodeWaitStatus() says of every number what the macros of wait(2) sa
   }
 });
 
-Deno.test("waitpid() gives the exit code, or the signal that ended the process", async () => {
+Deno.test("waitpid() returns the exit code, or the signal that ended the process", async () => {
   const output = await run(() => {
     tine.becomeForkable();
     const codes = Array.from({ length: 52 }, (_, i) => 5 * i); // 0 to 255
@@ -143,7 +143,7 @@ Deno.test("execve() passes on the environment as it is", async () => {
   assert(output.includes("TINE_LATER=later\n"), output);
 });
 
-Deno.test("setrlimit() sets what getrlimit() gives", async () => {
+Deno.test("setrlimit() sets what getrlimit() returns", async () => {
   const output = await run(() => {
     const { hard } = tine.getrlimit(tine.RLIMIT_NOFILE);
     tine.setrlimit(tine.RLIMIT_NOFILE, { soft: 64, hard });
@@ -183,7 +183,7 @@ Deno.test("alarm() ends an endless loop", async () => {
 });
 
 for (const [timer, signal] of Object.entries(TIMERS)) {
-  Deno.test(`setitimer() sends ${signal} for ${timer}, and gives what was left of the timer before`, async () => {
+  Deno.test(`setitimer() sends ${signal} for ${timer}, and returns the time left of the previous timer`, async () => {
     await using program = startFunction(
       () => {
         const timer = Number(Deno.args[0]);
@@ -226,7 +226,7 @@ Deno.test("clock_gettime() of CLOCK_MONOTONIC is the same for all processes", as
   assertThrows(() => tine.clock_gettime(99), tine.SyscallError, "Cannot clock_gettime 99: EINVAL");
 });
 
-Deno.test("setsid() makes a session of its own", async () => {
+Deno.test("setsid() creates a new session", async () => {
   const output = await run(() => {
     tine.becomeForkable();
     const child = tine.forkChild(() => tine.setsid() === tine.getpid() ? 0 : 1);
@@ -269,7 +269,7 @@ Deno.test("sched_setscheduler() sets the policy that the kernel shows", async ()
   );
 });
 
-Deno.test("prctl() has a child end with its parent", async () => {
+Deno.test("prctl() makes a child end with its parent", async () => {
   await using program = startFunction(() => {
     tine.becomeForkable();
     tine.forkChild(() => {
@@ -313,7 +313,7 @@ Deno.test({
 
 const EPERM = "Operation not permitted";
 
-Deno.test("setgroups() changes the groups of all threads, and getgroups() gives them", async () => {
+Deno.test("setgroups() changes the groups of all threads, and getgroups() returns them", async () => {
   const program = () => {
     const shown = () => {
       const tids = [...Deno.readDirSync("/proc/self/task")].map(({ name }) => name);
@@ -387,7 +387,7 @@ Deno.test({
   },
 });
 
-Deno.test("initgroups() gives the groups that the system lists for a user", async () => {
+Deno.test("initgroups() sets the groups that the system lists for a user", async () => {
   const id = (...args: string[]) =>
     new TextDecoder().decode(
       new Deno.Command("id", { args, env: { LC_ALL: "C" } }).outputSync().stdout,
@@ -433,7 +433,7 @@ Deno.test("mmap() with MAP_SHARED is seen by parent and children", async () => {
   assertThrows(() => tine.mmap(1, tine.MAP_ANONYMOUS), tine.SyscallError, "mmap 1 bytes: EINVAL");
 });
 
-Deno.test("clock_gettime() of CLOCK_PROCESS_CPUTIME_ID counts work and not waiting", async () => {
+Deno.test("clock_gettime() of CLOCK_PROCESS_CPUTIME_ID counts work, but not waiting", async () => {
   const output = await run(
     () => {
       const cpuTime = () => tine.clock_gettime(tine.CLOCK_PROCESS_CPUTIME_ID);
@@ -457,7 +457,7 @@ Deno.test("clock_gettime() of CLOCK_PROCESS_CPUTIME_ID counts work and not waiti
   assert(Math.abs(Number(difference)) < 0.1, output);
 });
 
-Deno.test("sleep() gives 0 after the whole time and refuses what is no time", () => {
+Deno.test("sleep() returns 0 after the whole time, and rejects an invalid time", () => {
   const start = performance.now();
   assertEquals(tine.sleep(0.02), 0);
   tine.nanosleep(0.02);

@@ -43,7 +43,7 @@ function onEachRung(behaviour: string, look: (start: Start, rung: Rung) => Promi
   });
 }
 
-onEachRung("a connection is kept for several requests", async (start) => {
+onEachRung("a connection is kept open for several requests", async (start) => {
   await using server = await start();
   using client = await Client.connect(server.port);
   for (let i = 1; i <= 3; i++) {
@@ -89,33 +89,36 @@ onEachRung("a WebSocket may be silent for longer than --idle-timeout", async (st
   assertStringIncludes(await ask(server.port, "/"), "app");
 });
 
-onEachRung("the app is told who asks, and where, as deno serve tells it", async (start) => {
-  await using four = await start("--host", "127.0.0.1");
-  using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
-  socket.bind(["127.0.0.2", 0]);
-  socket.connect(["127.0.0.1", four.port]);
-  socket.sendall(new TextEncoder().encode(`GET /who ${CLOSE}`));
-  let answer = "";
-  for (let data; (data = socket.recv(4096)).length > 0;) answer += new TextDecoder().decode(data);
-  const [hostname, port] = socket.getsockname() as tine.InetAddress;
-  const { url, addr } = JSON.parse(answer.split("\r\n\r\n")[1]!);
-  assertEquals([url, addr], ["http://x/who", { transport: "tcp", hostname, port }]);
-  const [, listening] = await four.printed(/^listening (.*)$/m);
-  assertEquals(JSON.parse(listening!), {
-    transport: "tcp",
-    hostname: "127.0.0.1",
-    port: four.port,
-  });
-  assertStringIncludes(
-    await exchange(four.port, "GET /who HTTP/1.0\r\n\r\n"),
-    `"http://localhost:${four.port}/who"`,
-  );
-  await using six = await start("--host", "::1");
-  assertEquals(six.url, `http://[::1]:${six.port}/`);
-  using client = await Deno.connect({ hostname: "::1", port: six.port });
-  await client.write(new TextEncoder().encode(`GET /who ${CLOSE}`));
-  assertStringIncludes(await readAll(client), `"hostname":"::1","port":${client.localAddr.port}`);
-});
+onEachRung(
+  "the app is told the client's and the server's address as under deno serve",
+  async (start) => {
+    await using four = await start("--host", "127.0.0.1");
+    using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+    socket.bind(["127.0.0.2", 0]);
+    socket.connect(["127.0.0.1", four.port]);
+    socket.sendall(new TextEncoder().encode(`GET /who ${CLOSE}`));
+    let answer = "";
+    for (let data; (data = socket.recv(4096)).length > 0;) answer += new TextDecoder().decode(data);
+    const [hostname, port] = socket.getsockname() as tine.InetAddress;
+    const { url, addr } = JSON.parse(answer.split("\r\n\r\n")[1]!);
+    assertEquals([url, addr], ["http://x/who", { transport: "tcp", hostname, port }]);
+    const [, listening] = await four.printed(/^listening (.*)$/m);
+    assertEquals(JSON.parse(listening!), {
+      transport: "tcp",
+      hostname: "127.0.0.1",
+      port: four.port,
+    });
+    assertStringIncludes(
+      await exchange(four.port, "GET /who HTTP/1.0\r\n\r\n"),
+      `"http://localhost:${four.port}/who"`,
+    );
+    await using six = await start("--host", "::1");
+    assertEquals(six.url, `http://[::1]:${six.port}/`);
+    using client = await Deno.connect({ hostname: "::1", port: six.port });
+    await client.write(new TextEncoder().encode(`GET /who ${CLOSE}`));
+    assertStringIncludes(await readAll(client), `"hostname":"::1","port":${client.localAddr.port}`);
+  },
+);
 
 onEachRung("a UNIX socket is served with the URLs of deno serve, and removed", async (start) => {
   await using folder = scratch();
@@ -136,7 +139,7 @@ onEachRung("a UNIX socket is served with the URLs of deno serve, and removed", a
   assertEquals([...Deno.readDirSync(folder.path)], []);
 });
 
-onEachRung("HTTPS is spoken with a certificate", async (start) => {
+onEachRung("HTTPS is served with a certificate", async (start) => {
   await using folder = scratch();
   const { cert, key } = await certificate(folder.path);
   await using server = await start("--cert", cert, "--key", key);
@@ -147,7 +150,7 @@ onEachRung("HTTPS is spoken with a certificate", async (start) => {
   assertEquals((await response.json()).url, `https://localhost:${server.port}/who`);
 });
 
-onEachRung("a connection ends that is idle, or slow with a header", async (start, rung) => {
+onEachRung("idle connections, and those with a slow header, are closed", async (start, rung) => {
   const header = rung === "prefork" ? ["--header-timeout", "0.3"] : [];
   await using server = await start("--idle-timeout", "0.3", ...header);
   using idle = await Client.connect(server.port);
@@ -163,7 +166,7 @@ onEachRung("a connection ends that is idle, or slow with a header", async (start
   assertEquals(await ask(server.port, "/slow?1"), "slept 1\n");
 });
 
-onEachRung("a handler that throws costs a response of status 500", async (start) => {
+onEachRung("a handler that throws results in status 500", async (start) => {
   await using server = await start();
   assertMatch(await exchange(server.port, `GET /throw ${CLOSE}`), /^HTTP\/1.1 500 /);
   assertEquals(await ask(server.port, "/"), "the gateway's app\n");
@@ -227,7 +230,7 @@ onEachRung("descriptors of connections that have ended are closed", async (start
   await until(() => count().every((size, i) => size <= before[i]!), `${before} descriptors`);
 });
 
-onEachRung("SIGTERM frees the port, and lets the request in flight finish", async (start) => {
+onEachRung("SIGTERM frees the port, and requests in flight finish", async (start) => {
   await using server = await start("--grace", "20");
   using busy = await Client.connect(server.port);
   await busy.say("POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nhe");
@@ -258,7 +261,7 @@ onEachRung("SIGTERM ends idle connections, and the server long before --grace", 
   assert(performance.now() - begin < 30_000);
 });
 
-onEachRung("a second SIGTERM ends the server at once, whatever is in flight", async (start) => {
+onEachRung("a second SIGTERM ends the server immediately, whatever is in flight", async (start) => {
   await using server = await start("--grace", "60");
   using busy = await Client.connect(server.port);
   await busy.say(REQUEST("/slow?60"));

@@ -81,7 +81,7 @@ class Client implements Disposable {
   }
 }
 
-Deno.test("serveForking() serves several clients at once and logs one line for each", async () => {
+Deno.test("serveForking() serves several clients at the same time, and logs one line for each", async () => {
   await using server = startForking();
   const port = await portOf(server);
   using first = await Client.connect(port);
@@ -99,7 +99,7 @@ Deno.test("serveForking() serves several clients at once and logs one line for e
   assertMatch(server.stdout, /^exited \d+ 127\.0\.0\.1 {"kind":"exited","code":0,"raw":0}$/m);
 });
 
-Deno.test("serveForking() at its cap lets clients wait in the backlog, and serves them in turn", async () => {
+Deno.test("serveForking() lets clients wait in the backlog at its limit, and serves them in turn", async () => {
   await using server = startForking({ maxChildren: 2 });
   const port = await portOf(server);
   using first = await Client.connect(port);
@@ -118,7 +118,7 @@ Deno.test("serveForking() at its cap lets clients wait in the backlog, and serve
   assertEquals(await answer, "waiting");
 });
 
-Deno.test("serveForking() closes clients of an address that has its share", async () => {
+Deno.test("serveForking() closes further connections of an address at its limit", async () => {
   await using server = startForking({ maxPerAddress: 1 });
   const port = await portOf(server);
   using first = await Client.connect(port);
@@ -149,7 +149,7 @@ Deno.test("serveForking() ends a child at its deadline, whatever it does", async
   assert(await next.echoes());
 });
 
-Deno.test("serveForking() outlives children that throw, exit and crash", async () => {
+Deno.test("serveForking() survives children that throw, exit and crash", async () => {
   await using server = startForking();
   const port = await portOf(server);
   const kinds = { throw: "exit 1", exit: "exit 3", crash: "killed by SIGABRT" };
@@ -178,7 +178,7 @@ Deno.test("serveForking() finishes gracefully on SIGTERM and on SIGINT", async (
   }
 });
 
-Deno.test("serveForking() kills what is left after the grace time, and at once when told twice", async () => {
+Deno.test("serveForking() kills remaining children after the grace time, and immediately on a second signal", async () => {
   for (const grace of [0.2, 60]) {
     await using server = startForking({ grace, timeout: 0 });
     const port = await portOf(server);
@@ -194,7 +194,7 @@ Deno.test("serveForking() kills what is left after the grace time, and at once w
   }
 });
 
-Deno.test("serveForking() logs a failing accept, backs off, and goes on when there are descriptors", async () => {
+Deno.test("serveForking() logs a failing accept, backs off, and continues when descriptors are free", async () => {
   // Room for the server's own descriptors, and none for a connection.
   await using server = startFunction(() => {
     tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM] });
@@ -265,7 +265,7 @@ Deno.test("serveForking() leaks nothing over 300 connections, 8 at a time", asyn
   assertEquals(descriptorsOf(server.pid), before);
 });
 
-Deno.test("a child of serveForking() holds its connection and no other's", async () => {
+Deno.test("a child of serveForking() has only its own connection open", async () => {
   await using server = startForking();
   const port = await portOf(server);
   using first = await Client.connect(port);
@@ -285,7 +285,7 @@ Deno.test("a child of serveForking() holds its connection and no other's", async
   assert(a !== b);
 });
 
-Deno.test("serveForking() and serveIterative() refuse options that make no sense", () => {
+Deno.test("serveForking() and serveIterative() reject invalid options", () => {
   using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
   for (
     const options of [{ maxChildren: 0 }, { maxPerAddress: 1.5 }, { timeout: -1 }, { grace: NaN }]
@@ -339,7 +339,7 @@ Deno.test("serveIterative() serves one client at a time, and survives handlers t
   assert(isPortFree(port));
 });
 
-Deno.test("serveForking() goes on when its log, or onChildExit, fails", async () => {
+Deno.test("serveForking() continues when its log, or onChildExit, fails", async () => {
   await using server = startFunction(() => {
     tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM] });
     const listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
@@ -361,7 +361,7 @@ Deno.test("serveForking() goes on when its log, or onChildExit, fails", async ()
   assertEquals(await server.ended(), { code: 0, signal: null });
 });
 
-Deno.test("serveForking() logs an error in its loop, rests, and goes on, also while it stops", async () => {
+Deno.test("serveForking() logs an error in its loop, pauses, and continues, even while it stops", async () => {
   await using server = startFunction(() => {
     tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM, tine.SIGUSR1] });
     tine.signal(tine.SIGUSR1, () => {
@@ -395,7 +395,7 @@ Deno.test("serveForking() logs an error in its loop, rests, and goes on, also wh
   assertEquals(await server.ended(), { code: 0, signal: null });
 });
 
-Deno.test("serveForking() ends with an error when its listening socket is gone", async () => {
+Deno.test("serveForking() ends with an error when its listening socket is closed", async () => {
   await using server = startFunction(() => {
     tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGUSR1] });
     const listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
@@ -411,7 +411,7 @@ Deno.test("serveForking() ends with an error when its listening socket is gone",
   assertMatch(server.stderr, /SyscallError: Cannot accept on a closed socket: EBADF/);
 });
 
-Deno.test("serveForking() stops when another has reaped its children", async () => {
+Deno.test("serveForking() stops when other code has reaped its children", async () => {
   await using server = startFunction(() => {
     tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM, tine.SIGUSR1] });
     tine.signal(tine.SIGUSR1, () => {
@@ -439,7 +439,7 @@ Deno.test("serveForking() stops when another has reaped its children", async () 
 
 const isRoot = tine.getuid() === 0;
 
-Deno.test("serveForking() leaves a child running that it may not kill, and stops (needs root)", {
+Deno.test("serveForking() stops without waiting for a child that it may not kill (needs root)", {
   ignore: !isRoot,
 }, async () => {
   await using server = startFunction(
@@ -488,7 +488,7 @@ Deno.test("serveForking() leaves a child running that it may not kill, and stops
   }
 });
 
-Deno.test("ChildTable gives the smallest free number, and counts children per host", () => {
+Deno.test("ChildTable assigns the smallest free number, and counts children per host", () => {
   const table = new ChildTable();
   const taken = new Map<number, number>();
   let pid = 0;
@@ -519,7 +519,7 @@ Deno.test("ChildTable gives the smallest free number, and counts children per ho
   assertEquals([table.size, table.nextNumber, table.countOf(["10.0.0.1", 1])], [0, 1, 0]);
 });
 
-Deno.test("ChildTable asks as little of a server with 100,000 children as of one with ten", () => {
+Deno.test("ChildTable costs the same with 100,000 children as with ten", () => {
   const time = (children: number) => {
     const table = new ChildTable();
     for (let pid = 1; pid <= children; pid++) table.add(pid, ["127.0.0.1", pid]);

@@ -127,7 +127,7 @@ Deno.test("handlers never nest, and none is lost", async () => {
   assertEquals(output, "+10 -10 +12 -12 +12 -12\n");
 });
 
-Deno.test("what a handler throws is thrown by the interruption point", async () => {
+Deno.test("an exception of a handler is thrown by the interruption point", async () => {
   const output = await run(() => {
     tine.becomeForkable({ signals: [tine.SIGUSR1] });
     tine.signal(tine.SIGUSR1, () => {
@@ -165,7 +165,7 @@ Deno.test("a handler survives garbage collections", async () => {
   assertEquals(output, "50\n");
 });
 
-Deno.test("signal() gives the action before, and SIG_IGN and SIG_DFL do what they say", async () => {
+Deno.test("signal() returns the previous action, and SIG_IGN and SIG_DFL take effect", async () => {
   const output = await run(() => {
     tine.becomeForkable({ signals: [tine.SIGUSR1] });
     const handler = () => console.log("handled");
@@ -194,7 +194,7 @@ Deno.test("signal() gives the action before, and SIG_IGN and SIG_DFL do what the
   ]);
 });
 
-Deno.test("signal() refuses a handler for a signal that a thread of the runtime could take", () => {
+Deno.test("signal() rejects a handler for a signal that a thread of the runtime could receive", () => {
   assertThrows(
     () => tine.signal(tine.SIGTERM, () => {}),
     Error,
@@ -217,7 +217,7 @@ Deno.test("signalName() names every signal", () => {
   }
 });
 
-Deno.test("sigprocmask() keeps a handled signal out until it is unblocked", async () => {
+Deno.test("sigprocmask() blocks a handled signal until it is unblocked", async () => {
   const output = await run(() => {
     tine.becomeForkable({ signals: [tine.SIGUSR1] });
     let handled = 0;
@@ -264,7 +264,7 @@ Deno.test("wait() prefers a child's status to another signal's EINTR, and EINTR 
   assertMatch(output, /^{"kind":"exited","code":3,"raw":768} 0\n2 true\nsignaled\n$/);
 });
 
-Deno.test("handlers survive a storm: every child is reaped, every call ends well", async () => {
+Deno.test("under many signals, every child is reaped and every call succeeds or fails with EINTR", async () => {
   const output = await run(() => {
     tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGUSR1, tine.SIGUSR2] });
     let reaped = 0;
@@ -323,7 +323,7 @@ Deno.test("a blocked SIGTERM's handler runs when the program waits", async () =>
   assert(server.stdout.endsWith("stopping\n"));
 });
 
-Deno.test("kill() asks with signal 0 and refuses what is no pid", async () => {
+Deno.test("kill() checks for a process with signal 0, and rejects an invalid pid", async () => {
   tine.kill(tine.getpid(), 0);
   assertThrows(() => tine.kill(NaN, tine.SIGTERM), RangeError);
   assertThrows(() => tine.kill(2 ** 32, tine.SIGTERM), RangeError);
@@ -339,7 +339,7 @@ Deno.test("kill() asks with signal 0 and refuses what is no pid", async () => {
   }, "the process to be gone");
 });
 
-Deno.test("a child hears signals that Deno itself has come to handle in the parent", async () => {
+Deno.test("a child receives signals that Deno itself handles in the parent", async () => {
   const output = await run(
     async () => {
       tine.becomeForkable();
@@ -381,7 +381,7 @@ Deno.test("a child hears signals that Deno itself has come to handle in the pare
   assertEquals(output, "true\n".repeat(10));
 });
 
-Deno.test("a program with handlers receives what one without them does", async () => {
+Deno.test("a program with handlers receives the same data as one without", async () => {
   const output = await run(() => {
     tine.becomeForkable({ signals: [tine.SIGUSR1] });
     tine.signal(tine.SIGUSR1, () => {});

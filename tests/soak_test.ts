@@ -25,7 +25,7 @@ async function load(port: number, connections: number, atOnce: number): Promise<
   return right;
 }
 
-Deno.test("serveForking() after 10,000 connections has no zombie, no descriptor and no memory more", async () => {
+Deno.test("serveForking() has no zombies and no more descriptors or memory after 10,000 connections", async () => {
   await using server = startFunction(() => {
     tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM] });
     const listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);

@@ -25,7 +25,7 @@ function failure(call: () => unknown): tine.SyscallError {
   return assertThrows(call, tine.SyscallError);
 }
 
-Deno.test("Socket carries bytes over IPv4, and both ends agree on the socket pair", () => {
+Deno.test("Socket transfers bytes over IPv4, and both ends agree on the socket pair", () => {
   using listener = listening();
   using client = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
   client.connect(listener.getsockname());
@@ -42,7 +42,7 @@ Deno.test("Socket carries bytes over IPv4, and both ends agree on the socket pai
   assertEquals(server.recv(1000).length, 0);
 });
 
-Deno.test("Socket carries bytes over IPv6", () => {
+Deno.test("Socket transfers bytes over IPv6", () => {
   using listener = listening(tine.AF_INET6, "::1");
   using client = new tine.Socket(tine.AF_INET6, tine.SOCK_STREAM);
   client.connect(listener.getsockname());
@@ -55,7 +55,7 @@ Deno.test("Socket carries bytes over IPv6", () => {
   assertEquals(decoder.decode(client.recv(10)), "six");
 });
 
-Deno.test("Socket carries bytes over a UNIX socket, by path and by abstract name", () => {
+Deno.test("Socket transfers bytes over a UNIX socket, by path and by abstract name", () => {
   const folder = Deno.makeTempDirSync();
   try {
     for (const path of [`${folder}/socket`, `\0tine-${crypto.randomUUID()}`]) {
@@ -77,7 +77,7 @@ Deno.test("Socket carries bytes over a UNIX socket, by path and by abstract name
   }
 });
 
-Deno.test("Socket resolves a name, and says which name it cannot resolve", () => {
+Deno.test("Socket resolves a host name, and reports one that it cannot resolve", () => {
   using listener = listening();
   using client = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
   client.connect(["localhost", Number(listener.getsockname()[1])]);
@@ -90,7 +90,7 @@ Deno.test("Socket resolves a name, and says which name it cannot resolve", () =>
   );
 });
 
-Deno.test("formatAddress() shows addresses as URLs do", () => {
+Deno.test("formatAddress() formats addresses as in URLs", () => {
   assertEquals(tine.formatAddress(["127.0.0.1", 80]), "127.0.0.1:80");
   assertEquals(tine.formatAddress(["", 80]), "*:80");
   assertEquals(tine.formatAddress(["::1", 80]), "[::1]:80");
@@ -98,7 +98,7 @@ Deno.test("formatAddress() shows addresses as URLs do", () => {
   assertEquals(tine.formatAddress("\0name"), "@name");
 });
 
-Deno.test("getsockname() writes IPv6 addresses as RFC 5952 does", () => {
+Deno.test("getsockname() formats IPv6 addresses as in RFC 5952", () => {
   // The kernel is asked to repeat addresses of the loopback's own forms only; mapped ones too.
   using mapped = new tine.Socket(tine.AF_INET6, tine.SOCK_STREAM);
   mapped.setsockopt(tine.IPPROTO_IPV6, tine.IPV6_V6ONLY, 0);
@@ -126,7 +126,7 @@ Deno.test("setsockopt() and getsockopt() agree", () => {
   assertEquals(socket.getsockopt(tine.SOL_SOCKET, tine.SO_DOMAIN), tine.AF_INET);
 });
 
-Deno.test("socketpair() gives two ends that hear each other, and the end of the other", () => {
+Deno.test("socketpair() creates two connected ends, and each sees the other's close", () => {
   const [left, right] = tine.socketpair(tine.SOCK_STREAM);
   using ours = left;
   {
@@ -143,7 +143,7 @@ Deno.test("socketpair() gives two ends that hear each other, and the end of the 
   assertEquals(failure(() => ours.send(encoder.encode("x"))).code, "EPIPE");
 });
 
-Deno.test("socketpair() keeps messages apart with SOCK_SEQPACKET", () => {
+Deno.test("socketpair() preserves message boundaries with SOCK_SEQPACKET", () => {
   const [left, right] = tine.socketpair(tine.SOCK_SEQPACKET);
   using ours = left;
   using theirs = right;
@@ -165,7 +165,7 @@ Deno.test("SO_REUSEPORT lets two sockets listen on one port", () => {
   assertEquals(second.getsockname(), first.getsockname());
 });
 
-Deno.test("SO_RCVTIMEO ends recv() and accept() with EAGAIN", () => {
+Deno.test("recv() and accept() fail with EAGAIN after SO_RCVTIMEO", () => {
   const [client, server] = connected();
   using _client = client;
   using receiving = server;
@@ -177,7 +177,7 @@ Deno.test("SO_RCVTIMEO ends recv() and accept() with EAGAIN", () => {
   assertEquals(failure(() => listener.accept()).code, "EAGAIN");
 });
 
-Deno.test("SO_SNDTIMEO ends send() with EAGAIN when the other end does not read", () => {
+Deno.test("send() fails with EAGAIN after SO_SNDTIMEO when the other end does not read", () => {
   const [client, server] = connected();
   using _server = server;
   using sending = client;
@@ -196,7 +196,7 @@ Deno.test("recv() leaves the data with MSG_PEEK and does not wait with MSG_DONTW
   assertEquals(decoder.decode(receiving.recv(3)), "abc");
 });
 
-Deno.test("send() fails with EPIPE and no signal when the other end is gone", () => {
+Deno.test("send() fails with EPIPE and without a signal when the other end is closed", () => {
   const [client, server] = connected();
   using sending = client;
   server.close();
@@ -206,7 +206,7 @@ Deno.test("send() fails with EPIPE and no signal when the other end is gone", ()
   assert(["EPIPE", "ECONNRESET"].includes(error.code), error.message);
 });
 
-Deno.test("send() raises no SIGPIPE where write() does", async () => {
+Deno.test("send() does not raise SIGPIPE when write() does", async () => {
   await using program = startFunction(() => {
     tine.signal(tine.SIGPIPE, tine.SIG_DFL); // Deno ignores it
     const [ours, theirs] = tine.socketpair(tine.SOCK_STREAM);
@@ -223,7 +223,7 @@ Deno.test("send() raises no SIGPIPE where write() does", async () => {
   assertEquals(program.stdout, "EPIPE\n");
 });
 
-Deno.test("SyscallError says what failed, on what, and why", () => {
+Deno.test("SyscallError reports what failed, on what, and why", () => {
   using taken = listening();
   using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
   const error = failure(() => socket.bind(taken.getsockname()));
@@ -246,7 +246,7 @@ Deno.test("SyscallError says what failed, on what, and why", () => {
   );
 });
 
-Deno.test("Socket refuses bad input before the kernel sees it", () => {
+Deno.test("Socket rejects invalid input before the kernel sees it", () => {
   using inet = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
   using unix = new tine.Socket(tine.AF_UNIX, tine.SOCK_STREAM);
   for (const port of [70000, -1, 1.5, NaN]) {
@@ -280,7 +280,7 @@ Deno.test("Socket refuses bad input before the kernel sees it", () => {
   assertThrows(() => new tine.Socket(99, tine.SOCK_STREAM), RangeError, "family 99");
 });
 
-Deno.test("bind() takes a path of exactly 107 bytes", () => {
+Deno.test("bind() accepts a path of exactly 107 bytes", () => {
   const folder = Deno.makeTempDirSync({ dir: "/tmp", prefix: "t" });
   const path = `${folder}/`.padEnd(107, "x");
   try {
@@ -292,7 +292,7 @@ Deno.test("bind() takes a path of exactly 107 bytes", () => {
   }
 });
 
-Deno.test("a closed Socket fails with EBADF and leaves its old number alone", () => {
+Deno.test("a closed Socket fails with EBADF and does not use its old descriptor number", () => {
   const socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
   const number = socket.fileno();
   socket.close();
@@ -328,7 +328,7 @@ Deno.test("a closed Socket fails with EBADF and leaves its old number alone", ()
   }
 });
 
-Deno.test("fromDescriptor() takes over an open socket", () => {
+Deno.test("fromDescriptor() takes ownership of an open socket", () => {
   const [client, server] = connected();
   using sending = client;
   const number = tine.fcntl(server.fileno(), tine.F_DUPFD_CLOEXEC, 0);
@@ -344,7 +344,7 @@ Deno.test("fromDescriptor() takes over an open socket", () => {
   file.close();
 });
 
-Deno.test("the calls by number do the same on a socket that another owns, and leave it to its owner", () => {
+Deno.test("the calls by descriptor number do the same, and leave the socket to its owner", () => {
   const [client, server] = connected();
   using sending = client;
   using receiving = server;
@@ -365,7 +365,7 @@ Deno.test("the calls by number do the same on a socket that another owns, and le
   assertEquals(decoder.decode(sending.recv(100)), "still open");
 });
 
-Deno.test("the calls by number say which descriptor is no socket", () => {
+Deno.test("the calls by descriptor number report which descriptor is not a socket", () => {
   const file = tine.open("/dev/null", tine.O_RDWR | tine.O_CLOEXEC);
   const calls: Record<string, (fd: number) => unknown> = {
     "getsockname descriptor": (fd) => tine.getsockname(fd),
@@ -385,7 +385,7 @@ Deno.test("the calls by number say which descriptor is no socket", () => {
   file.close();
 });
 
-Deno.test("accept() gives descriptors that programs started later do not inherit", () => {
+Deno.test("accept() returns descriptors that programs started later do not inherit", () => {
   const [client, server] = connected();
   for (const socket of [client, server]) {
     assertEquals(tine.fcntl(socket.fileno(), tine.F_GETFD), tine.FD_CLOEXEC);

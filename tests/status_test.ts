@@ -150,7 +150,7 @@ function messageOf(pid: number): string {
   return assertThrows(() => readStatus(pid), StatusError).message;
 }
 
-Deno.test("readStatus() tells what the scoreboard and /proc say", async () => {
+Deno.test("readStatus() returns what the scoreboard and /proc contain", async () => {
   await using board = await startBoard({
     header: HEADER,
     slots: [
@@ -217,7 +217,7 @@ Deno.test("readStatus() tells what the scoreboard and /proc say", async () => {
   assert(proportionalBytes > privateBytes && proportionalBytes < rss);
 });
 
-Deno.test("readStatus() leaves out workers that have ended, and counts their requests", async () => {
+Deno.test("readStatus() omits workers that have ended, and counts their requests", async () => {
   await using board = await startBoard({
     header: HEADER,
     slots: [
@@ -235,7 +235,7 @@ Deno.test("readStatus() leaves out workers that have ended, and counts their req
   assertEquals([master.requests, master.errors], [1205, 34]);
 });
 
-Deno.test("readStatus() says of a process that is no server what it is", async () => {
+Deno.test("readStatus() reports what a process that is not a server is", async () => {
   await using board = await startBoard({ slots: [{ process: "child" }] });
   const { pid } = board.program;
   const [child] = board.pids;
@@ -265,7 +265,7 @@ Deno.test("readStatus() says of a process that is no server what it is", async (
   for (const pid of [0, -1, 1.5, NaN]) assertStringIncludes(messageOf(pid), "that is not a pid");
 });
 
-Deno.test("readStatus() says so when the process is another user's", async () => {
+Deno.test("readStatus() reports that the process belongs to another user", async () => {
   await using board = await startBoard({});
   await using reader = startFunction(
     async () => {
@@ -287,7 +287,7 @@ Deno.test("readStatus() says so when the process is another user's", async () =>
   );
 });
 
-Deno.test("readStatus() needs --allow-ffi only, and finds a descriptor of any number", async () => {
+Deno.test("readStatus() needs only --allow-ffi, and finds a descriptor with any number", async () => {
   await using board = await startBoard({ header: HEADER, fd: 200 });
   await using reader = startFunction(
     async () => {
@@ -303,7 +303,7 @@ Deno.test("readStatus() needs --allow-ffi only, and finds a descriptor of any nu
   assertEquals(reader.stdout, `"${HEADER.url}"\n`);
 });
 
-Deno.test("findMasters() finds masters, and none of their children", async () => {
+Deno.test("findMasters() finds masters, but not their children", async () => {
   await using first = await startBoard({ slots: [{ process: "child" }] });
   await using second = await startBoard({});
   const masters = findMasters();
@@ -347,7 +347,7 @@ Deno.test({
   },
 });
 
-Deno.test("formatTable() tells all within 100 columns", async (test) => {
+Deno.test("formatTable() fits everything into 100 columns", async (test) => {
   const table = formatTable(STATUS);
   await assertSnapshot(test, table);
   for (const line of table.split("\n")) assert(line.length <= 100, line);
@@ -369,14 +369,14 @@ const FAILED: Status = {
   },
 };
 
-Deno.test("formatTable() tells all of the reason why the last reload failed", async (test) => {
+Deno.test("formatTable() shows the whole reason why the last reload failed", async (test) => {
   const table = formatTable(FAILED);
   await assertSnapshot(test, table);
   for (const line of table.split("\n")) assert(line.length <= 100, line);
   assert(!/[^\n\P{Cc}]/u.test(table), "It holds a control character");
 });
 
-Deno.test("formatTable() takes the width, and the rate since an earlier status", () => {
+Deno.test("formatTable() uses the given width, and shows the rate since an earlier status", () => {
   const before: Status = {
     ...STATUS,
     master: { ...STATUS.master, uptime: STATUS.master.uptime - 2, requests: 12_345_676_901 },
@@ -386,7 +386,7 @@ Deno.test("formatTable() takes the width, and the rate since an earlier status",
   for (const line of lines) assert(line.length <= 60, line);
 });
 
-Deno.test("formatAge() and formatBytes() have the units that people read", () => {
+Deno.test("formatAge() and formatBytes() use readable units", () => {
   assertEquals(
     [0, 59.9, 60, 123, 3599, 3600, 11_550, 86_399, 86_400, 446_400, 1e7].map(formatAge),
     ["0s", "59s", "1m00s", "2m03s", "59m59s", "1h00m", "3h12m", "23h59m", "1d00h", "5d04h"]
@@ -398,7 +398,7 @@ Deno.test("formatAge() and formatBytes() have the units that people read", () =>
   );
 });
 
-Deno.test("formatJson() is the status as it is", () => {
+Deno.test("formatJson() returns the unchanged status", () => {
   assertEquals(JSON.parse(formatJson(STATUS)), STATUS);
   assert(formatJson(STATUS).endsWith("}\n"));
 });
@@ -451,7 +451,7 @@ Deno.test("formatPrometheus() names, types and explains its metrics", async (tes
   await assertSnapshot(test, formatPrometheus({ ...STATUS, admin }));
 });
 
-Deno.test("formatPrometheus() keeps the rules of the text format, whatever a label holds", () => {
+Deno.test("formatPrometheus() follows the rules of the text format, whatever a label contains", () => {
   const values = parsePrometheus(formatPrometheus(STATUS));
   const [first, second] = STATUS.workers;
   assertEquals(values.get("tine_requests_total"), STATUS.master.requests);
@@ -492,7 +492,7 @@ Deno.test("formatPrometheus() keeps the rules of the text format, whatever a lab
   assertEquals(withAdmin.get("tine_admin_proportional_bytes"), 10_000_000);
 });
 
-Deno.test("adminHandler() answers its pages, and nothing else", async () => {
+Deno.test("adminHandler() serves its pages, and nothing else", async () => {
   const { file, scoreboard } = createScoreboard();
   try {
     scoreboard.master = Deno.pid;
@@ -541,7 +541,7 @@ async function status(
   return { code, stdout: program.stdout, stderr: program.stderr };
 }
 
-Deno.test("`status` refuses a command line that cannot be meant, with exit code 2", async () => {
+Deno.test("`status` rejects an invalid command line, with exit code 2", async () => {
   for (
     const [args, reason] of [
       [["nonsense"], '"nonsense" is not a pid'],
@@ -562,7 +562,7 @@ Deno.test("`status` refuses a command line that cannot be meant, with exit code 
   }
 });
 
-Deno.test("`status` asks the server of a pid or a pid file, with exit code 1 where there is none", async () => {
+Deno.test("`status` reads the status by pid or pid file, with exit code 1 if there is no server", async () => {
   await using board = await startBoard({
     header: HEADER,
     slots: [{ process: "child", number: 1, state: "ready" }],
@@ -609,7 +609,7 @@ Deno.test("`status` asks the server of a pid or a pid file, with exit code 1 whe
   }
 });
 
-Deno.test("`status --watch` shows the table again and again until Control-C, or the server's end", async () => {
+Deno.test("`status --watch` repeats the table until Control-C, or until the server ends", async () => {
   await using board = await startBoard({ header: HEADER });
   const { pid } = board.program;
   const args = ["status", String(pid), "--watch=0.1"];
@@ -678,7 +678,7 @@ async function startServer(...args: string[]): Promise<
   };
 }
 
-Deno.test("readStatus() tells what the workers of a real server do, and why they were started", async () => {
+Deno.test("readStatus() shows what the workers of a real server do, and why they were started", async () => {
   await using started = await startServer();
   const { server, port } = started;
   const url = `http://127.0.0.1:${port}`;
@@ -719,7 +719,7 @@ Deno.test("readStatus() tells what the workers of a real server do, and why they
   assertMatch(formatTable(now()), new RegExp(`^Worker ${stalled.number} has been stalled`, "m"));
 });
 
-Deno.test("status shows requests without their query, and the log of a worker that hung with it", async () => {
+Deno.test("status shows requests without the query, and the log of a hung worker with it", async () => {
   await using started = await startServer("--admin", "admin.sock", "--timeout", "3");
   const { server, port, folder } = started;
   using _looping = await send(port, "/loop?token=secret");
@@ -743,7 +743,7 @@ Deno.test("status shows requests without their query, and the log of a worker th
   );
 });
 
-Deno.test("The admin socket of a real server and `status --pid-file` say the same", async () => {
+Deno.test("the admin socket of a real server and `status --pid-file` show the same", async () => {
   await using started = await startServer("--pid-file", "pid", "--admin", "admin.sock");
   const { server, port, folder } = started;
   using _waiting = await send(port, "/never");

@@ -65,7 +65,7 @@ for (
   });
 }
 
-Deno.test("a program's own timers need none of Node's", async () => {
+Deno.test("a program's own timers do not require Node's", async () => {
   const output = await run(
     async () => {
       const { after, every, nextTurn } = await import(Deno.args[0]!);
@@ -138,7 +138,7 @@ async function countAsked(): Promise<void> {
 }
 
 for (const how of ["run again", "single-threaded from its start", "by fork() alone"]) {
-  Deno.test(`what a child does about the parent's timers depends on those that there are, not on those that there were: ${how}`, async () => {
+  Deno.test(`a child's work on the parent's timers depends on the existing ones, not on earlier ones: ${how}`, async () => {
     const threads = how === "run again" ? "" : ",--single-threaded";
     const output = await run(countAsked, [how], {
       flags: ["-A", `--v8-flags=--expose-gc${threads}`],
@@ -149,7 +149,7 @@ for (const how of ["run again", "single-threaded from its start", "by fork() alo
   });
 }
 
-Deno.test("the parent's timers do not run in a child, though they were made before tine was imported", async () => {
+Deno.test("the parent's timers do not run in a child, even if they were created before tine was imported", async () => {
   await using folder = scratch();
   const program = writeApp(
     folder.path,
@@ -196,7 +196,7 @@ Deno.test("the parent's timers do not run in a child, though they were made befo
   }
 });
 
-Deno.test("an interval that forks goes on in the parent alone", async () => {
+Deno.test("an interval that forks continues only in the parent", async () => {
   const output = await run(() => {
     tine.becomeForkable();
     const parent = tine.getpid();
@@ -214,7 +214,7 @@ Deno.test("an interval that forks goes on in the parent alone", async () => {
   assertEquals(output, "0\n");
 });
 
-Deno.test("a child runs none of the parent's deadlines, unref'ed timers and immediate functions", async () => {
+Deno.test("a child does not run the parent's deadlines, unref'ed timers and immediate functions", async () => {
   const output = await run(
     async () => {
       tine.becomeForkable();
@@ -251,7 +251,7 @@ Deno.test("a child runs none of the parent's deadlines, unref'ed timers and imme
   ]);
 });
 
-Deno.test("a server of Node's goes on to tell the time in a child", async () => {
+Deno.test("a Node server sends the current time in a child", async () => {
   const output = await run(
     async () => {
       tine.becomeForkable();

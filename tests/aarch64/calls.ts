@@ -38,7 +38,7 @@ await check("`getsockopt()` reads what a socket is", () => {
   assertEquals(read(listener), [AF_INET, SOCK_STREAM, 1, 0]);
 });
 
-await check("`setsockopt()` takes fractional seconds for SO_RCVTIMEO and SO_SNDTIMEO", () => {
+await check("`setsockopt()` accepts fractional seconds for SO_RCVTIMEO and SO_SNDTIMEO", () => {
   using listener = listenLocally();
   const [client, server] = connectTo(listener);
   client.setsockopt(SOL_SOCKET, tine.SO_RCVTIMEO, 3.5);
@@ -55,7 +55,7 @@ await check("`setsockopt()` takes fractional seconds for SO_RCVTIMEO and SO_SNDT
   server.close();
 });
 
-await check("`Socket` carries bytes over IPv4", () => {
+await check("`Socket` transfers bytes over IPv4", () => {
   using listener = listenLocally();
   const [host, port] = listener.getsockname() as tine.InetAddress;
   assertEquals(host, "127.0.0.1");
@@ -76,7 +76,7 @@ await check("`Socket` carries bytes over IPv4", () => {
   server.close();
 });
 
-await check("`Socket` carries bytes over IPv6", () => {
+await check("`Socket` transfers bytes over IPv6", () => {
   if (!/ lo$/m.test(readOr("/proc/net/if_inet6", ""))) return; // no IPv6 on this machine
   using listener = new tine.Socket(AF_INET6, SOCK_STREAM);
   listener.setsockopt(tine.IPPROTO_IPV6, tine.IPV6_V6ONLY, 1);
@@ -93,7 +93,7 @@ await check("`Socket` carries bytes over IPv6", () => {
   server.close();
 });
 
-await check("`Socket` carries bytes over UNIX sockets", () => {
+await check("`Socket` transfers bytes over UNIX sockets", () => {
   for (const address of [`${folder}/socket`, `\0tine-${tine.getpid()}`]) {
     using listener = new tine.Socket(AF_UNIX, SOCK_STREAM);
     listener.bind(address);
@@ -116,7 +116,7 @@ await check("`bind()` resolves names", () => {
   assert(/cannot be resolved \(\w/.test(error.message), error.message);
 });
 
-await check("`poll()` sees what comes", () => {
+await check("`poll()` reports events", () => {
   const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC);
   const both = [
     { fd: readEnd.fileno(), events: tine.POLLIN },
@@ -143,7 +143,7 @@ await check("`poll()` sees what comes", () => {
   server.close();
 });
 
-await check("`open()` obeys its flags", () => {
+await check("`open()` applies its flags", () => {
   const file = `${folder}/file`;
   const { O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_WRONLY } = tine;
   tine.open(file, O_CREAT | O_EXCL | O_WRONLY, 0o600).close();
@@ -162,7 +162,7 @@ await check("`open()` obeys its flags", () => {
   tine.open(folder, O_RDONLY | directoryFlag()).close();
 });
 
-await check("`open()` gives the permissions that it was told", () => {
+await check("`open()` sets the given permissions", () => {
   const file = `${folder}/secret`;
   tine.open(file, tine.O_CREAT | tine.O_WRONLY, 0o400).close();
   if (tine.getuid() !== 0) {
@@ -279,7 +279,7 @@ await check("`alarm()`, `sleep()` and `nanosleep()` measure time", () => {
   assert(performance.now() - start >= 295, "the calls came back too early");
 });
 
-await check("`mmap()` gives memory that is empty", () => {
+await check("`mmap()` returns memory filled with zeros", () => {
   const memory = new Uint8Array(tine.mmap(100_000, tine.MAP_SHARED | tine.MAP_ANONYMOUS));
   assertEquals([memory.length, memory.some((byte) => byte !== 0)], [100_000, false]);
   memory.fill(255);
@@ -287,7 +287,7 @@ await check("`mmap()` gives memory that is empty", () => {
   assertEquals(codeOf(() => tine.mmap(tooMuch, tine.MAP_SHARED | tine.MAP_ANONYMOUS)), "ENOMEM");
 });
 
-await check("calls that fail tell the kernel's reason", () => {
+await check("failing calls report the kernel's reason", () => {
   using listener = listenLocally();
   using socket = new tine.Socket(AF_INET, SOCK_STREAM);
   const [client, server] = connectTo(listener);
@@ -329,7 +329,7 @@ await check("calls that fail tell the kernel's reason", () => {
   client.close();
 });
 
-await check("`Socket.fromDescriptor()` takes an inherited socket over", () => {
+await check("`Socket.fromDescriptor()` takes ownership of an inherited socket", () => {
   using listener = listenLocally();
   const copy = tine.Socket.fromDescriptor(tine.fcntl(listener.fileno(), tine.F_DUPFD_CLOEXEC, 0));
   assertEquals(copy.family, AF_INET);

@@ -19,7 +19,7 @@ tine.becomeForkable({ signals: [] });
 
 const folder = Deno.args[0]!;
 
-await check("`fork()` gives a child that has the parent's heap", () => {
+await check("`fork()` creates a child that has the parent's heap", () => {
   const heap = Array.from({ length: 100_000 }, (_, i) => ({ i, text: `x${i}` }));
   const child = inChild(() => ({
     intact: heap.every(({ i, text }, at) => i === at && text === `x${at}`),
@@ -36,7 +36,7 @@ await check("`fork()` gives a child that has the parent's heap", () => {
   });
 });
 
-await check("`waitpid()` tells how a child exited", () => {
+await check("`waitpid()` reports how a child exited", () => {
   for (const code of [0, 7, 255]) {
     const pid = tine.fork();
     if (pid === 0) tine._exit(code);
@@ -49,7 +49,7 @@ await check("`waitpid()` tells how a child exited", () => {
   assertEquals(codeOf(() => tine.wait()), "ECHILD");
 });
 
-await check("`waitpid()` tells which signal ended a child", () => {
+await check("`waitpid()` reports which signal ended a child", () => {
   for (const signal of [tine.SIGKILL, tine.SIGTERM, tine.SIGUSR1, tine.SIGUSR2, 34]) {
     const pid = tine.forkChild(() => tine.sleep(60) as 0);
     tine.kill(pid, signal);
@@ -58,7 +58,7 @@ await check("`waitpid()` tells which signal ended a child", () => {
   }
 });
 
-await check("`waitpid()` tells that a child stopped and went on", () => {
+await check("`waitpid()` reports that a child stopped and continued", () => {
   const pid = tine.forkChild(() => tine.sleep(60) as 0);
   tine.kill(pid, tine.SIGSTOP);
   assertEquals(tine.waitpid(pid, tine.WUNTRACED).status, {
@@ -73,7 +73,7 @@ await check("`waitpid()` tells that a child stopped and went on", () => {
   assertEquals(tine.waitpid(pid).status?.kind, "signaled");
 });
 
-await check("`waitpid()` with WNOHANG returns while the child lives", () => {
+await check("`waitpid()` with WNOHANG returns while the child runs", () => {
   const [readEnd, writeEnd] = tine.pipe();
   const pid = tine.forkChild(() => {
     writeEnd.close();
@@ -114,7 +114,7 @@ await check("random numbers differ between parent and children", () => {
   assertEquals(new Set(draws.flat()).size, 25, draws.join("\n"));
 });
 
-await check("`mmap()` gives memory that children share", () => {
+await check("`mmap()` returns memory that children share", () => {
   const counter = new Int32Array(tine.mmap(8, tine.MAP_SHARED | tine.MAP_ANONYMOUS));
   const children = Array.from({ length: 4 }, () =>
     tine.forkChild(() => {
@@ -133,7 +133,7 @@ await check("children have children", () => {
   assertEquals(new Set([pid, child, tine.getpid()]).size, 3);
 });
 
-await check("`prctl()` with PR_SET_PDEATHSIG has a child end with its parent", () => {
+await check("`prctl()` with PR_SET_PDEATHSIG makes a child end with its parent", () => {
   const [readEnd, writeEnd] = tine.pipe();
   const [readyEnd, readyWriteEnd] = tine.pipe();
   const pid = tine.forkChild(() => {
@@ -163,7 +163,7 @@ await check("`prctl()` with PR_SET_NO_NEW_PRIVS shows in the child's status", ()
   assertEquals(seen, "1");
 });
 
-await check("`setrlimit()` takes descriptors away from a child", () => {
+await check("`setrlimit()` limits the descriptors of a child", () => {
   const code = inChild(() => {
     tine.setrlimit(tine.RLIMIT_NOFILE, { ...tine.getrlimit(tine.RLIMIT_NOFILE), soft: 64 });
     return codeOf(() => {
@@ -220,7 +220,7 @@ await check("`alarm()` ends a child that is busy", () => {
   });
 });
 
-await check("`execve()` makes a child another program", () => {
+await check("`execve()` runs another program in a child", () => {
   const [readEnd, writeEnd] = tine.pipe();
   const pid = tine.forkChild(() => {
     writeEnd.dup2(1);

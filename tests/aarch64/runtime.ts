@@ -92,7 +92,7 @@ await check("two children serve at the same time, and differ", async () => {
   for (const [child] of children) assertEquals(tine.waitpid(child).status?.raw, 0);
 });
 
-await check("the parent's event loop goes on", async () => {
+await check("the parent's event loop continues", async () => {
   const before = ticks;
   assertEquals(await textOf(`${origin}/after`), `parent ${tine.getpid()} /after`);
   assertEquals(await Deno.readTextFile(`${folder}/text`), "from the file");

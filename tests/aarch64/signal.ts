@@ -20,7 +20,7 @@ import {
 // Under emulation it could not run the program again: the kernel refuses to execute it.
 tine.becomeForkable({ signals: [SIGCHLD, SIGUSR1, SIGALRM] });
 
-await check("`becomeForkable()` returns at once when all threads block the signals", () => {
+await check("`becomeForkable()` returns immediately when all threads block the signals", () => {
   assertEquals(tine.isForkable(), true);
   for (const { tid, name } of threads()) {
     const missing = new Set([SIGCHLD, SIGUSR1, SIGALRM]).difference(blockedSignals(tid));
@@ -29,7 +29,7 @@ await check("`becomeForkable()` returns at once when all threads block the signa
   tine.becomeForkable();
 });
 
-await check("`signal()` returns the action before", () => {
+await check("`signal()` returns the previous action", () => {
   const handler = (): void => {};
   const actions: tine.SignalAction[] = [SIG_IGN, handler, SIG_DFL, SIG_DFL];
   const seen = actions.map((action) => tine.signal(SIGUSR1, action));

@@ -25,7 +25,8 @@ export const MUTANTS: readonly Mutant[] = [
     text: "}\n\nmakeEntropyForkSafe();\n",
     replacement: "}\n",
     test: "tests/entropy_test.ts",
-    filter: "children never draw the same from a Math.random() that was kept before the first fork",
+    filter:
+      "children never draw the same from a Math.random() that was saved before the first fork",
   },
   {
     name: "pools-of-nanoid-shared",
@@ -80,7 +81,7 @@ export const MUTANTS: readonly Mutant[] = [
   }`,
     replacement: `  _exit(exitCode(child() ?? 0));`,
     test: "tests/fork_test.ts",
-    filter: "forkChild() never goes on in the parent's code, and gives the exit code",
+    filter: "forkChild() never continues in the parent's code, and returns the exit code",
   },
   {
     name: "pending-signal-waits-behind-ready-descriptor",
@@ -112,7 +113,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "if (children.size < maxChildren) return admit();",
     replacement: "if (children.size < Infinity) return admit();",
     test: "tests/server_test.ts",
-    filter: "serveForking() at its cap lets clients wait in the backlog, and serves them in turn",
+    filter: "serveForking() lets clients wait in the backlog at its limit, and serves them in turn",
   },
   {
     name: "deadline-of-a-child-ignored",
@@ -128,7 +129,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "now - worker.heardAt > timeout * 1000",
     replacement: "now - worker.heardAt > timeout * 1e6",
     test: "tests/prefork_failures_test.ts",
-    filter: "servePrefork() gives up one worker and one client for a handler that never returns",
+    filter: "servePrefork() loses one worker and one client to a handler that never returns",
   },
   {
     name: "paused-server-kills-its-workers",
@@ -136,7 +137,8 @@ export const MUTANTS: readonly Mutant[] = [
     text: "if (wasSuspended || worker.slot.heartbeat",
     replacement: "if (worker.slot.heartbeat",
     test: "tests/prefork_failures_test.ts",
-    filter: "servePrefork() kills no worker when all of it was paused for longer than --timeout",
+    filter:
+      "servePrefork() kills no worker if the whole server was suspended for longer than --timeout",
   },
   {
     name: "master-restarts-without-a-canary",
@@ -144,7 +146,8 @@ export const MUTANTS: readonly Mutant[] = [
     text: 'status.kind === "exited" && status.code === LOADED;',
     replacement: 'status.kind === "exited";',
     test: "tests/prefork_restart_test.ts",
-    filter: "servePrefork() serves new code after SIGHUP, and the old one while the new is broken",
+    filter:
+      "servePrefork() serves new code after SIGHUP, and the old code while the new one is broken",
   },
   {
     name: "pid-file-of-a-running-server-taken",
@@ -152,7 +155,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "if (owner !== undefined && owner !== pid && isAlive(owner)) {",
     replacement: "if (owner !== undefined && owner !== pid && !isAlive(owner)) {",
     test: "tests/operations_test.ts",
-    filter: "`writePidFile()` refuses when a process that runs has the file",
+    filter: "`writePidFile()` throws when the file belongs to a running process",
   },
   {
     name: "client-forges-a-log-line",
@@ -160,7 +163,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: String.raw`const EACH_UNSAFE = /[^ !#-[\]-~]/g;`,
     replacement: String.raw`const EACH_UNSAFE = /[^ !"#-[\]-~]/g;`,
     test: "tests/access_log_test.ts",
-    filter: "`formatEntry()` leaves a client no way to forge a line",
+    filter: "`formatEntry()` does not let a client forge a line",
   },
   {
     name: "ffi-imports-a-floor-above",
@@ -168,7 +171,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "export const SIGCHLD ",
     replacement: 'import type {} from "./runtime/heap.ts";\nexport const SIGCHLD ',
     test: "tests/architecture_test.ts",
-    filter: "imports go down the floors only",
+    filter: "imports only go down the floors",
   },
   {
     name: "app-imports-the-gateway",
@@ -176,7 +179,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "export async function loadApp(",
     replacement: 'import type {} from "../gateway/connection.ts";\nexport async function loadApp(',
     test: "tests/architecture_test.ts",
-    filter: "imports go down the server's rooms only",
+    filter: "imports only go down the server's folders",
   },
   {
     name: "worker-imports-the-master",
@@ -192,7 +195,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "export type Log ",
     replacement: 'import type {} from "../ffi/mod.ts";\nexport type Log ',
     test: "tests/architecture_test.ts",
-    filter: "nobody imports ffi/mod.ts and server/mod.ts but mod.ts",
+    filter: "only mod.ts imports ffi/mod.ts and server/mod.ts",
   },
   {
     name: "circle-of-types",
@@ -208,7 +211,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "export function formatTable(",
     replacement: 'await import("@std/cli/parse-args");\nexport function formatTable(',
     test: "tests/architecture_test.ts",
-    filter: "mod.ts needs no package, and no import map",
+    filter: "mod.ts needs no packages and no import map",
   },
   {
     name: "failed-step-not-counted",
@@ -240,7 +243,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "      if (surplus === 0) return false;\n      surplus--;\n      return true;",
     replacement: "      return false;",
     test: "tests/prefork_accept_test.ts",
-    filter: "a worker with too many kept connections has clients open them anew, elsewhere",
+    filter: "a worker with too many idle connections makes clients reconnect to other workers",
   },
   {
     name: "worker-does-not-look-again",
@@ -248,7 +251,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "    lookAgain(): void {\n      for (const acceptor of acceptors) acceptor.requeue();\n",
     replacement: "    lookAgain(): void {\n",
     test: "tests/prefork_accept_test.ts",
-    filter: "a connection is accepted by another worker when the one that it woke has died",
+    filter: "a connection is accepted by another worker if the one that it woke has ended",
   },
   {
     name: "master-forgets-waiting-connections",
@@ -256,7 +259,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: '    if (isAnyWaiting(this.#context.listeners)) this.#workers.tellAll("look");\n',
     replacement: "    void isAnyWaiting;\n",
     test: "tests/prefork_accept_test.ts",
-    filter: "a connection is accepted by another worker when the one that it woke has died",
+    filter: "a connection is accepted by another worker if the one that it woke has ended",
   },
   {
     name: "stopping-worker-accepts-no-rest",
@@ -264,7 +267,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: '    if (order !== "leave") await service.acceptRest();\n',
     replacement: "",
     test: "tests/prefork_accept_test.ts",
-    filter: "a worker that stops accepts all that waits before",
+    filter: "a worker accepts all waiting connections before it stops",
   },
   {
     name: "stopping-server-takes-new-connections",
@@ -272,7 +275,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "    else dropConnectionRequests(socket.fileno());\n",
     replacement: "    else void dropConnectionRequests;\n",
     test: "tests/prefork_accept_test.ts",
-    filter: "a server that stops takes no connection more that nobody would accept",
+    filter: "a server that stops completes no connection that no worker would accept",
   },
   {
     name: "no-spare-descriptors-needed",
@@ -296,7 +299,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "      ifThere(() => resetOnClose(connection.fd));\n",
     replacement: "      void resetOnClose;\n",
     test: "tests/admission_test.ts",
-    filter: "--idle-timeout ends a connection whose client does not read",
+    filter: "--idle-timeout closes a connection whose client does not read",
   },
   {
     name: "boot-delays-do-not-double",
@@ -320,7 +323,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "    if (isQuick && !hasServed) this.#spawnAt = performance.now() + FIRST_DELAY;\n",
     replacement: "    void [isQuick, hasServed];\n",
     test: "tests/prefork_supervision_test.ts",
-    filter: "servePrefork() waits before it replaces a worker that ended at once",
+    filter: "servePrefork() delays the replacement of a worker that ended immediately",
   },
   {
     name: "descriptors-stay-inheritable-after-a-restart",
@@ -328,7 +331,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "  if (pid !== getpid()) return undefined;\n  setCloseOnExec(record, true);\n",
     replacement: "  if (pid !== getpid()) return undefined;\n",
     test: "tests/prefork_reexecution_test.ts",
-    filter: "servePrefork() leaves no trace in the app's subprocesses after a restart",
+    filter: "servePrefork() leaves nothing in the app's subprocesses after a restart",
   },
   {
     name: "booting-worker-outlives-its-master",
@@ -344,7 +347,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "= pipe(O_CLOEXEC);",
     replacement: "= pipe(0 * O_CLOEXEC);",
     test: "tests/fork_runtime_test.ts",
-    filter: "a subprocess inherits none of the pipes that the pool's threads are parked with",
+    filter: "a subprocess does not inherit the pipes in which the pool's threads are parked",
   },
   {
     name: "pools-room-forgotten",
@@ -352,7 +355,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "    setPoolRoom(room);\n",
     replacement: "    void setPoolRoom;\n",
     test: "tests/fork_runtime_test.ts",
-    filter: "a child counts the threads of its pool from where its parent stood",
+    filter: "a child counts the threads of its pool in addition to its parent's",
   },
   {
     name: "fork-while-v8s-threads-work",
@@ -392,7 +395,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "    if (room < ENOUGH_ROOM) releasePoolNow();\n",
     replacement: "    void [ENOUGH_ROOM, releasePoolNow];\n",
     test: "tests/fork_runtime_test.ts",
-    filter: "runtime forks and file operations, in turns, make no more threads",
+    filter: "alternating runtime forks and file operations do not create more threads",
   },
   {
     name: "node-pid-of-the-parent",
@@ -400,7 +403,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "    if (hasNodePid) renewNodePid();\n",
     replacement: "    void [hasNodePid, renewNodePid];\n",
     test: "tests/fork_test.ts",
-    filter: "fork() gives children a process.pid of their own",
+    filter: "fork() gives children their own process.pid",
   },
   {
     name: "signals-wait-behind-a-restart",
@@ -408,7 +411,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "if (signals.length === 0) restart.proceed();",
     replacement: "restart.proceed();",
     test: "tests/prefork_reload_test.ts",
-    filter: "servePrefork() forgets no signal that comes with the end of a canary",
+    filter: "servePrefork() does not lose a signal that arrives at the end of a canary",
   },
   {
     name: "two-sigints-are-two",
@@ -416,7 +419,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "    if (now - toldToStopAt < ONE_REQUEST) return;\n",
     replacement: "    void ONE_REQUEST;\n",
     test: "tests/prefork_reload_test.ts",
-    filter: "servePrefork() takes two SIGINTs that come together for one",
+    filter: "servePrefork() treats two simultaneous SIGINTs as one",
   },
   {
     name: "canary-does-not-tell-why",
@@ -488,7 +491,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "request: withoutQuery(slot.request),",
     replacement: 'request: withoutQuery === undefined ? "" : slot.request,',
     test: "tests/status_test.ts",
-    filter: "status shows requests without their query, and the log of a worker that hung with it",
+    filter: "status shows requests without the query, and the log of a hung worker with it",
   },
   {
     name: "fewer-uuids-discarded",
@@ -528,7 +531,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "  checkDeno();\n",
     replacement: "",
     test: "tests/command_line_test.ts",
-    filter: "the command line says in one line that Deno is too old",
+    filter: "the command line reports in one line that Deno is too old",
   },
   {
     name: "workers-find-out-what-they-may-not",
@@ -536,7 +539,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "if (socket !== undefined) checkThrowAwayAddress(socket.family);",
     replacement: "void socket;",
     test: "tests/permissions_test.ts",
-    filter: "names the permission that it lacks, at once",
+    filter: "reports a missing permission when it starts",
   },
   {
     name: "children-find-out-what-they-may-not",
@@ -544,7 +547,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "    checkThrowAwayAddress(socket.family);\n",
     replacement: "",
     test: "tests/permissions_test.ts",
-    filter: "names the permission that it lacks, at once",
+    filter: "reports a missing permission when it starts",
   },
   {
     name: "copies-show-the-throw-away-port",
