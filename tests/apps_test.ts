@@ -1,5 +1,6 @@
 /** The example apps, each on every rung. */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { onEachRung } from "./rungs.ts";
 import { portOf, type Program, ROOT, start, startServer, until, within } from "./support.ts";
 
 type Start = (app: string) => Promise<{ server: Program; url: string }>;
@@ -21,75 +22,73 @@ async function startProgram(file: string, ...args: string[]) {
 
 const path = (app: string) => new URL(`examples/apps/${app}`, ROOT).pathname;
 
-for (const [rung, start] of Object.entries(RUNGS)) {
-  Deno.test(`hello.ts runs on ${rung}`, async () => {
-    const { server, url } = await start(path("hello.ts"));
-    await using _ = server;
+onEachRung(RUNGS, "hello.ts runs", async (start) => {
+  const { server, url } = await start(path("hello.ts"));
+  await using _ = server;
+  await using client = newClient();
+  assertEquals(await (await client.ask(url)).text(), "Hello, World!\n");
+});
+
+onEachRung(RUNGS, "hono.ts routes, streams, waits and serves files", async (start) => {
+  const { server, url } = await start(path("hono.ts"));
+  await using _ = server;
+  await using client = newClient();
+  assertStringIncludes(await (await client.ask(`${url}/`)).text(), "Try:");
+  assertEquals(await (await client.ask(`${url}/hello/you`)).json(), { hello: "you" });
+  assertEquals(await (await client.ask(`${url}/slow/0.1`)).json(), { slept: 0.1 });
+  assertEquals((await client.ask(`${url}/nowhere`)).status, 404);
+  const who = await (await client.ask(`${url}/who`)).json();
+  assertEquals(who.client.hostname, "127.0.0.1");
+
+  const note = await client.ask(`${url}/notes`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ text: "milk" }),
+  });
+  assertEquals(note.status, 201);
+  assertMatch((await note.json()).id, /^[0-9a-f-]{36}$/);
+
+  const page = await client.ask(`${url}/static/index.html`);
+  assertEquals(page.headers.get("content-type"), "text/html");
+  assertEquals(
+    await page.text(),
+    await Deno.readTextFile(new URL("examples/apps/static/index.html", ROOT)),
+  );
+  assertEquals((await client.ask(`${url}/static/none.css`)).status, 404);
+
+  await assertComesInParts(await client.ask(`${url}/stream`));
+});
+
+onEachRung(RUNGS, "h3.ts routes, streams, waits and fails", async (start) => {
+  const { server, url } = await start(path("h3.ts"));
+  await using _ = server;
+  await using client = newClient();
+  assertStringIncludes(await (await client.ask(`${url}/`)).text(), "Try:");
+  assertEquals(await (await client.ask(`${url}/hello/you`)).json(), { hello: "you" });
+  assertEquals(await (await client.ask(`${url}/slow/0.1`)).json(), { slept: 0.1 });
+  assertEquals((await client.ask(`${url}/teapot`)).status, 418);
+  const sum = await client.ask(`${url}/sum`, { method: "POST", body: "[1,2,3]" });
+  assertEquals(await sum.json(), { sum: 6 });
+  await assertComesInParts(await client.ask(`${url}/stream`));
+});
+
+onEachRung(RUNGS, "websocket.ts echoes", async (start) => {
+  const { server, url } = await start(path("websocket.ts"));
+  await using _ = server;
+  {
     await using client = newClient();
-    assertEquals(await (await client.ask(url)).text(), "Hello, World!\n");
-  });
-
-  Deno.test(`hono.ts routes, streams, waits and serves files on ${rung}`, async () => {
-    const { server, url } = await start(path("hono.ts"));
-    await using _ = server;
-    await using client = newClient();
-    assertStringIncludes(await (await client.ask(`${url}/`)).text(), "Try:");
-    assertEquals(await (await client.ask(`${url}/hello/you`)).json(), { hello: "you" });
-    assertEquals(await (await client.ask(`${url}/slow/0.1`)).json(), { slept: 0.1 });
-    assertEquals((await client.ask(`${url}/nowhere`)).status, 404);
-    const who = await (await client.ask(`${url}/who`)).json();
-    assertEquals(who.client.hostname, "127.0.0.1");
-
-    const note = await client.ask(`${url}/notes`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ text: "milk" }),
-    });
-    assertEquals(note.status, 201);
-    assertMatch((await note.json()).id, /^[0-9a-f-]{36}$/);
-
-    const page = await client.ask(`${url}/static/index.html`);
-    assertEquals(page.headers.get("content-type"), "text/html");
-    assertEquals(
-      await page.text(),
-      await Deno.readTextFile(new URL("examples/apps/static/index.html", ROOT)),
-    );
-    assertEquals((await client.ask(`${url}/static/none.css`)).status, 404);
-
-    await assertComesInParts(await client.ask(`${url}/stream`));
-  });
-
-  Deno.test(`h3.ts routes, streams, waits and fails on ${rung}`, async () => {
-    const { server, url } = await start(path("h3.ts"));
-    await using _ = server;
-    await using client = newClient();
-    assertStringIncludes(await (await client.ask(`${url}/`)).text(), "Try:");
-    assertEquals(await (await client.ask(`${url}/hello/you`)).json(), { hello: "you" });
-    assertEquals(await (await client.ask(`${url}/slow/0.1`)).json(), { slept: 0.1 });
-    assertEquals((await client.ask(`${url}/teapot`)).status, 418);
-    const sum = await client.ask(`${url}/sum`, { method: "POST", body: "[1,2,3]" });
-    assertEquals(await sum.json(), { sum: 6 });
-    await assertComesInParts(await client.ask(`${url}/stream`));
-  });
-
-  Deno.test(`websocket.ts echoes on ${rung}`, async () => {
-    const { server, url } = await start(path("websocket.ts"));
-    await using _ = server;
-    {
-      await using client = newClient();
-      assertStringIncludes(await (await client.ask(url)).text(), "new WebSocket");
-    }
-    const socket = new WebSocket(url.replace("http", "ws"));
-    await within(new Promise((resolve) => socket.onopen = resolve), 15_000, "the upgrade");
-    let heard: unknown;
-    socket.onmessage = ({ data }) => heard = data;
-    socket.send("hello");
-    await until(() => heard === "hello", "the echo");
-    const closed = new Promise((resolve) => socket.onclose = resolve);
-    socket.close();
-    await within(closed, 15_000, "the end");
-  });
-}
+    assertStringIncludes(await (await client.ask(url)).text(), "new WebSocket");
+  }
+  const socket = new WebSocket(url.replace("http", "ws"));
+  await within(new Promise((resolve) => socket.onopen = resolve), 15_000, "the upgrade");
+  let heard: unknown;
+  socket.onmessage = ({ data }) => heard = data;
+  socket.send("hello");
+  await until(() => heard === "hello", "the echo");
+  const closed = new Promise((resolve) => socket.onclose = resolve);
+  socket.close();
+  await within(closed, 15_000, "the end");
+});
 
 /** A client whose connections end with it: the iterative rung serves one at a time. */
 function newClient() {

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import * as tine from "../mod.ts";
+import { MODELS, onEachRung } from "./rungs.ts";
 import { type PreforkOptions, resolveOptions } from "../server/prefork/options.ts";
 import {
   ask,
@@ -262,8 +263,10 @@ Deno.chdir("elsewhere");
 export default { fetch: () => new Response(Deno.cwd()) };
 `;
 
-for (const model of ["iterative", "forking", "prefork"]) {
-  Deno.test(`serve --model ${model} removes its own socket when the app changes the directory`, async () => {
+onEachRung(
+  MODELS,
+  "serve removes its own socket when the app changes the directory",
+  async (model) => {
     await using folder = scratch();
     const app = writeApp(folder.path, WANDERER);
     Deno.mkdirSync(`${folder.path}/elsewhere`);
@@ -280,8 +283,8 @@ for (const model of ["iterative", "forking", "prefork"]) {
     const names = (path: string) => [...Deno.readDirSync(path)].map(({ name }) => name).sort();
     assertEquals(names(folder.path), ["app.ts", "elsewhere"]);
     assertEquals(names(`${folder.path}/elsewhere`), ["admin.sock", "app.sock"]);
-  });
-}
+  },
+);
 
 Deno.test("serve --admin listens on a port of one address or of all, or on a UNIX socket", async () => {
   await using folder = scratch();
@@ -329,8 +332,10 @@ export default {
 };
 `;
 
-for (const model of ["iterative", "forking", "prefork"]) {
-  Deno.test(`serve --model ${model} does not remove the socket of a server started after it`, async () => {
+onEachRung(
+  MODELS,
+  "serve does not remove the socket of a server started after it",
+  async (model) => {
     await using folder = scratch();
     const app = writeApp(folder.path, PATIENT);
     const path = `${folder.path}/app.sock`;
@@ -353,8 +358,8 @@ for (const model of ["iterative", "forking", "prefork"]) {
     second.kill();
     assertEquals(await second.ended(), { code: 0, signal: null });
     assert(!isThere(path));
-  });
-}
+  },
+);
 
 function isThere(path: string): boolean {
   try {

@@ -1,8 +1,8 @@
 import { assertEquals, assertMatch } from "@std/assert";
+import { MODELS, onEachRung } from "./rungs.ts";
 import { scratch, spawnServer, startServer, until, writeApp } from "./support.ts";
 
 const appOf = (text: string) => `export default { fetch: () => new Response("${text}") };`;
-const MODELS = ["prefork", "forking", "iterative"];
 const LEAST = ["--allow-ffi", "--allow-read", "--allow-net=127.0.0.1"];
 
 /** Starts a server that lacks a permission, and gives its only line. */
@@ -20,30 +20,28 @@ async function complaint(
   return line!;
 }
 
-for (const model of MODELS) {
-  Deno.test(`serve --model ${model} needs only the permissions ${LEAST.join(" ")}`, async () => {
-    await using folder = scratch();
-    const app = writeApp(folder.path, appOf("served"));
-    await using server = await startServer(["--model", model], { app, permissions: LEAST });
-    assertEquals(await server.get("/"), "served");
-    server.kill();
-    assertEquals((await server.ended()).code, 0, server.stderr);
-  });
+onEachRung(MODELS, `serve needs only the permissions ${LEAST.join(" ")}`, async (model) => {
+  await using folder = scratch();
+  const app = writeApp(folder.path, appOf("served"));
+  await using server = await startServer(["--model", model], { app, permissions: LEAST });
+  assertEquals(await server.get("/"), "served");
+  server.kill();
+  assertEquals((await server.ended()).code, 0, server.stderr);
+});
 
-  Deno.test(`serve --model ${model} reports a missing permission when it starts`, async () => {
-    await using folder = scratch();
-    const app = writeApp(folder.path, appOf("served"));
-    const cases: [string, RegExp][] = [
-      ["--allow-ffi", /^error: Requires ffi access to "libc\.so\.6", .* the --allow-ffi flag$/],
-      ["--allow-read", /^error: Cannot load .*app\.ts: Requires read access to .* --allow-read/],
-      ["--allow-net", /^error: Requires net access to "127\.0\.0\.1:0", .* the --allow-net flag$/],
-    ];
-    for (const [missing, message] of cases) {
-      const permissions = LEAST.filter((flag) => !flag.startsWith(missing));
-      assertMatch(await complaint(permissions, ["--model", model], app), message);
-    }
-  });
-}
+onEachRung(MODELS, "serve reports a missing permission when it starts", async (model) => {
+  await using folder = scratch();
+  const app = writeApp(folder.path, appOf("served"));
+  const cases: [string, RegExp][] = [
+    ["--allow-ffi", /^error: Requires ffi access to "libc\.so\.6", .* the --allow-ffi flag$/],
+    ["--allow-read", /^error: Cannot load .*app\.ts: Requires read access to .* --allow-read/],
+    ["--allow-net", /^error: Requires net access to "127\.0\.0\.1:0", .* the --allow-net flag$/],
+  ];
+  for (const [missing, message] of cases) {
+    const permissions = LEAST.filter((flag) => !flag.startsWith(missing));
+    assertMatch(await complaint(permissions, ["--model", model], app), message);
+  }
+});
 
 Deno.test("logs, an admin port and signals need no further permission", async () => {
   await using folder = scratch();

@@ -1,6 +1,7 @@
 /** What an app and its clients can rely on, whichever model serves: each behaviour on each rung. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import * as tine from "../mod.ts";
+import { onEachRung as testOnEachRung } from "./rungs.ts";
 import {
   ask,
   certificate,
@@ -30,16 +31,13 @@ const RUNGS = {
 };
 type Rung = keyof typeof RUNGS;
 
-/** Starts the app on the rung at hand. */
+/** Starts the app on the current rung. */
 type Start = (...args: string[]) => Promise<Server>;
 
-/** Describes a behaviour, and looks for it on each rung. */
-function onEachRung(behaviour: string, look: (start: Start, rung: Rung) => Promise<void>): void {
-  Deno.test(behaviour, async (test) => {
-    for (const rung of Object.keys(RUNGS) as Rung[]) {
-      const start = (...args: string[]) => startServer([...RUNGS[rung], ...args], { app: APP });
-      await test.step(`on the ${rung} rung`, () => look(start, rung));
-    }
+/** Tests a behavior of the app on each rung. */
+function onEachRung(behavior: string, test: (start: Start, rung: Rung) => Promise<void>): void {
+  testOnEachRung(RUNGS, behavior, (args, rung) => {
+    return test((...others) => startServer([...args, ...others], { app: APP }), rung);
   });
 }
 
