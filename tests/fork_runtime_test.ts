@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import * as tine from "../mod.ts";
-import { run, startFunction } from "./support.ts";
+import { ROOT, run, scratch, start, startFunction, writeApp } from "./support.ts";
+
+const MOD = new URL("mod.ts", ROOT).href;
 
 const ALL = { flags: ["-A"] };
 
@@ -609,4 +611,89 @@ Deno.test("alternating runtime forks and file operations do not create more thre
     { flags: ["-A"] },
   );
   assert(Number(output) < 24, output); // of 32
+});
+
+for (const when of ["before the first fork", "between two forks"]) {
+  Deno.test(`a child that was forked where the parent had begun to watch files ${when} gets an error from Deno.watchFs()`, async () => {
+    const output = await run(
+      async () => {
+        tine.becomeForkable();
+        const folder = Deno.makeTempDirSync({ prefix: "tine_test_" });
+        const watchInChild = async () => {
+          tine.alarm(20); // it would wait for ever
+          try {
+            const watcher = Deno.watchFs(folder);
+            Deno.writeTextFileSync(`${folder}/file`, "");
+            for await (const { kind } of watcher) {
+              console.log("child", kind);
+              break;
+            }
+          } catch (error) {
+            console.log("child", (error as Error).message.replace(folder, "folder"));
+          }
+        };
+        // Where the parent has not watched anything, the child can.
+        if (Deno.args[0] === "between two forks") {
+          tine.waitpid(await tine.forkRuntimeChild(watchInChild));
+          Deno.removeSync(`${folder}/file`);
+        }
+        const watcher = Deno.watchFs(folder);
+        const statuses = [
+          await tine.forkRuntimeChild(watchInChild),
+          tine.forkChild(() => {
+            tine.alarm(20);
+            try {
+              Deno.watchFs("/tmp");
+            } catch (error) {
+              console.log((error as Error).message.startsWith("Cannot watch /tmp in this child"));
+            }
+          }),
+        ].map((pid) => tine.waitpid(pid).status?.raw);
+        console.log(statuses.join());
+        // The parent's own goes on.
+        Deno.writeTextFileSync(`${folder}/own`, "");
+        for await (const { kind, paths } of watcher) {
+          if (paths[0]?.endsWith("/own")) {
+            console.log("parent", kind);
+            break;
+          }
+        }
+        Deno.removeSync(folder, { recursive: true });
+        Deno.exit();
+      },
+      [when],
+      ALL,
+    );
+    const lines = output.trim().split("\n");
+    if (when === "between two forks") assertEquals(lines.shift(), "child create");
+    assertEquals(lines.toSorted(), [
+      "0,0",
+      "child Cannot watch folder in this child: Deno made its thread for watching files before the " +
+      "fork, in the parent. Watch files in the child only, and not under --watch",
+      "parent create",
+      "true",
+    ]);
+  });
+}
+
+Deno.test("under --watch, the first fork with a runtime says once what a child cannot do", async () => {
+  await using folder = scratch();
+  const program = writeApp(
+    folder.path,
+    `
+    import { becomeForkable, forkRuntimeChild, waitpid } from ${JSON.stringify(MOD)};
+    becomeForkable();
+    Deno.watchFs(import.meta.dirname);
+    for (let i = 0; i < 2; i++) console.log(waitpid(await forkRuntimeChild(async () => 7)).status.code);
+    console.log("done");
+    `,
+    "program.js",
+  );
+  for (const flags of [["-A", "--watch"], ["-A"]]) {
+    // An argument of the program's own is not Deno's.
+    await using started = start(program, ["--watch"], { flags });
+    await started.printed(/7\n7\ndone/);
+    const warnings = started.stderr.match(/^warning: Under --watch, a forked child hangs/gm);
+    assertEquals(warnings?.length ?? 0, flags.length - 1);
+  }
 });

@@ -8,7 +8,7 @@ import {
   regainSignals,
   takeSignals,
 } from "./child_signals.ts";
-import { isForkable } from "./become_forkable.ts";
+import { commandLine, isForkable } from "./become_forkable.ts";
 import { ASSUMPTIONS } from "../runtime/assumptions.ts";
 import { discardStock, makeEntropyForkSafe } from "../runtime/entropy.ts";
 import { renewFetch } from "../runtime/fetch.ts";
@@ -17,6 +17,7 @@ import { forkWithHeap } from "../runtime/heap.ts";
 import { allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
 import { hasNodeProcess, renewNodePid } from "../runtime/node_process.ts";
 import { parkPool, poolRoom, releasePoolNow, setPoolRoom, tryToParkPool } from "../runtime/pool.ts";
+import { hasFileWatcher } from "../runtime/threads.ts";
 import { hasWork, rebuildEventLoop, surveyEventLoop } from "../runtime/event_loop.ts";
 import { abandonTimers, watchTimers } from "../runtime/timers.ts";
 import { restartV8Workers } from "../runtime/v8_workers.ts";
@@ -97,8 +98,12 @@ function forkProcess(): number {
   return forkAndPart(planChildSignals());
 }
 
+let warned = false;
+
 function forkWithRuntime(): number {
   prepare();
+  if (!warned && watcher !== undefined) warnOfReloading();
+  warned = true;
   // Check before the threads are given work, which would keep them alive.
   if (poolRoom() < LEAST_ROOM) {
     throw new Error(
@@ -172,6 +177,32 @@ function refuseSignalListeners(): void {
   });
 }
 
+/** The process that has Deno's thread for watching files, which no child inherits. */
+let watcher: number | undefined;
+
+// A watcher would wait for that thread, in a child without one for ever.
+function refuseFileWatchers(): void {
+  if (hasFileWatcher()) watcher = getpid();
+  replaceGlobal("Deno.watchFs", (original) => (...args) => {
+    watcher ??= getpid();
+    if (watcher === getpid()) return original(...args);
+    throw new Error(
+      `Cannot watch ${args[0]} in this child: Deno made its thread for watching files before the ` +
+        "fork, in the parent. Watch files in the child only, and not under --watch",
+    );
+  });
+}
+
+/** Deno watches the modules that a program imports, and waits for the same thread. */
+function warnOfReloading(): void {
+  const ownArguments = commandLine().slice(0, -Deno.args.length || undefined);
+  if (!ownArguments.some((one) => /^--watch(-hmr)?(=|$)/.test(one))) return;
+  console.error(
+    "warning: Under --watch, a forked child hangs when it imports a module that its parent has not " +
+      "imported",
+  );
+}
+
 const M_MXFAST = 1;
 
 let prepared = false;
@@ -188,4 +219,5 @@ function prepare(): void {
   // call, it would have to copy every page that contains one of them.
   libc().mallopt(M_MXFAST, 0);
   replaceGetter("Deno.pid", getpid);
+  refuseFileWatchers();
 }

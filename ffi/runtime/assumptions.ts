@@ -42,6 +42,11 @@ export const ASSUMPTIONS = {
     value: -16,
     otherwise: "V8's worker threads are not recognized: becomeForkable() has V8 do without them",
   },
+  /** The beginning of the name of the thread that Deno creates to watch files. */
+  fileWatcherName: {
+    value: "notify-rs",
+    otherwise: "Deno.watchFs() may never return in a child if it was called before the first fork",
+  },
   /** The environment variable from which Deno reads flags for V8 when it starts. */
   v8FlagsVariable: {
     value: "DENO_V8_FLAGS",

@@ -57,6 +57,13 @@ interface Replaceable {
   "Deno.addSignalListener": typeof Deno.addSignalListener;
 
   /**
+   * Before the first fork (`fork.ts`). A child does not inherit the thread that all watchers need,
+   * and Deno would wait for it forever. A child whose parent has watched files therefore gets an
+   * error; any other calls the previous function.
+   */
+  "Deno.watchFs": typeof Deno.watchFs;
+
+  /**
    * In a worker of the preforking server (`web_sockets.ts`). Deno's server no longer counts a
    * WebSocket as a request and does not close it when the worker ends. The replacement calls the
    * previous function.

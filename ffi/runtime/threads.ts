@@ -76,6 +76,11 @@ export function hasV8Worker(): boolean {
     .some((tid) => isV8Worker({ tid, name: ofThread(tid, "comm") ?? "" }));
 }
 
+/** Whether Deno has created its thread for watching files, which lasts as long as the process. */
+export function hasFileWatcher(): boolean {
+  return threads().some(({ name }) => name.startsWith(ASSUMPTIONS.fileWatcherName.value));
+}
+
 /** Whether a thread belongs to the runtime's blocking pool. */
 export function isPoolThread({ name }: Thread): boolean {
   return ASSUMPTIONS.poolThreadNames.value.some((beginning) => name.startsWith(beginning));

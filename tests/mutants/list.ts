@@ -53,6 +53,22 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "fork() gives parent and child their own numbers, in every place that shows them",
   },
   {
+    name: "watchers-before-the-first-fork-forgotten",
+    file: "ffi/forking/fork.ts",
+    text: "  if (hasFileWatcher()) watcher = getpid();\n",
+    replacement: "",
+    test: "tests/fork_runtime_test.ts",
+    filter: "gets an error from Deno.watchFs()",
+  },
+  {
+    name: "watchers-between-forks-forgotten",
+    file: "ffi/forking/fork.ts",
+    text: "    watcher ??= getpid();\n",
+    replacement: "",
+    test: "tests/fork_runtime_test.ts",
+    filter: "gets an error from Deno.watchFs()",
+  },
+  {
     name: "parents-timers-run-in-child",
     file: "ffi/forking/fork.ts",
     text: "    abandonTimers();\n    return 0;",
