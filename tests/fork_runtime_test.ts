@@ -668,7 +668,7 @@ for (const when of ["before the first fork", "between two forks"]) {
     if (when === "between two forks") assertEquals(lines.shift(), "child create");
     assertEquals(lines.toSorted(), [
       "0,0",
-      "child Cannot watch folder in this child: Deno made its thread for watching files before the " +
+      "child Cannot watch folder in this child: Deno started its thread for watching files before the " +
       "fork, in the parent. Watch files in the child only, and not under --watch",
       "parent create",
       "true",

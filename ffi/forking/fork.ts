@@ -187,7 +187,9 @@ function refuseFileWatchers(): void {
     watcher ??= getpid();
     if (watcher === getpid()) return original(...args);
     throw new Error(
-      `Cannot watch ${args[0]} in this child: Deno made its thread for watching files before the ` +
+      `Cannot watch ${
+        args[0]
+      } in this child: Deno started its thread for watching files before the ` +
         "fork, in the parent. Watch files in the child only, and not under --watch",
     );
   });
