@@ -1,6 +1,13 @@
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { readStatus } from "../server/prefork/status/status.ts";
 import {
+  certificate,
   descriptorsOf,
   handles,
   readAll,
@@ -42,8 +49,17 @@ const ways = {
   "body, then clone": (request) => (request.body, request.clone().text()),
 };
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+/** The paths of all requests for computations. */
+const computed = [];
 export default {
   fetch(request) {
+    const [, ms] = /compute.ms=([0-9]+)/.exec(request.url) ?? [];
+    if (ms !== undefined) {
+      const end = performance.now() + Number(ms);
+      while (performance.now() < end);
+      computed.push(new URL(request.url).pathname);
+      return new Response("computed");
+    }
     const answer = this.answer(request);
     // Deno waits for whatever can be waited for.
     return request.url.endsWith("/text?lazy")
@@ -59,6 +75,8 @@ export default {
       case "/sleep":
         await sleep(ms);
         return new Response("slept");
+      case "/computed":
+        return Response.json(computed);
       case "/events":
         return new Response(new ReadableStream({
           async start(controller) {
@@ -224,6 +242,114 @@ Deno.test("--header-timeout closes a connection without data, or with an unfinis
   await second.say("GET /half HTT");
   assertEquals((await silent.end()).text, "");
   assertMatch((await second.end()).text, /^HTTP\/1\.1 408 /);
+});
+
+/** The paths of all requests that the app has computed something for. */
+async function computedOf(client: Client): Promise<string[]> {
+  await client.say("GET /computed HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+  return JSON.parse((await client.end()).text.split("\r\n\r\n")[1]!);
+}
+
+for (const protocol of ["HTTP", "HTTPS"]) {
+  Deno.test(`--header-timeout spares requests that wait for the worker, with ${protocol}`, async () => {
+    await using folder = scratch();
+    const { cert, key } = await certificate(folder.path);
+    const secure = protocol === "HTTPS";
+    const tls = secure ? ["--cert", cert, "--key", key] : [];
+    await using server = await serve(["--header-timeout", "0.4", "--idle-timeout", "0.4", ...tls]);
+    const caCerts = [await Deno.readTextFile(cert)];
+    const connect = async () =>
+      new Client(
+        secure
+          ? await Deno.connectTls({ hostname: "localhost", port: server.port, caCerts })
+          : await Deno.connect({ hostname: "127.0.0.1", port: server.port }),
+      );
+    const clients = await Promise.all(Array.from({ length: 60 }, connect));
+    const answers: string[] = [];
+    // Each waits for its turn for longer than the timeout.
+    const end = performance.now() + 3000;
+    const working = Promise.all(clients.map(async (client) => {
+      try {
+        do {
+          await client.say(get("/compute?ms=15"));
+          answers.push((await client.hear()).replace(/^[^]*\r\n\r\n/, ""));
+        } while (performance.now() < end);
+      } catch (error) {
+        answers.push(String(error));
+      }
+    }));
+    using slow = await connect();
+    await slow.say("GET /half HTT");
+    if (secure) await assertRejects(() => slow.end(), Deno.errors.UnexpectedEof);
+    else assertMatch((await slow.end()).text, /^HTTP\/1\.1 408 /);
+    await working;
+    assertEquals(answers, answers.map(() => "computed"));
+    using counting = await connect();
+    assertEquals((await computedOf(counting)).length, answers.length);
+    for (const client of clients) client[Symbol.dispose]();
+  });
+}
+
+Deno.test("a request that the app gets is never answered with 408, however late its header is complete", async () => {
+  await using server = await serve(["--header-timeout", "0.4"]);
+  using busy = await Client.connect(server);
+  let done = false;
+  const working = (async () => {
+    while (!done) {
+      await busy.say(get("/compute?ms=30"));
+      await busy.hear();
+      await new Promise((resolve) => setTimeout(resolve, 30));
+    }
+  })();
+  // They complete their headers before, while and after the timeout expires.
+  const answers = await Promise.all(Array.from({ length: 60 }, async (_, i) => {
+    using client = await Client.connect(server);
+    await client.say(`GET /late/${i}/compute?ms=1 HTTP/1.1\r\n`);
+    const ending = client.end().catch(() => ({ text: "" }));
+    await new Promise((resolve) => setTimeout(resolve, 200 + 60 * i));
+    await client.say("Host: test\r\nConnection: close\r\n\r\n").catch(() => {});
+    return (await ending).text;
+  }));
+  done = true;
+  await working;
+  const computed = await computedOf(busy);
+  const outcomes = answers.map((text, i) => {
+    const isComputed = computed.includes(`/late/${i}/compute`);
+    return `${isComputed ? "computed" : "not computed"}, ${text.split("\r\n")[0] || "closed"}`;
+  });
+  assertEquals(outcomes.filter((one) => /^computed.*408|^not.*200/.test(one)), []);
+  assert(outcomes.includes("computed, HTTP/1.1 200 OK"), "none was in time");
+  assert(outcomes.includes("not computed, HTTP/1.1 408 Request Timeout"), "none was late");
+});
+
+/** An HTTP/2 frame, RFC 9113 section 4.1. */
+function frame(type: number, flags: number, stream: number, payload: number[]): number[] {
+  return [0, 0, payload.length, type, flags, 0, 0, 0, stream, ...payload];
+}
+
+Deno.test("HTTP/2 without TLS is idle after a response, and never gets HTTP/1.1", async () => {
+  await using server = await serve(["--header-timeout", "0.3", "--idle-timeout", "1.5"]);
+  using client = await Client.connect(server);
+  using unused = await Client.connect(server);
+  const preface = [
+    ...new TextEncoder().encode("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    ...frame(4, 0, 0, []), // SETTINGS
+  ];
+  await unused.connection.write(Uint8Array.from(preface));
+  await client.connection.write(Uint8Array.from([
+    ...preface,
+    // HEADERS that end the stream: GET / of http, with the authority "x"
+    ...frame(1, 5, 1, [0x82, 0x84, 0x86, 0x41, 1, 0x78]),
+  ]));
+  let text = "";
+  while (!text.includes("Hello, World!")) text += await client.hear();
+  // The kernel's clock, which tells what came first, may tick only every 10 milliseconds.
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  await client.connection.write(Uint8Array.from(frame(8, 0, 0, [0, 0, 0, 1]))); // WINDOW_UPDATE
+  const { text: rest, seconds } = await client.end();
+  assert(!(text + rest).includes("HTTP/1.1"), text + rest);
+  assert(seconds >= 1.5, `closed after ${seconds} seconds`);
+  assert(!(await unused.end()).text.includes("HTTP/1.1"));
 });
 
 Deno.test("--idle-timeout closes an idle connection, not earlier and not by the header's limit", async () => {

@@ -74,6 +74,16 @@ export function replaceUrl(request: Request, url: string): void {
   else Object.defineProperty(request, "url", { value: url, enumerable: true });
 }
 
+/**
+ * Whether a request has no Host field, as HTTP/2's: an HTTP/1.1 request must have one, RFC 9112
+ * section 3.2.
+ */
+export function lacksHost(request: Request): boolean {
+  const inner = innerRequest(request);
+  return (inner?.header === undefined ? request.headers.get("host") : inner.header("host")) ===
+    null;
+}
+
 /** Returns a request's body if it arrived completely with its header. */
 export function receivedBody(request: Request): Uint8Array | undefined {
   const kept = innerRequest(request)?.body?.streamOrStatic?.body;

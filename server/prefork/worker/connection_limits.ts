@@ -12,20 +12,20 @@ import { type Address, formatAddress } from "../../../ffi/address.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import type { Acceptor } from "../../../ffi/runtime/acceptor.ts";
 import { type Watched, watchedDescriptors } from "../../../ffi/runtime/event_loop.ts";
+import { lacksHost } from "../../../ffi/runtime/http_internals.ts";
 import { after } from "../../../ffi/runtime/timers.ts";
 import { getrlimit, RLIMIT_NOFILE } from "../../../ffi/process.ts";
 import {
   getpeername,
   getsockname,
   getsockopt,
-  MSG_DONTWAIT,
-  send,
   SHUT_RDWR,
   shutdown,
   SO_ACCEPTCONN,
   SOL_SOCKET,
 } from "../../../ffi/socket_calls.ts";
 import { resetOnClose, socketCookie, type TcpInfo, tcpInfo } from "../../../ffi/socket_options.ts";
+import { lateHeaders } from "./late_headers.ts";
 
 /** Which connections to watch, and their limits. Times are in seconds. */
 export interface ConnectionOptions {
@@ -34,8 +34,8 @@ export interface ConnectionOptions {
   /** Whether the connections use TLS. If so, no answer is sent in plain text. */
   readonly secure: boolean;
   /**
-   * How long a client may take for a request's header; 0 for no limit. Over TLS the kernel cannot
-   * tell what is sent, and a client that has stopped sending gets the idle timeout.
+   * How long a client may take for a request's header; 0 for no limit. Over TLS the kernel cannot tell what is sent, and a client that has
+   * stopped sending gets the idle timeout. So does an HTTP/2 client.
    */
   readonly headerTimeout: number;
   /** How long a client may be idle between requests, or not read its response; 0 for no limit. */
@@ -56,6 +56,8 @@ export interface ConnectionOptions {
 export interface Connections {
   /** The number of open connections, as of the last check. */
   readonly open: number;
+  /** Must be called for each request, before the app gets it. */
+  requested(request: Request, info: Deno.ServeHandlerInfo): void;
   /**
    * Must be called when a connection has become a WebSocket: it may be silent from then on.
    *
@@ -103,8 +105,13 @@ interface Connection {
   readonly client: string;
   /** Whether the connection may be silent without limit. */
   upgraded: boolean;
-  /** Since when a header has been incomplete, and how many bytes had been received by then. */
-  header: { since: number; received: number } | undefined;
+  /** Whether the client uses HTTP/2, as far as is known. */
+  isHttp2: boolean;
+  /**
+   * Since when nothing has been sent to the client while no request was in progress; whether the
+   * client sent the last bytes, how many had been received by then, and how many acknowledged.
+   */
+  quiet: { since: number; sends: boolean; received: number; acked: number } | undefined;
   /** How many bytes the client has acknowledged, and since when it has acknowledged no more. */
   progress: { acked: number; since: number };
   /** When to end the connection unconditionally. */
@@ -123,10 +130,8 @@ const TICK = 5;
 const COUNTING = 1 / 50;
 /** Descriptors reserved for the app, and for connections accepted before a pause takes effect. */
 const RESERVE = 512;
-
-const REQUEST_TIMEOUT = new TextEncoder().encode(
-  "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-);
+/** The number of requests between two checks whose protocol is determined. Each takes 0.2 µs. */
+const LOOKS = 1000;
 
 /**
  * Watches this worker's connections from now on. Must be called once the worker accepts.
@@ -147,8 +152,12 @@ export function watchConnections(options: ConnectionOptions): Connections {
   const upgraded = new Set<string>();
   const refused = new Map<string, number>();
   const broken = new Set<string>();
+  const http2 = new Set<string>();
+  let looks = LOOKS;
+  const late = lateHeaders();
 
-  // The clock stops while the event loop is blocked: clients were not read then.
+  // The clock stops while the event loop is blocked: clients were not read then. When it goes on,
+  // the app has been given all requests that were waiting before.
   let clock = 0;
   let sweptAt = performance.now();
   let countCost = 0;
@@ -180,11 +189,14 @@ export function watchConnections(options: ConnectionOptions): Connections {
     const busy = new Set([...inFlight.values()].map(clientOf));
     for (const connection of connections.values()) {
       if (upgraded.has(connection.client)) connection.upgraded = true;
+      if (http2.has(connection.client)) connection.isHttp2 = true;
       connection.deadline = refused.get(connection.client) ?? connection.deadline;
       if (broken.has(connection.client)) end(connection);
       else enforceTimeouts(connection, busy);
     }
-    for (const news of [upgraded, refused, broken]) news.clear();
+    for (const news of [upgraded, refused, broken, http2]) news.clear();
+    looks = LOOKS;
+    late.decide(isOpen).forEach(end);
     return connections.size;
   }
 
@@ -238,7 +250,8 @@ export function watchConnections(options: ConnectionOptions): Connections {
       cookie,
       client,
       upgraded: false,
-      header: undefined,
+      isHttp2: false,
+      quiet: undefined,
       progress: { acked: 0, since: clock },
       deadline: Infinity,
     };
@@ -253,12 +266,16 @@ export function watchConnections(options: ConnectionOptions): Connections {
     if (now === 0 || (estimate >= limit) !== paused) look();
   }
 
+  function isOpen(one: { readonly fd: number }): one is Connection {
+    return connections.get(one.fd) === one;
+  }
+
   function enforceTimeouts(
     connection: Connection,
     busy: ReadonlySet<string | undefined>,
   ): void {
     const info = tcpInfo(connection.fd);
-    if (info === undefined) return;
+    if (info === undefined || late.has(connection)) return;
     if (clock >= connection.deadline) {
       // HTTP/2: only that request was refused.
       if (!busy.has(connection.client)) return end(connection);
@@ -269,18 +286,30 @@ export function watchConnections(options: ConnectionOptions): Connections {
       return end(connection);
     }
     if (connection.upgraded || busy.has(connection.client) || info.unacked) {
-      connection.header = undefined;
-    } else if (isFresh(info) || info.sinceReceived < info.sinceSent) {
-      // If both happened in the same tick of the kernel's clock, it was a request and its response.
-      connection.header ??= { since: clock, received: info.bytesReceived };
-      if (isHeaderLate(connection.header, info)) {
-        if (!secure && info.bytesReceived > 0) say(connection, REQUEST_TIMEOUT);
-        end(connection);
-      }
-    } else {
-      connection.header = undefined;
-      if (info.sinceSent >= idleTimeout) end(connection);
+      connection.quiet = undefined;
+    } else if (isOverdue(connection, info)) {
+      const mayBeRequest = connection.quiet?.sends && info.bytesReceived > 0 && !secure &&
+        !connection.isHttp2 && connection.client !== "";
+      if (!mayBeRequest || !late.add(connection)) end(connection);
     }
+  }
+
+  /** Whether a client has kept the worker waiting for too long, for the rest of a header or a request. */
+  function isOverdue(connection: Connection, info: TcpInfo): boolean {
+    const { bytesReceived: received, bytesAcked: acked } = info;
+    // If both happened in the same tick of the kernel's clock, it was a request and its response.
+    const sends = isFresh(info) || info.sinceReceived < info.sinceSent;
+    const { quiet, isHttp2 } = connection;
+    if (
+      quiet?.sends !== sends || quiet.acked !== acked || (isHttp2 && quiet.received !== received)
+    ) {
+      connection.quiet = { since: clock, sends, received, acked };
+      return false;
+    }
+    // An HTTP/2 client may send an acknowledgment after the last response. It is idle then.
+    const mayBeIdle = (secure || isHttp2) && !isFresh(info) && received === quiet.received;
+    const limit = sends && !mayBeIdle ? headerTimeout : idleTimeout;
+    return clock - quiet.since >= limit;
   }
 
   /** Whether the client does not read what was sent to it. */
@@ -292,15 +321,17 @@ export function watchConnections(options: ConnectionOptions): Connections {
     return clock - progress.since >= idleTimeout;
   }
 
-  function isHeaderLate(header: { since: number; received: number }, info: TcpInfo): boolean {
-    // An HTTP/2 client may send an acknowledgment after the last response. It is idle then.
-    const mayBeIdle = secure && !isFresh(info) && info.bytesReceived === header.received;
-    return mayBeIdle ? info.sinceReceived >= idleTimeout : clock - header.since >= headerTimeout;
-  }
-
   return {
     get open() {
       return connections.size;
+    },
+    requested(request, info): void {
+      if (looks > 0) {
+        looks--;
+        const client = lacksHost(request) ? clientOf(info) : undefined;
+        if (client !== undefined) http2.add(client);
+      }
+      if (late.size > 0) late.requested(clientOf(info));
     },
     upgraded(client): void {
       upgraded.add(client);
@@ -323,6 +354,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
     sweep,
     stop(): void {
       timer.cancel();
+      late.close();
     },
   };
 }
@@ -375,12 +407,6 @@ function includes(listening: Address, own: Address): boolean {
 /** Whether nothing has been sent yet. */
 function isFresh(info: TcpInfo): boolean {
   return info.bytesAcked === 0 && !info.unacked;
-}
-
-function say({ fd, cookie }: Connection, bytes: Uint8Array<ArrayBuffer>): void {
-  ifThere(() => {
-    if (socketCookie(fd) === cookie) send(fd, bytes, MSG_DONTWAIT);
-  });
 }
 
 /** Shuts down both directions. Deno notices that and closes the descriptor. */

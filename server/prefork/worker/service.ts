@@ -169,6 +169,7 @@ export function openService(app: App, options: ServiceOptions): Service {
     slot.setRequest(request.method, url);
     slot.inFlight = inFlight.size + 1;
     spread.takeTurn();
+    connections.requested(request, info);
     const endEntry = accessLog?.begin(request, info);
     try {
       const response = fetch(request, info);
