@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { ACCESS_LOG_FORMATS, type Entry, formatEntry } from "../server/prefork/logs/access_line.ts";
 import { LONGEST_LINE } from "../server/prefork/logs/log_file.ts";
 
-// What forges lines, ends quotes, or moves a terminal's cursor; and what is none of it.
+// Text that forges lines, ends quotes, or moves a terminal's cursor; and harmless text.
 const hostile = fc.constantFrom(
   ...[
     "\n",

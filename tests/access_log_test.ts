@@ -16,7 +16,7 @@ const EPIPE = 32;
 
 const encoder = new TextEncoder();
 
-/** One line, newline included, as {@linkcode openLogFile} takes it. */
+/** Encodes one line, including the newline, for {@linkcode openLogFile}. */
 function line(text: string): [Uint8Array<ArrayBuffer>, number] {
   const bytes = encoder.encode(`${text}\n`);
   return [bytes, bytes.length];
@@ -183,7 +183,7 @@ Deno.test("`formatEntry()` escapes what Apache accepts as Apache does", {
   for (const request of requests) {
     for (const to of [port, server.addr.port]) await send(to, request);
   }
-  // Apache tells its own error page's size.
+  // Apache logs the size of its own error page.
   const read = (name: string) =>
     Deno.readTextFileSync(`${folder.path}/${name}`).trim().split("\n")
       .map((line) => line.replace(/\[.*?\]/, "[time]").replace(/ 40[45] (\d+|-) /, " 404 - "));
@@ -280,7 +280,7 @@ Deno.test("`openAccessLog()` logs each kind of request when it ends", async () =
   log.close();
 });
 
-/** Eight children write 2000 lines each to what is named; the dropped ones are told on stderr. */
+/** Eight children write 2000 lines each to a target; dropped lines are reported on stderr. */
 function startWriters(target: string): Program {
   return startFunction(
     async () => {
@@ -357,7 +357,7 @@ Deno.test("`openAccessLog()` continues in a new file when the old one has been m
   log.reopen();
   write("/3");
   assertEquals([paths(`${target}.1`), paths(target)], [["/1", "/2"], ["/3"]]);
-  // A folder in the way: the open file serves on.
+  // A folder is in the way: the open file is kept.
   Deno.renameSync(target, `${target}.2`);
   Deno.mkdirSync(target);
   log.reopen();

@@ -179,7 +179,7 @@ class Client implements Disposable {
     try {
       this.connection.close();
     } catch {
-      // closed already
+      // already closed
     }
   }
 }
@@ -237,7 +237,7 @@ Deno.test("--header-timeout closes a connection without data, or with an unfinis
   using second = await Client.connect(server);
   await second.say(get("/"));
   assertMatch(await second.hear(), /Hello, World!$/);
-  // The kernel's clock, which tells what came first, may tick only every 10 milliseconds.
+  // The kernel's clock, which determines the order, may tick only every 10 milliseconds.
   await new Promise((resolve) => setTimeout(resolve, 30));
   await second.say("GET /half HTT");
   assertEquals((await silent.end()).text, "");
@@ -357,7 +357,7 @@ Deno.test("--idle-timeout closes an idle connection, not earlier and not by the 
   using client = await Client.connect(server);
   await client.say(get("/"));
   assertMatch(await client.hear(), /Hello, World!$/);
-  await new Promise((resolve) => setTimeout(resolve, 700)); // idle, for less than it may be
+  await new Promise((resolve) => setTimeout(resolve, 700)); // idle, for less than the limit
   await client.say(get("/"));
   assertMatch(await client.hear(), /Hello, World!$/);
   const { text, seconds } = await client.end();
@@ -584,7 +584,7 @@ Deno.test("--max-connections lets clients wait in the backlog, and serves them i
   using waiting = await Client.connect(server); // connected by the kernel
   await waiting.say(get("/"));
   const answer = waiting.hear();
-  // Not while the others are open, who are served meanwhile.
+  // Not while the others are open: they are being served.
   for (let i = 0; i < 10; i++) {
     await clients[0]!.say(get("/sleep?ms=20"));
     assertMatch(await clients[0]!.hear(), /slept$/);

@@ -73,7 +73,7 @@ const imports = await importsOf([...HOUSE, ...sources("tests/")]);
 const ofHouse = imports.filter(({ from }) => HOUSE.includes(from));
 const files = ofHouse.filter(({ to }) => HOUSE.includes(to));
 
-/** The floors from the roof down. The first pattern that fits a file says where it is. */
+/** The floors from top to bottom. The first pattern that matches a file gives its floor. */
 const FLOORS = [
   /^examples\//,
   /^(ffi\/|server\/)?mod\.ts$/, // for those who use the package
@@ -146,7 +146,7 @@ Deno.test("no files import each other in a circle", () => {
 
 Deno.test("mod.ts needs no packages and no import map", () => {
   const graph = new Set(["mod.ts"]);
-  // A set goes on to what is added to it meanwhile.
+  // The iteration of a set includes elements added during it.
   for (const file of graph) {
     for (const { from, specifier, to } of ofHouse) {
       if (from !== file) continue;

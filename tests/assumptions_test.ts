@@ -1,4 +1,4 @@
-/** Compares what tine takes for granted about Deno with what the running Deno shows. */
+/** Compares what tine assumes about Deno with the running Deno. */
 import { assertEquals } from "@std/assert";
 import { ASSUMPTIONS } from "../ffi/runtime/assumptions.ts";
 import * as tine from "../mod.ts";
@@ -282,7 +282,7 @@ async function countShared(): Promise<void> {
     const [readEnd, writeEnd] = tine.pipe();
     const pid = forkWithHeap();
     if (pid === 0) {
-      // What the child would draw anew must not be what the sibling draws.
+      // The child's next numbers must differ from its sibling's.
       writeEnd.write(new TextEncoder().encode(Array.from({ length: 200 }, draw).join("\n")));
       tine._exit(0);
     }

@@ -88,7 +88,7 @@ async function echo(port: number, text = "hello"): Promise<void> {
   assertEquals(await within(readAll(connection), 15_000, "the echo"), text);
 }
 
-/** The one child of a server that lives. */
+/** Returns the only running child of a server. */
 async function livingChild(server: Program): Promise<number> {
   return await until(
     () => childrenOf(server.pid).find((pid) => processState(pid)?.state !== "Z"),
@@ -372,7 +372,7 @@ for (const name of SERVERS) {
 
 Deno.test("lockingserver remembers a client that reconnects", async () => {
   using folder = temporaryFolder();
-  // A clock that stands still, so that the answers are those of the source.
+  // A constant clock, so that the answers are those of the source.
   const clock = `${folder.path}/clock.ts`;
   Deno.writeTextFileSync(
     clock,

@@ -3,7 +3,7 @@ import { processState, ROOT, run, startFunction, until } from "./support.ts";
 
 const CLEAN_UP = new URL("tests/clean_up.ts", ROOT).href;
 
-/** Starts a process that loses its parent, and tells its pid; what it does next is in its arguments. */
+/** Starts a process whose parent ends, and returns its pid; its arguments define what it does. */
 async function startOrphan(): Promise<void> {
   const [module, next] = Deno.args;
   const { cleaningUp } = await import(module!);
@@ -41,7 +41,7 @@ Deno.test("cleaningUp() ends what was started when the program ends", async () =
   await until(() => hasEnded(Number(output.match(/orphan (\d+)/)?.[1])), "the orphan's end");
 });
 
-/** Whether a process is gone, or waits to be reaped by whoever has inherited it. */
+/** Whether a process has ended, or waits to be reaped by its new parent. */
 function hasEnded(pid: number): boolean {
   return ["Z", undefined].includes(processState(pid)?.state);
 }

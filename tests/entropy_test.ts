@@ -58,7 +58,7 @@ for (const kind of ["plain", "runtime"]) {
 }
 
 for (const kind of ["plain", "runtime"]) {
-  // So much is drawn in advance that whoever throws away a little less would not be caught by few
+  // So many are drawn in advance that discarding slightly too few would not be noticed with few
   // numbers: whatever was left, all of it is drawn here.
   for (const source of ["uuid", "values"]) {
     Deno.test(`parent and ${kind} children share none of 400 numbers each that were drawn in advance: ${source}`, async () => {

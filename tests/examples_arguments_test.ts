@@ -1,4 +1,4 @@
-/** The arguments of the teaching programs: each file's head comment says which it takes. */
+/** The arguments of the teaching programs, as described in each file's head comment. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { portOf, type Program, ROOT, scratch, start } from "./support.ts";
 

@@ -49,7 +49,7 @@ function answering(
   };
 }
 
-/** A server that sends back what it gets until its client has no more. */
+/** A server that echoes until its client closes the connection. */
 const ECHO: Stage = {
   args: ["0"],
   async works(program) {

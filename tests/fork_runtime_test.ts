@@ -75,7 +75,7 @@ Deno.test("fork({ runtime: true }) gives the child a working event loop", async 
         report("signal listener", await handled);
         tine._exit(5);
       }
-      // The parent's own loop goes on while it waits.
+      // The parent's own loop continues while it waits.
       let status: tine.WaitStatus | undefined;
       let turns = 0;
       while (status === undefined) {
@@ -438,7 +438,7 @@ Deno.test("fork({ runtime: true }) throws while a child could not create pool th
   const output = await run(
     async () => {
       tine.becomeForkable();
-      // Each takes a thread of the pool, up to all that there may be.
+      // Each uses a thread of the pool, up to the maximum.
       await Promise.all(Array.from({ length: 500 }, () => Deno.readTextFile("/proc/self/smaps")));
       const fork = () => {
         try {
@@ -478,7 +478,7 @@ Deno.test("a child counts the threads of its pool in addition to its parent's", 
       tine.becomeForkable();
       const { poolRoom } = await import(Deno.args[0]!);
       const { readAsync } = await import(Deno.args[1]!);
-      /** Gives the pool so much to do at once, and waits until it has made the threads. */
+      /** Gives the pool this many operations at a time, and waits until it has the threads. */
       const occupy = async (count: number, room: number) => {
         const [readEnd, writeEnd] = tine.pipe();
         const reads = Array.from({ length: count }, () => readAsync(readEnd.fileno(), 1));
@@ -594,7 +594,7 @@ Deno.test("alternating runtime forks and file operations do not create more thre
           try {
             return Deno.readTextFileSync(`/proc/self/task/${name}/comm`);
           } catch {
-            return ""; // it has ended meanwhile
+            return ""; // it has ended in the meantime
           }
         }).filter((name) => name.startsWith("tokio-r")).length;
       // A start on a busy machine makes many, which end after ten seconds without work.

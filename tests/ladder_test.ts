@@ -74,7 +74,7 @@ async function ps(server: Program): Promise<string> {
   const [command] = codeIn(README.match(/`ps -o [^`]*--ppid PID`/)![0]);
   const line = command!.replace("PID", `${server.pid}`);
   await using running = new Program("/bin/bash", ["-c", line]);
-  await running.ended(); // it fails when there is none
+  await running.ended(); // it throws if there is none
   return running.stdout;
 }
 
@@ -87,7 +87,7 @@ async function saysAndHears(port: number, words: string): Promise<string> {
   return new TextDecoder().decode(heard.subarray(0, count ?? 0));
 }
 
-/** Two clients at once, of a server that sleeps for a second for each. */
+/** Runs two clients at the same time, with a server that sleeps for a second for each. */
 async function twice(stage: string, { tries }: Row): Promise<{ server: string; times: number[] }> {
   await using server = startStage(stage, ["0", "1"]);
   const port = await portOf(server);

@@ -1,18 +1,17 @@
 /**
- * Everything that must hold before a commit, the quick steps first. A step that
- * fails does not keep the others from running. The last line says how many tests
- * passed, and how many tests and steps failed.
+ * All checks before a commit, the quick ones first. If a step fails, the others still run. The last
+ * line shows how many tests passed, and how many tests and steps failed.
  *
  * `deno task ok [--aarch64]`
  */
 
-/** What has passed and what has failed. */
+/** The counts of passed and failed tests. */
 interface Tally {
   readonly passed: number;
   readonly failed: number;
 }
 
-/** One step: a command line of Deno's. */
+/** One step: a command line of Deno. */
 interface Step {
   readonly name: string;
   readonly args: readonly string[];
@@ -52,14 +51,14 @@ async function main(args: readonly string[]): Promise<number> {
   return failed === 0 ? 0 : 1;
 }
 
-/** Runs a step that is one failure or none. */
+/** Runs a step that counts as one failure if it fails. */
 async function run(step: Step): Promise<Tally> {
   const { success } = await command(step, "inherit").spawn().status;
   if (!success) console.log(`failed: deno ${step.args.join(" ")}`);
   return { passed: 0, failed: success ? 0 : 1 };
 }
 
-/** Runs a step that counts by itself. */
+/** Runs a step that reports its own counts. */
 async function count(step: Step): Promise<Tally> {
   const child = command(step, "piped").spawn();
   const [shown, kept] = child.stdout.tee();
@@ -74,7 +73,7 @@ async function count(step: Step): Promise<Tally> {
   const failed = Number(tally?.match(/(\d+) failed/)?.[1] ?? 0);
   if (success && tally !== undefined && failed === 0) return { passed, failed };
   console.log(`failed: deno ${step.args.join(" ")}`);
-  // A run that ended before it could count has failed all the same.
+  // A run that ended before it reported its counts has failed too.
   return { passed, failed: Math.max(failed, 1) };
 }
 

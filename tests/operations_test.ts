@@ -10,15 +10,15 @@ const PID_FILE = new URL("server/prefork/host/pid_file.ts", ROOT).href;
 // sd_notify
 
 interface Manager extends Disposable {
-  /** What it was told since the last time. */
+  /** The states received since the last call. */
   messages(): string[];
-  /** Waits until it has been told these states, one after the other, ticks left out. */
+  /** Waits until it has received these states in this order, without the ticks. */
   hears(...states: string[]): Promise<void>;
-  /** How many ticks came meanwhile. */
+  /** How many ticks were received in between. */
   ticks: number;
 }
 
-/** A service manager's socket: what is told to it can be read. */
+/** A service manager's socket, whose notifications can be read. */
 function listenAsManager(address: string): Manager {
   const heard: string[] = [];
   const socket = new tine.Socket(tine.AF_UNIX, tine.SOCK_DGRAM);
@@ -459,7 +459,7 @@ Deno.test("`serve` notifies the service manager when it is ready, reloading and 
   assertEquals(Deno.readTextFileSync(`${folder.path}/pid`), `${server.pid}\n`);
   server.kill("SIGTERM");
   await manager.hears("READY=1", "RELOADING=1", "READY=1", "STOPPING=1");
-  server.kill("SIGQUIT"); // at once
+  server.kill("SIGQUIT"); // immediately
   assertEquals((await server.ended()).code, 0, readIfThere(log));
   await manager.hears("READY=1", "RELOADING=1", "READY=1", "STOPPING=1");
   assertEquals(readIfThere(`${folder.path}/pid`), "");
@@ -720,7 +720,7 @@ Deno.test("`tine.service` serves on the sockets of systemd (needs systemd-socket
     assertMatch(await ask("/"), /^hello/);
     server.kill("SIGTERM");
     await manager.hears("READY=1", "RELOADING=1", "READY=1", "STOPPING=1");
-    server.kill("SIGTERM"); // at once
+    server.kill("SIGTERM"); // immediately
     assertEquals((await server.ended()).code, 0, readIfThere(`${folder.path}/error.log`));
     assertMatch(
       Deno.readTextFileSync(`${folder.path}/access.log`),
@@ -782,7 +782,7 @@ Deno.test("`nginx.conf` forwards requests and WebSockets to the workers (needs n
   assertEquals((await nginx.ended()).code, 0, nginx.stderr);
   server.kill("SIGTERM");
   await found(`${folder.path}/error.log`, /SIGTERM/);
-  server.kill("SIGTERM"); // at once
+  server.kill("SIGTERM"); // immediately
   assertEquals((await server.ended()).code, 0);
   assertEquals([...Deno.readDirSync(folder.path)].some(({ name }) => name === "tine.sock"), false);
 });

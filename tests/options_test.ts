@@ -48,7 +48,7 @@ Deno.test("resolveOptions() rejects a value of another type", () => {
       );
     }
   }
-  assertEquals(Object.keys(wrong).length, OPTIONS.length - 1); // and one that takes words
+  assertEquals(Object.keys(wrong).length, OPTIONS.length - 1); // and one that accepts words
 });
 
 Deno.test("resolveOptions() rejects a number that is out of range", () => {

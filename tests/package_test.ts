@@ -1,4 +1,4 @@
-/** What `deno publish` would upload, from a registry of the tests' own: users get no more than that. */
+/** The package that `deno publish` would upload, on a local registry: all that users get. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { DENO, Program, ROOT, scratch, Server, writeApp } from "./support.ts";
 

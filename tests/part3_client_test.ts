@@ -48,7 +48,7 @@ Deno.test("`client3` makes 1024 connections from one client by default", async (
 });
 
 Deno.test("`client3` keeps its connections open, reports progress and gives up in time", async () => {
-  // The kernel's queue holds four connections, and nobody accepts them.
+  // The kernel's queue holds four connections, and no process accepts them.
   using listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
   listenSocket.bind(["127.0.0.1", 0]);
   listenSocket.listen(3);

@@ -66,7 +66,7 @@ function socketsOf(pid: number): Set<string> {
   return new Set([...descriptorsOf(pid).values()].filter((link) => link.startsWith("socket:")));
 }
 
-/** Has `client3` make that many connections at once, each from a process of its own. */
+/** Makes `client3` open this many connections at the same time, each from its own process. */
 async function burst(port: number, clients: number): Promise<void> {
   const args = ["--max-clients", `${clients}`, "--max-conns", "1", "--port", `${port}`];
   await using client = start("examples/part3/client3.ts", args);
@@ -235,7 +235,7 @@ Deno.test("`webserver3d` ends with EMFILE in accept when no descriptor is left",
   assertEquals(await server.ended(), { code: 1, signal: null });
   assertMatch(server.stderr, /SyscallError: Cannot accept: EMFILE \(Too many open files\)/);
   const served = Number(server.stdout.match(/(\d+)\n$/)?.[1]);
-  // Deno may have opened or closed a few of its own meanwhile.
+  // Deno may have opened or closed a few of its own in the meantime.
   assert(Math.abs(served - free) <= 4, `served ${served} clients with ${free} descriptors`);
   assertEquals((await client.ended(60_000)).code, 1);
 });
@@ -294,7 +294,7 @@ function tasksOf(uid: number): number {
         tasks += [...Deno.readDirSync(`/proc/${name}/task`)].length;
       }
     } catch {
-      // ended meanwhile
+      // it has ended in the meantime
     }
   }
   return tasks;

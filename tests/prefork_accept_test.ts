@@ -1,4 +1,4 @@
-/** Which worker accepts a connection, and that one does whatever happens meanwhile. */
+/** Which worker accepts a connection, and that one accepts it whatever happens. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import * as tine from "../mod.ts";
 import { readStatus } from "../server/prefork/status/status.ts";
@@ -101,7 +101,7 @@ Deno.test("a connection is accepted by another worker if the one that it woke ha
   // On one processor a worker that is woken does not run before who wakes it sleeps.
   const shell = "taskset -pc 0 $$ >/dev/null;";
   await using server = await startServer([], { app, shell });
-  // Who is killed may yet have been faster. Of a worker that is slow to start nobody is helped.
+  // The killed worker may still have accepted first, and a worker that is starting accepts late.
   for (let attempt = 1;; attempt++) {
     const { workers } = server;
     Deno.writeTextFileSync(slow, "");
@@ -189,7 +189,7 @@ Deno.test("a server that stops completes no connection that no worker would acce
   const blocking = ask(server.port, "/?block=700");
   await server.printed(/blocked/);
   server.kill("SIGTERM");
-  // The worker, which still has the listening socket, does not know yet.
+  // The worker still has the listening socket, and has not been told yet.
   await until(() => {
     const inodes = Deno.readTextFileSync("/proc/net/tcp").matchAll(/ 0A (?:\S+ +){5}(\d+)/g);
     const listening = [...inodes].map(([, inode]) => `socket:[${inode}]`);

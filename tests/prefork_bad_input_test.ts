@@ -5,7 +5,7 @@ import { run, scratch, type Server, spawnServer, startServer, writeApp } from ".
 
 const APP = `export default { fetch: () => new Response("served") };`;
 
-/** Runs what must fail, and looks that it does so at once, with one line and nothing left. */
+/** Runs a program that must fail immediately, with one line, and without leaving anything. */
 async function fails(server: Server, code: number, message: RegExp): Promise<void> {
   const start = performance.now();
   await using ending = server;
@@ -91,7 +91,7 @@ Deno.test("serve reports what is wrong with an address", async () => {
     1,
     new RegExp(`${port}.*EADDRINUSE.*choose another --port`),
   );
-  // RFC 5737: an address of nobody's.
+  // RFC 5737: an address that is not in use.
   await fails(spawnServer(["--host", "192.0.2.1"], { app }), 1, /192\.0\.2\.1.*EADDRNOTAVAIL/);
   await fails(spawnServer(["--host", "no-address"], { app }), 1, /no-address/);
   const missing = `${folder.path}/missing/socket`;
@@ -157,7 +157,7 @@ Deno.test("serve takes over a stale UNIX socket, and no other file", async () =>
 
 Deno.test("servePrefork() throws EACCES for a privileged port", async () => {
   const first = Number(Deno.readTextFileSync("/proc/sys/net/ipv4/ip_unprivileged_port_start"));
-  if (first <= 1) return; // every port is free for everybody here
+  if (first <= 1) return; // here, every user may bind to every port
   const printed = await run(
     async () => {
       tine.becomeForkable({ signals: JSON.parse(Deno.args[1]!) });

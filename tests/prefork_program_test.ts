@@ -11,7 +11,7 @@ import {
   writeApp,
 } from "./support.ts";
 
-/** Runs a user's own script, which has no more of tine than its URL. */
+/** Runs a user's script, which knows only the URL of tine. */
 async function startScript(folder: string, script: string, ...flags: string[]): Promise<Server> {
   const server = new Server(
     DENO,
@@ -46,7 +46,7 @@ Deno.test("servePrefork() serves an app of the script that imports it from a URL
   assert(["hello again 1", "hello again 2"].includes(await server.get("/")));
   server.kill();
   assertEquals(await server.ended(), { code: 0, signal: null });
-  // Once, in the master: no worker goes on in the script.
+  // Once, in the master: no worker continues in the script.
   assertEquals(server.stdout, "code 0\n");
 });
 

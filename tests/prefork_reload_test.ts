@@ -14,7 +14,7 @@ import {
   writeApp,
 } from "./support.ts";
 
-/** An app that takes a while to load, and then fails to where there is a file of that name. */
+/** An app that loads slowly, and then fails if a file of that name exists. */
 function slowApp(folder: string, text = "new"): string {
   const source = `
     await new Promise((resolve) => setTimeout(resolve, 300));
@@ -44,7 +44,7 @@ Deno.test("servePrefork() tries again when new code fails to load after its cana
   await server.logged(/Trying the new code again in 1 s[^]*cannot be loaded \(exit 1\)[^]* in 2 s/);
   Deno.kill(old[0]!, "SIGKILL");
   await until(() => server.workers.length === 1, "the end of a worker");
-  assertEquals(await server.get("/"), "old", "the other worker serves on");
+  assertEquals(await server.get("/"), "old", "the other worker keeps serving");
   Deno.removeSync(`${folder.path}/broken`);
   await server.replaced(old);
   assertEquals(await server.get("/"), "new");
@@ -175,7 +175,7 @@ Deno.test("the status tells whether the last reload succeeded, when, and the app
     assertEquals(last.success, false);
     assertMatch(last.reason!, reason);
     assert(Date.parse(last.time) >= before && Date.parse(last.time) <= Date.now());
-    assertEquals(await server.get("/"), "good", "the old code serves on");
+    assertEquals(await server.get("/"), "good", "the old code keeps serving");
   }
 
   writeApp(folder.path, good);

@@ -38,7 +38,7 @@ class Crowd implements AsyncDisposable {
   }
 }
 
-/** Waits until so many slow requests have come to the app. */
+/** Waits until the app has received this many slow requests. */
 async function inFlight(server: Server, count: number): Promise<void> {
   const slow = () => {
     const { workers } = readStatus(server.pid);
@@ -195,7 +195,7 @@ Deno.test("servePrefork() finishes accepted requests on SIGTERM under load", asy
     assertEquals(load.torn, [], String(load));
     const early = load.failures.filter(({ at }) => at < told);
     assertEquals(early, []);
-    // What nobody has accepted yet when the last one closes the socket, the kernel resets.
+    // When the last process closes the socket, the kernel resets connections not yet accepted.
     const dropped = load.failures.filter(({ why }) => !/refused/.test(why));
     const waiting = dropped.filter(({ why, worker }) => worker === undefined && /reset/.test(why));
     assertEquals(dropped.length, waiting.length, `${load}`);
@@ -211,7 +211,7 @@ Deno.test("servePrefork() kills remaining workers after the grace time, and imme
     await inFlight(server, 1);
     server.kill();
     await server.logged(/SIGTERM: stopping/);
-    // Not at once: signals that come together are one.
+    // Not immediately: signals that arrive together count as one.
     await until(() => {
       if (grace === "60") server.kill();
       return /killed|immediately/.test(server.stderr);
@@ -282,7 +282,7 @@ Deno.test("servePrefork() replaces a worker with more than --max-worker-memory",
   const pattern = new RegExp(`Worker 1 \\(pid ${fat}\\) will be replaced: it uses 2\\d\\d MB`, "g");
   await server.logged(pattern);
   await server.replaced([fat], 1);
-  // It finishes its requests, for longer than from one look to the next.
+  // It finishes its requests, for longer than the interval between two checks.
   assertEquals(await slow, `${fat}`);
   assertEquals(server.stderr.match(pattern)?.length, 1, server.stderr);
 });

@@ -80,7 +80,7 @@ Deno.test("servePrefork() counts the failures since a worker was ready, and no e
      export function onWorkerStart() {
        note("start");
        if (Deno.readTextFileSync("${journal.path}").length / 6 % 4 !== 0) {
-         throw new Error("not\\nyet" + ", alas".repeat(100_000)); // more than one message takes
+         throw new Error("not\\nyet" + ", alas".repeat(100_000)); // more than fits into one message
        }
      }`,
   );
@@ -264,7 +264,7 @@ Deno.test("servePrefork() leaves no booting worker behind when its master is kil
   }
 });
 
-/** A zombie is not: whoever adopted it may take a while to reap it. */
+/** A zombie does not count: its new parent may reap it later. */
 function isAlive(pid: number): boolean {
   return !/^[ZX]$/.test(processState(pid)?.state ?? "X");
 }

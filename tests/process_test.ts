@@ -466,7 +466,7 @@ Deno.test("sleep() returns 0 after the whole time, and rejects an invalid time",
   assertThrows(() => tine.nanosleep(NaN), RangeError);
 });
 
-/** What a Deno prints that takes itself for another one and calls getpid(). */
+/** Returns the output of a Deno that claims another version and calls getpid(). */
 async function pretend(build: { os: string; arch: string }, deno: string): Promise<string> {
   const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: [

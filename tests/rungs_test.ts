@@ -160,7 +160,7 @@ onEachRung("idle connections, and those with a slow header, are closed", async (
   await slow.ends();
   using silent = await Client.connect(server.port);
   await silent.ends();
-  // None of them took a request that goes on for one.
+  // None of these timeouts applies to a running request.
   assertEquals(await ask(server.port, "/slow?1"), "slept 1\n");
 });
 

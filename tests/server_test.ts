@@ -76,7 +76,7 @@ class Client implements Disposable {
     try {
       this.connection.close();
     } catch {
-      // closed already
+      // already closed
     }
   }
 }

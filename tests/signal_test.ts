@@ -356,7 +356,7 @@ Deno.test("a child receives signals that Deno itself handles in the parent", asy
             tine.sleep(30);
             tine._exit(0);
           }
-          tine.kill(pid, signum); // at once: it may come before the child's first line
+          tine.kill(pid, signum); // immediately: it may arrive before the child's first line
           const { status } = tine.waitpid(pid);
           console.log(status?.kind === "signaled" && status.signal === signum);
         }

@@ -708,12 +708,12 @@ Deno.test("readStatus() shows what the workers of a real server do, and why they
   const { master } = now();
   assertEquals([master.requests, master.errors, master.crashes], [4, 1, 1]);
 
-  // A worker that stands still.
+  // A stalled worker.
   await until(() => now().workers.every(({ state }) => state === "ready"), "both workers");
   using _looping = await send(port, "/loop");
   const stalled = await until(
     () => now().workers.find(({ stalled }) => stalled > 0),
-    "a worker that stands still",
+    "a stalled worker",
   );
   assertEquals(stalled.request, `GET ${url}/loop`);
   assertMatch(formatTable(now()), new RegExp(`^Worker ${stalled.number} has been stalled`, "m"));
@@ -725,7 +725,7 @@ Deno.test("status shows requests without the query, and the log of a hung worker
   using _looping = await send(port, "/loop?token=secret");
   const stalled = await until(
     () => readStatus(server.pid).workers.find(({ stalled }) => stalled > 0),
-    "a worker that stands still",
+    "a stalled worker",
   );
   assertEquals(stalled.request, `GET http://127.0.0.1:${port}/loop`);
   assert(!formatTable(readStatus(server.pid)).includes("secret"));

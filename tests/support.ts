@@ -1,4 +1,4 @@
-/** What the tests share: real programs, `/proc`, raw sockets, and waiting for conditions. */
+/** Helpers for the tests: real programs, `/proc`, raw sockets, and waiting for conditions. */
 import { assertSnapshot as assertSnapshotUntyped } from "@std/testing/snapshot";
 import * as tine from "../mod.ts";
 import { readStatus } from "../server/prefork/status/status.ts";
@@ -8,7 +8,7 @@ const MOD = new URL("mod.ts", ROOT).href;
 /** The Deno that runs the programs under test: another version for `deno task test:versions`. */
 export const DENO = Deno.env.get("TINE_TEST_DENO") ?? Deno.execPath();
 
-/** A program that runs. Its output is read as it comes; disposing ends it. */
+/** A running program. Its output is read as it arrives; disposing of it ends the program. */
 export class Program implements AsyncDisposable {
   readonly pid: number;
   readonly status: Promise<Deno.CommandStatus>;
@@ -43,7 +43,7 @@ export class Program implements AsyncDisposable {
     for await (const chunk of stream) add(decoder.decode(chunk, { stream: true }));
   }
 
-  /** The first match of a pattern in standard output, waited for. */
+  /** Waits for a pattern in standard output, and returns its first match. */
   async printed(pattern: RegExp, milliseconds = 15_000): Promise<RegExpMatchArray> {
     return await until(
       () => {
@@ -60,7 +60,7 @@ export class Program implements AsyncDisposable {
     });
   }
 
-  /** The program's end: its status, and all that it printed. */
+  /** Waits for the program's end: its status, and all its output. */
   async ended(milliseconds = 30_000): Promise<{ code: number; signal: string | null }> {
     const status = await within(this.status, milliseconds, "the program's end").catch((error) => {
       throw new Error(`${error.message}\nstdout: ${this.stdout}\nstderr: ${this.stderr}`);
@@ -74,7 +74,7 @@ export class Program implements AsyncDisposable {
     try {
       this.#process.kill(signal);
     } catch (error) {
-      // "Child process has already terminated", and its status is on its way.
+      // "Child process has already terminated": its status will follow.
       if (!(error instanceof TypeError)) throw error;
     }
   }
@@ -92,7 +92,7 @@ export class Program implements AsyncDisposable {
 export interface ProgramOptions extends Deno.CommandOptions {
   /** Arguments of `deno run`, `--allow-ffi` unless given. */
   flags?: string[];
-  /** A shell command line to put before it, such as `ulimit -n 256;`. */
+  /** A shell command line to run before it, such as `ulimit -n 256;`. */
   shell?: string;
 }
 
@@ -107,8 +107,8 @@ export function start(file: string, args: string[] = [], options: ProgramOptions
 }
 
 /**
- * Starts a function as a program of its own, with `tine` in scope. It must use
- * nothing else from its surroundings; `args` reach it as `Deno.args`.
+ * Starts a function as a program of its own, with `tine` in scope. It must not use anything else
+ * from its surroundings; it receives `args` as `Deno.args`.
  */
 export function startFunction(
   program: () => unknown,
@@ -126,7 +126,7 @@ export function startFunction(
   return started;
 }
 
-/** Runs a function as a program of its own and gives what it printed; fails if it failed. */
+/** Runs a function as a program of its own, and returns its output; throws if it fails. */
 export async function run(
   program: () => unknown,
   args: string[] = [],
@@ -144,7 +144,7 @@ export async function run(
   return started.stdout;
 }
 
-/** Waits until a condition gives something. */
+/** Waits until a condition returns a truthy value. */
 export async function until<T>(
   condition: () => T | Promise<T>,
   what: string,
@@ -161,7 +161,7 @@ export async function until<T>(
   }
 }
 
-/** A promise's value, or an error when it takes too long. */
+/** Returns a promise's value; throws if it takes too long. */
 export async function within<T>(
   promise: Promise<T>,
   milliseconds: number,
@@ -181,12 +181,12 @@ export async function within<T>(
   }
 }
 
-/** A process as `/proc/<pid>/stat` shows it; `undefined` when there is none. */
+/** Returns a process's state from `/proc/<pid>/stat`; `undefined` if there is no such process. */
 export function processState(
   pid: number,
 ): { state: string; ppid: number; rss: number } | undefined {
   try {
-    // The name stands in parentheses and may hold anything.
+    // The name is in parentheses and may contain anything.
     const [state, ppid, ...rest] = Deno.readTextFileSync(`/proc/${pid}/stat`)
       .replace(/^.*\) /s, "").split(" ");
     return { state: state!, ppid: Number(ppid), rss: Number(rest[19]) * 4096 };
@@ -195,19 +195,19 @@ export function processState(
   }
 }
 
-/** The children of a process, zombies included. */
+/** Returns the children of a process, including zombies. */
 export function childrenOf(pid: number): number[] {
   return [...Deno.readDirSync("/proc")]
     .map(({ name }) => Number(name))
     .filter((other) => other > 0 && processState(other)?.ppid === pid);
 }
 
-/** The zombies among the children of a process. */
+/** Returns the children of a process that are zombies. */
 export function zombiesOf(pid: number): number[] {
   return childrenOf(pid).filter((child) => processState(child)?.state === "Z");
 }
 
-/** All that descends from a process, without itself. */
+/** Returns the descendants of a process, without the process itself. */
 export function descendants(pid: number): number[] {
   const children = childrenOf(pid);
   return [...children, ...children.flatMap(descendants)];
@@ -219,20 +219,20 @@ export function handles(pid: number, signum: number): boolean {
   return ((BigInt(`0x${caught}`) >> BigInt(signum - 1)) & 1n) === 1n;
 }
 
-/** The open descriptors of a process and what each is. */
+/** Returns the open descriptors of a process and what each refers to. */
 export function descriptorsOf(pid: number): Map<number, string> {
   const descriptors = new Map<number, string>();
   for (const { name } of Deno.readDirSync(`/proc/${pid}/fd`)) {
     try {
       descriptors.set(Number(name), Deno.readLinkSync(`/proc/${pid}/fd/${name}`));
     } catch {
-      // closed meanwhile
+      // closed in the meantime
     }
   }
   return descriptors;
 }
 
-/** Lowers a soft limit of a process that runs. Returns what raises it again. */
+/** Lowers a soft limit of a running process. Returns a function that restores it. */
 export async function lowerLimit(
   pid: number,
   resource: string,
@@ -250,7 +250,7 @@ export async function lowerLimit(
   return () => prlimit(`--${resource}=${before}:`);
 }
 
-/** The port in a server's first line. */
+/** Returns the port in a server's first line. */
 export async function portOf(server: Program): Promise<number> {
   return Number((await server.printed(/port (\d+)/))[1]);
 }
@@ -283,11 +283,11 @@ export async function readAll(connection: Deno.Conn): Promise<string> {
 }
 
 /**
- * Compares a text with the one in `__snapshots__/`, which is committed. After a change that is
- * meant, write it anew: `deno test -A tests/status_test.ts -- --update`, then look at the diff.
+ * Compares a text with the committed one in `__snapshots__/`. After an intended change, update it
+ * with `deno test -A tests/status_test.ts -- --update`, and check the diff.
  */
 export async function assertSnapshot(test: Deno.TestContext, text: string): Promise<void> {
-  // The package comes without types.
+  // The package has no type declarations.
   await (assertSnapshotUntyped as (
     test: Deno.TestContext,
     actual: string,
@@ -295,10 +295,10 @@ export async function assertSnapshot(test: Deno.TestContext, text: string): Prom
   ) => Promise<void>)(test, text, { serializer: (text) => text });
 }
 
-/** What the article's servers answer. */
+/** The response of the article's servers. */
 export const HELLO = "HTTP/1.1 200 OK\n\nHello, World!\n";
 
-/** Whether a TCP port of this machine can be bound again. */
+/** Whether a TCP port of this machine is free to bind. */
 export function isPortFree(port: number): boolean {
   using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
   socket.setsockopt(tine.SOL_SOCKET, tine.SO_REUSEADDR, 1);
@@ -314,11 +314,11 @@ function killIfThere(pid: number): void {
   try {
     Deno.kill(pid, "SIGKILL");
   } catch {
-    // ended already
+    // it has already ended
   }
 }
 
-/** Serves the repository's files on 127.0.0.1, as a web site from which programs are run. */
+/** Serves the repository's files on 127.0.0.1, so that programs can be run from a URL. */
 export function serveRepository(): { url: string; host: string } & AsyncDisposable {
   const server = Deno.serve(
     { hostname: "127.0.0.1", port: 0, onListen: () => {} },
@@ -337,9 +337,9 @@ export function serveRepository(): { url: string; host: string } & AsyncDisposab
   return { url: `http://${host}/`, host, [Symbol.asyncDispose]: () => server.shutdown() };
 }
 
-/** A preforking server that runs. */
+/** A running preforking server. */
 export class Server extends Program {
-  /** What the ready line shows. */
+  /** The URL in the ready line. */
   url = "";
   port = 0;
 
@@ -358,7 +358,7 @@ export class Server extends Program {
       });
   }
 
-  /** Waits until so many workers are ready, other ones than these. */
+  /** Waits until this many workers are ready that are not among the given ones. */
   async replaced(old: readonly number[], count = 2, milliseconds = 15_000): Promise<number[]> {
     return await until(
       () => {
@@ -372,10 +372,10 @@ export class Server extends Program {
     });
   }
 
-  /** Asks for a path over IPv4, on a connection of its own, and gives the text of the answer. */
+  /** Requests a path over IPv4, on a new connection, and returns the text of the response. */
   get(path: string, init?: RequestInit): Promise<string> {
     const answer = this.#get(path, init);
-    // A test that fails meanwhile ends the server, and is to show its own reason.
+    // A test that fails in the meantime ends the server, and must report its own reason.
     answer.catch(() => {});
     return answer;
   }
@@ -397,15 +397,15 @@ function isDead(pid: number): boolean {
 
 /** How a preforking server is started. */
 export interface ServerOptions extends Deno.CommandOptions {
-  /** The app; the tests' own if left out. */
+  /** The app. The default is the tests' own. */
   app?: string;
-  /** The command line's file; its source if left out. */
+  /** The command line's file. The default is its source. */
   cli?: string;
-  /** What `deno run` allows; all if left out. */
+  /** The permissions for `deno run`. The default is all. */
   permissions?: string[];
   /** Further flags of `deno run`. */
   flags?: string[];
-  /** A shell command line to put before it, such as `ulimit -n 256;`. */
+  /** A shell command line to run before it, such as `ulimit -n 256;`. */
   shell?: string;
 }
 
@@ -451,7 +451,7 @@ export async function startServer(
   return server;
 }
 
-/** A folder of its own for a test, which others may look into. */
+/** Creates a folder for a test, which other users can read. */
 export function scratch(): { path: string } & AsyncDisposable {
   const path = Deno.makeTempDirSync({ prefix: "tine_test_" });
   Deno.chmodSync(path, 0o755);
@@ -464,7 +464,7 @@ export function writeApp(folder: string, source: string, name = "app.ts"): strin
   return `${folder}/${name}`;
 }
 
-/** Asks on a connection of its own. */
+/** Sends a request on a new connection. */
 export async function ask(port: number, path: string, hostname = "127.0.0.1"): Promise<string> {
   const connection = await Deno.connect({ port, hostname });
   try {
@@ -477,7 +477,7 @@ export async function ask(port: number, path: string, hostname = "127.0.0.1"): P
   }
 }
 
-/** A certificate for localhost and its key, as two files. */
+/** Creates a certificate for localhost and its key, in two files. */
 export async function certificate(folder: string): Promise<{ cert: string; key: string }> {
   const [cert, key] = [`${folder}/cert.pem`, `${folder}/key.pem`];
   const { success } = await new Deno.Command("openssl", {
@@ -491,7 +491,7 @@ export async function certificate(folder: string): Promise<{ cert: string; key: 
   return { cert, key };
 }
 
-/** A client that keeps its connection. */
+/** A client that keeps its connection open. */
 export class Client implements Disposable {
   heard = "";
   closed = false;
@@ -534,7 +534,7 @@ export class Client implements Disposable {
     try {
       this.#connection.close();
     } catch {
-      // closed already
+      // already closed
     }
   }
 }

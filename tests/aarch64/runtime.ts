@@ -143,6 +143,6 @@ function isEpoll(fd: number): boolean {
   try {
     return readlink(`/proc/self/fd/${fd}`) === "anon_inode:[eventpoll]";
   } catch {
-    return false; // closed meanwhile
+    return false; // closed in the meantime
   }
 }

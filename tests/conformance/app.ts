@@ -1,4 +1,4 @@
-/** The app of the conformance suite: its answers show what it was asked. */
+/** The app of the conformance suite: its responses show the request. */
 import { examine } from "./request_object.ts";
 
 const encoder = new TextEncoder();
@@ -7,7 +7,7 @@ function inParts(parts: string[]): ReadableStream<Uint8Array<ArrayBuffer>> {
   return new ReadableStream({
     async start(controller): Promise<void> {
       for (const part of parts) {
-        // A turn of the event loop makes each a chunk of its own.
+        // A turn of the event loop makes each one a separate chunk.
         await new Promise((resolve) => setTimeout(resolve, 10));
         controller.enqueue(encoder.encode(part));
       }
@@ -28,7 +28,7 @@ async function describe(request: Request): Promise<Response> {
 
 export default {
   fetch(request: Request): Response | Promise<Response> {
-    // A client may send what is no URL.
+    // A client may send an invalid URL.
     const pathname = URL.parse(request.url)?.pathname ?? "/object";
     switch (pathname) {
       case "/hello":

@@ -1,8 +1,8 @@
-/** What an app sees of a request and its body, and how it fails if it reads it in the wrong way. */
+/** What an app sees of a request and its body, and how reading it incorrectly fails. */
 
 type Body = ReadableStream<Uint8Array<ArrayBuffer>>;
 
-/** What something returns, or how it fails. */
+/** Returns the result of a function, or how it failed. */
 function attempt(action: () => unknown): string {
   try {
     return describe(action());
@@ -11,7 +11,7 @@ function attempt(action: () => unknown): string {
   }
 }
 
-/** What a promise resolves to, or how it is rejected. */
+/** Returns the result of a promise, or how it was rejected. */
 async function settle(action: () => Promise<unknown>): Promise<string> {
   try {
     return describe(await action());
@@ -33,7 +33,7 @@ async function textOf(stream: Body): Promise<string> {
   return (await Array.fromAsync(stream.pipeThrough(new TextDecoderStream()))).join("");
 }
 
-/** Reads to the end, else Deno keeps the connection open. Returns the number of bytes. */
+/** Reads to the end, since Deno otherwise keeps the connection open. Returns the byte count. */
 async function readOn(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<number> {
   for (let bytes = 0;;) {
     const { done, value } = await reader.read();
@@ -42,7 +42,7 @@ async function readOn(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<
   }
 }
 
-/** How to look at a request: each gives what it saw. */
+/** Ways to read a request. Each returns what it found. */
 const WAYS: Record<string, (request: Request) => unknown[] | Promise<unknown[]>> = {
   object: (request) => [
     Deno.inspect(request),
@@ -162,10 +162,10 @@ const WAYS: Record<string, (request: Request) => unknown[] | Promise<unknown[]>>
   ],
 };
 
-/** Looks at a request in the way that one of its fields names. */
+/** Reads a request in the way that one of its fields names. */
 export async function examine(request: Request): Promise<Response> {
   const way = WAYS[request.headers.get("x-way")!]!;
-  // A handler that waits may find more of the body than had come with the header.
+  // After waiting, a handler may find more of the body than arrived with the header.
   if (request.headers.has("x-wait")) await new Promise((resolve) => setTimeout(resolve, 20));
   return Response.json(await way(request));
 }

@@ -1,7 +1,7 @@
-/** What is sent, byte for byte; and what is waited for before the next is sent. */
+/** The bytes that are sent, and what to wait for before the next ones. */
 export type Step = string | RegExp | typeof HALF_CLOSE;
 
-/** The client sends no more, and goes on reading. */
+/** The client sends no more data, but continues to read. */
 export const HALF_CLOSE = Symbol("half-close");
 
 const get = (path: string, ...lines: string[]) => head(`GET ${path} HTTP/1.1`, ...lines);
@@ -15,7 +15,7 @@ const CHUNKED = "Transfer-Encoding: chunked";
 const CLOSE = "Connection: close";
 const END = last("/hello");
 
-/** Looks at a request whose body comes after its header. */
+/** Reads a request whose body arrives after its header. */
 const looking = (way: string, body: string, ...fields: string[]): readonly Step[] => [
   post("/object", `X-Way: ${way}`, CLOSE, "Expect: 100-continue", ...fields),
   /100 Continue\r\n\r\n/,

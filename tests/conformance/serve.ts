@@ -15,7 +15,7 @@ try {
   const serve = rung === "forking" ? serveFetchForking : serveFetchIterative;
   await serve(listenSocket, app, JSON.parse(options));
   console.log("stopped");
-  Deno.exit(0); // whatever the app still has under way
+  Deno.exit(0); // whatever the app is still doing
 } catch (error) {
   if (!(error instanceof AppError)) throw error;
   console.error(error.message);

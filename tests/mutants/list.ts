@@ -1,4 +1,4 @@
-/** The changes that the tests must notice. A change that no test noticed once belongs here. */
+/** The changes that the tests must notice. Add any change that once went unnoticed. */
 import type { Mutant } from "./mutant.ts";
 
 /** The list: `deno task mutants` tries them. */

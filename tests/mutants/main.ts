@@ -1,6 +1,6 @@
 /**
- * Whether the tests notice what they are there for: applies each change of the list to
- * a copy of the repository, one at a time, and runs the test that must fail.
+ * Checks that the tests notice what they guard against: applies each change of the list to a copy
+ * of the repository, one at a time, and runs the test that must fail.
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { cleaningUp } from "../clean_up.ts";
@@ -42,7 +42,7 @@ async function main(): Promise<number> {
   const folder = Deno.makeTempDirSync({ prefix: "tine_mutants_" });
   using _ = cleaningUp(() => Deno.removeSync(folder, { recursive: true }));
   const [copy, temporary] = [`${folder}/copy`, `${folder}/tmp`];
-  Deno.chmodSync(folder, 0o755); // some tests give up root
+  Deno.chmodSync(folder, 0o755); // some tests change to another user
   Deno.mkdirSync(temporary);
   Deno.chmodSync(temporary, 0o1777);
   copyFolder(ROOT.pathname, copy);

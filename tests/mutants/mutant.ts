@@ -1,37 +1,37 @@
-/** One deliberate change, and what becomes of it. */
+/** A deliberate change, and its outcome. */
 import { endStarted } from "../clean_up.ts";
 
 /** A change of the code that a test must notice. */
 export interface Mutant {
-  /** What it breaks, in a few words without spaces. */
+  /** What it breaks, in a few words joined by hyphens. */
   readonly name: string;
-  /** The file that is changed, from the repository's root. */
+  /** The file that is changed, relative to the repository's root. */
   readonly file: string;
-  /** What is replaced. It stands in the file exactly once. */
+  /** The text that is replaced. It occurs in the file exactly once. */
   readonly text: string;
-  /** What is put in its place. */
+  /** The replacement. */
   readonly replacement: string;
-  /** The test file that must notice. */
+  /** The test file that must notice the change. */
   readonly test: string;
-  /** A part of the test's name, as it stands in the file: `deno test --filter`. */
+  /** A part of the test's name, as written in the file, for `deno test --filter`. */
   readonly filter: string;
 }
 
-/** What became of a mutant. Only `noticed` is as it should be. */
+/** The outcome of a mutant. Only `noticed` is good. */
 export type Outcome = "noticed" | "NOT NOTICED" | "did not compile" | "stale" | "fails without it";
 
 type TestResult = "passed" | "failed" | "not there";
 
-/** A mutant's outcome, and why if that does not go without saying. */
+/** A mutant's outcome, with the reason if it is not obvious. */
 export interface Verdict {
   readonly outcome: Outcome;
   readonly reason?: string;
 }
 
-/** No test may take longer, in milliseconds: one that never ends has noticed, too. */
+/** The time limit of a test, in milliseconds. A test that hangs has noticed the change too. */
 const PATIENCE = 180_000;
 
-/** What is wrong with an entry of the list, if the code has moved on since it was written. */
+/** Returns what is wrong with an entry of the list, if the code has changed since. */
 export function findStale(root: string, mutant: Mutant): string | undefined {
   const { file, text, replacement, test, filter } = mutant;
   const source = readIfThere(`${root}/${file}`);
@@ -44,23 +44,23 @@ export function findStale(root: string, mutant: Mutant): string | undefined {
   if (!tests.includes(filter)) return `there is no "${filter}" in ${test}`;
 }
 
-/** Tries mutants, one after the other, in a copy of the repository. */
+/** Tries mutants, one at a time, in a copy of the repository. */
 export class Trial {
-  /** What the tests of the mutants do without them, by their names. */
+  /** The results of the mutants' tests on the unchanged code, by name. */
   readonly #without = new Map<string, TestResult>();
   readonly #root: string;
   readonly #temporary: string;
 
   /**
    * @param root The copy, which is changed.
-   * @param temporary Where the tests' temporary files go.
+   * @param temporary The folder for the tests' temporary files.
    */
   constructor(root: string, temporary: string) {
     this.#root = root;
     this.#temporary = temporary;
   }
 
-  /** Says what becomes of a mutant. Afterwards the copy is as it was. */
+  /** Returns the outcome of a mutant. Afterwards, the copy is unchanged again. */
   async try(mutant: Mutant): Promise<Verdict> {
     const stale = findStale(this.#root, mutant);
     if (stale !== undefined) return { outcome: "stale", reason: stale };
@@ -73,7 +73,7 @@ export class Trial {
     const path = `${this.#root}/${mutant.file}`;
     const original = Deno.readTextFileSync(path);
     try {
-      // A function, for "$&" in a replacement means nothing here.
+      // A function, so that "$&" in a replacement has no special meaning.
       Deno.writeTextFileSync(path, original.replace(mutant.text, () => mutant.replacement));
       const obstacle = await this.#obstacle(mutant);
       if (obstacle !== undefined) return { outcome: "did not compile", reason: obstacle };
@@ -100,7 +100,7 @@ export class Trial {
     return /\b[1-9]\d* passed/.test(output) ? "passed" : "not there";
   }
 
-  /** Why nothing can be said about the mutant's tests: it is not even a program. */
+  /** Returns why the mutant cannot be tested: it does not compile. */
   async #obstacle({ file }: Mutant): Promise<string | undefined> {
     const files = file.endsWith(".ts") ? [file] : [];
     for (
@@ -127,7 +127,7 @@ export class Trial {
     const late = setTimeout(endStarted, PATIENCE);
     const output = [child.stdout, child.stderr].map((stream) => new Response(stream).text());
     const { success } = await child.status;
-    endStarted(); // what holds the streams open
+    endStarted(); // processes that keep the streams open
     clearTimeout(late);
     return { success, output: (await Promise.all(output)).join("") };
   }

@@ -58,7 +58,7 @@ export default {
       case "/oom":
         for (const arrays: unknown[] = [];;) arrays.push(new Array(100_000).fill({}));
       case "/crash":
-        // A read from where nothing is mapped.
+        // A read from memory that is not mapped.
         return new Response(
           `${new Deno.UnsafePointerView(Deno.UnsafePointer.create(8n)!).getInt8()}`,
         );

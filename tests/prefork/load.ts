@@ -1,6 +1,6 @@
 /**
- * A load of clients that know exactly what became of each request: raw sockets,
- * one request after the other on each.
+ * A load of clients that record exactly what happened to each request: raw sockets, with one
+ * request at a time on each.
  */
 
 /** Where the clients connect. */
@@ -8,41 +8,41 @@ export type Target = { hostname?: string; port: number } | { transport: "unix"; 
 
 /** How the clients behave. */
 export interface LoadOptions {
-  /** How many; 8 if left out. */
+  /** The number of clients. The default is 8. */
   clients?: number;
-  /** Whether a connection is used for request after request. */
+  /** Whether a connection is used for several requests. */
   keepAlive?: boolean;
-  /** What they ask for; `/pid` if left out. */
+  /** The path that they request. The default is `/pid`. */
   path?: string;
-  /** How long each waits between two requests, in milliseconds; not at all if left out. */
+  /** The pause between two requests, in milliseconds. The default is none. */
   pause?: number;
 }
 
 /** A request that failed. */
 export interface Failure {
   why: string;
-  /** When it was sent and when it failed, as `performance.now()` counts. */
+  /** When it was sent and when it failed, in milliseconds of `performance.now()`. */
   sent: number;
   at: number;
-  /** Bytes of the reply that had come. */
+  /** The number of bytes of the response that had arrived. */
   bytes: number;
-  /** The worker that had answered before on the same connection; nothing on a fresh one. */
+  /** The worker that answered before on this connection; `undefined` on a new connection. */
   worker: number | undefined;
 }
 
-/** How long the last requests may take when the load is told to stop, in milliseconds. */
+/** How long the last requests may take after the load is stopped, in milliseconds. */
 const PATIENCE = 30_000;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** Clients that go on until they are told to stop. */
+/** Clients that continue until they are stopped. */
 export class Load implements AsyncDisposable {
   ok = 0;
-  /** The answers by their text, which for `/pid` is the worker. */
+  /** The number of responses by text, which for `/pid` is the worker. */
   readonly answers = new Map<string, number>();
   readonly failures: Failure[] = [];
-  /** The longest that a request that went well has taken, in milliseconds. */
+  /** The longest duration of a successful request, in milliseconds. */
   slowest = 0;
   #going = true;
   readonly #connections = new Set<Deno.Conn>();
@@ -52,27 +52,27 @@ export class Load implements AsyncDisposable {
     this.#clients = Array.from({ length: options.clients ?? 8 }, () => this.#client());
   }
 
-  /** Failed requests that had got a byte of the reply. */
+  /** The failed requests that had received part of the response. */
   get torn(): Failure[] {
     return this.failures.filter(({ bytes }) => bytes > 0);
   }
 
-  /** Failed requests on a reused connection, before any byte: they met its close. */
+  /** The failed requests on a reused connection without any response: it was just being closed. */
   get raced(): Failure[] {
     return this.failures.filter(({ bytes, worker }) => bytes === 0 && worker !== undefined);
   }
 
-  /** Lets each client finish its request, and gives what came of all. */
+  /** Lets each client finish its request, and returns the results. */
   async stop(): Promise<this> {
     this.#going = false;
-    // A server that answers nothing is to fail the test, and not to hang it.
+    // If the server does not answer, the test must fail instead of hanging.
     const timer = setTimeout(() => this.#connections.forEach(close), PATIENCE);
     await Promise.all(this.#clients);
     clearTimeout(timer);
     return this;
   }
 
-  /** All in a line or two. */
+  /** Summarizes the results in a line or two. */
   toString(): string {
     const reasons = Map.groupBy(
       this.failures,
@@ -114,7 +114,7 @@ export class Load implements AsyncDisposable {
         const at = performance.now();
         this.failures.push({ why, sent, at, worker, ...progress });
         [connection, worker] = [this.#close(connection), undefined];
-        // A server that is gone refuses fast.
+        // A server that has ended refuses connections quickly.
         await new Promise((resolve) => setTimeout(resolve, 5));
       }
       if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
@@ -141,7 +141,7 @@ function close(connection: Deno.Conn): void {
   try {
     connection.close();
   } catch {
-    // closed already
+    // already closed
   }
 }
 
@@ -149,7 +149,7 @@ async function writeAll(connection: Deno.Conn, bytes: Uint8Array): Promise<void>
   for (let at = 0; at < bytes.length;) at += await connection.write(bytes.subarray(at));
 }
 
-/** Reads one reply, by its content-length. */
+/** Reads one response, by its content-length. */
 async function readReply(
   connection: Deno.Conn,
   progress: { bytes: number },
