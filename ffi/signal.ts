@@ -60,7 +60,18 @@ export function signal(signum: number, action: SignalAction): SignalAction {
   const handler = handlerOf(signum);
   setHandler(signum, typeof action === "function" ? action : undefined);
   if (handler !== undefined) return handler;
-  return new DataView(before.buffer).getBigUint64(0, true) === 1n ? SIG_IGN : SIG_DFL;
+  return isIgnoring(before) ? SIG_IGN : SIG_DFL;
+}
+
+/** Whether a signal is ignored, because of this program or of the one that started it. */
+export function isIgnored(signum: number): boolean {
+  const action = new Uint8Array(SIGACTION_BYTES);
+  check(libc().sigaction(signum, null, action), "sigaction", signalName(signum));
+  return isIgnoring(action);
+}
+
+function isIgnoring(action: Uint8Array<ArrayBuffer>): boolean {
+  return new DataView(action.buffer).getBigUint64(0, true) === 1n;
 }
 
 function sigaction(action: SignalAction): Uint8Array<ArrayBuffer> {

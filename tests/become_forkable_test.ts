@@ -396,3 +396,25 @@ Deno.test("becomeForkable() leaves nothing in the environment, even without sign
   );
   assertEquals(output, "undefined undefined\n768\n");
 });
+
+Deno.test("becomeForkable() lets children be waited for where a shell ignores SIGCHLD", async () => {
+  for (const flags of [["--allow-ffi"], ["--allow-ffi", "--v8-flags=--single-threaded"]]) {
+    const output = await run(
+      () => {
+        tine.becomeForkable({ signals: [] });
+        tine.waitpid(tine.forkChild(() => console.log("child")));
+        // What the program itself ignores stays ignored.
+        tine.signal(tine.SIGCHLD, tine.SIG_IGN);
+        tine.becomeForkable({ signals: [] });
+        try {
+          tine.waitpid(tine.forkChild(() => {}));
+        } catch (error) {
+          console.log((error as tine.SyscallError).code);
+        }
+      },
+      [],
+      { flags, shell: "trap '' CHLD;" },
+    );
+    assertEquals(output, "child\nECHILD\n");
+  }
+});

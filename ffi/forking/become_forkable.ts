@@ -12,6 +12,7 @@ import {
   signalsIn,
   sigset,
 } from "../signal_mask.ts";
+import { isIgnored, SIG_DFL, signal } from "../signal.ts";
 import { checkSignal, SIGCHLD, SIGKILL, signalName, SIGSTOP } from "../signals.ts";
 import { blockInEveryThread } from "./block_signals.ts";
 import { ASSUMPTIONS } from "../runtime/assumptions.ts";
@@ -59,6 +60,9 @@ const YOUNG = ASSUMPTIONS.smallNursery.value;
  * streams and inherited descriptors are preserved. Code before this line runs twice; all other code
  * runs once. In a process that is already forkable, the function returns immediately.
  *
+ * If the program was started with SIGCHLD ignored (`trap '' CHLD`), SIGCHLD gets its default action
+ * back: the kernel would discard the status of every child, and `waitpid()` would fail with ECHILD.
+ *
  * @param options The signals that the program will handle.
  * @throws {Error} If the program cannot be run again (standard input, the REPL), if called in a
  *   worker, or if running it again did not help; the message gives the reason.
@@ -87,6 +91,8 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   // Even if there is nothing else to do: no program may inherit the marker.
   const marker = takeMarker();
   runs = Math.max(runs, marker?.runs ?? 0);
+  if (isFirstCall && isIgnored(SIGCHLD)) signal(SIGCHLD, SIG_DFL);
+  isFirstCall = false;
   if (marker === undefined && wanted.isSubsetOf(heldSignals()) && isForkable()) {
     return watchTimers();
   }
@@ -128,6 +134,9 @@ export function isForkable(): boolean {
 function hasUsableWorkers(): boolean {
   return hasV8Worker() && knowsV8Workers();
 }
+
+// A program may ignore SIGCHLD on purpose, with signal(), later.
+let isFirstCall = true;
 
 // These threads start with V8 or not at all: once true, this is always true.
 let forkable = false;

@@ -69,6 +69,14 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "gets an error from Deno.watchFs()",
   },
   {
+    name: "ignored-children-stay-ignored",
+    file: "ffi/forking/become_forkable.ts",
+    text: "  if (isFirstCall && isIgnored(SIGCHLD)) signal(SIGCHLD, SIG_DFL);\n",
+    replacement: "",
+    test: "tests/become_forkable_test.ts",
+    filter: "becomeForkable() lets children be waited for where a shell ignores SIGCHLD",
+  },
+  {
     name: "parents-timers-run-in-child",
     file: "ffi/forking/fork.ts",
     text: "    abandonTimers();\n    return 0;",
