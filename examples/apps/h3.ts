@@ -1,4 +1,4 @@
-// The same kind of app on h3, the router that Nuxt and Nitro stand on: https://h3.dev
+// The same kind of app on h3, the router of Nuxt and Nitro: https://h3.dev
 //
 //   deno run -A server/cli.ts serve examples/apps/h3.ts
 import { H3, html, HTTPError } from "npm:h3@2";

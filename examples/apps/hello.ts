@@ -1,4 +1,4 @@
-// The smallest app: what `deno serve` takes, and every server of ours.
+// The smallest app. `deno serve` and all of tine's servers can run it.
 export default {
   fetch(): Response {
     return new Response("Hello, World!\n");

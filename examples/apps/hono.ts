@@ -1,6 +1,6 @@
-// An app on Hono, the most used of the routers that speak fetch: https://hono.dev
+// An app on Hono, the most common router for fetch apps: https://hono.dev
 //
-// It knows nothing of processes, and runs unchanged under `deno serve` and on every rung:
+// It does not depend on processes, and runs unchanged under `deno serve` and on every rung:
 //
 //   deno run -A server/cli.ts serve examples/apps/hono.ts
 //   deno run -A examples/part3/webserver3h.ts examples/apps/hono.ts
@@ -12,7 +12,7 @@ interface Note {
   readonly text: string;
 }
 
-// Kept by one process: another one that answers the next request has its own.
+// In the memory of one process: another process that answers the next request has its own.
 const notes = new Map<string, Note>();
 
 const app = new Hono();
@@ -52,7 +52,7 @@ app.get("/stream", (context) => {
   });
 });
 
-// Hono hands on, as its environment, what the server says of the request.
+// Hono passes the server's information about the request on as its environment.
 app.get("/who", (context) => {
   const { remoteAddr } = context.env as Deno.ServeHandlerInfo;
   return context.json({ client: remoteAddr, pid: Deno.pid });
@@ -72,7 +72,7 @@ app.get("/notes/:id", (context) => {
 
 const TYPES: Record<string, string> = { html: "text/html", css: "text/css" };
 
-// The folder beside this file: on a disk, or wherever the program was imported from.
+// The folder next to this file: on disk, or where the program was imported from.
 app.get("/static/:file{[a-z]+[.][a-z]+}", async (context) => {
   const file = context.req.param("file");
   const found = await fetch(new URL(`static/${file}`, import.meta.url)).catch(() => undefined);

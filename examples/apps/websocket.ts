@@ -1,7 +1,7 @@
 // An app that upgrades to a WebSocket: open it in a browser and type.
 //
-// Each connection belongs to one process. With several of them, an app whose clients are to hear
-// of one another needs something that stands between the processes, such as a database.
+// Each connection belongs to one process. If there are several, clients that communicate with each
+// other need something that connects the processes, such as a database.
 const PAGE = `<!doctype html>
 <meta charset="utf-8">
 <title>Echo</title>

@@ -1,8 +1,8 @@
 // Echo server with forking
 //
-// Each client gets a child of its own, which sends back what it receives until the client has no
-// more. The parent has no signal handler: it collects the children that have ended whenever a
-// client connects, so a few zombies wait for the next one.
+// Each client gets its own child, which sends back what it receives until the client closes the
+// connection. The parent has no signal handler: it reaps children that have ended whenever a client
+// connects, so a few zombies remain until the next one does.
 //
 //   deno run --allow-ffi echoserver.ts [port]
 import {

@@ -1,8 +1,8 @@
-// Echo server with forking that survives a fork that fails
+// Echo server with forking that survives a failing fork
 //
-// fork() fails when the user has too many processes, or memory is short. That costs the one
-// client for whom there is no child: its connection is closed without a message, for the parent
-// must not wait for a slow reader. The next one may find that there is a process to be had again.
+// fork() fails when the user has too many processes, or memory is short. That affects only the
+// client for which there is no child: its connection is closed without a message, because the
+// parent must not wait for a slow reader. For the next client, fork() may succeed again.
 //
 //   deno run --allow-ffi errorserver.ts [port]
 import {

@@ -1,13 +1,12 @@
 // Locking server with forking
 //
-// It tells each client when it was last here, from a file that all children read and write:
-// lastaccess.txt in the current directory, emptied at the start. They take turns with flock(),
-// many readers at a time or one writer.
+// It tells each client when it last connected, from a file that all children read and write:
+// lastaccess.txt in the current directory, which is emptied at the start. flock() allows several
+// readers or one writer at a time.
 //
-// A trap: such a lock belongs to the open file, not to the process. Had the parent opened it for
-// all, fork() would have made every child an owner of the same lock, which holds up none of them,
-// and of the same place in the file, where they would all read and write. So each child opens the
-// file for itself.
+// A trap: such a lock belongs to the open file, not to the process. If the parent had opened the
+// file for all, every child would own the same lock, which would not make any of them wait, and all
+// would read and write at the same position. So each child opens the file itself.
 //
 //   deno run --allow-ffi lockingserver.ts [port]
 import {
@@ -66,8 +65,8 @@ function getLastAccess(fd: Descriptor, ip: string): string | undefined {
 
 /** Notes that there is an access from an address now. */
 function writeLastAccess(fd: Descriptor, ip: string): void {
-  // One lock for reading and writing: between a shared and an exclusive one another child could
-  // write, and what it wrote would be lost.
+  // One lock for reading and writing: between a shared and an exclusive lock, another child could
+  // write, and its data would be lost.
   fd.flock(LOCK_EX);
   try {
     const records = readRecords(fd).filter(([fileip]) => fileip !== ip);
@@ -107,8 +106,8 @@ const s = new Socket(AF_INET, SOCK_STREAM);
 s.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
 try {
   s.bind([host, Number(port)]);
-  // Not 1, as elsewhere: of a crowd that connects at once the kernel drops whom the queue does not
-  // hold, and a client that waits to be spoken to never notices.
+  // Not 1, as elsewhere: if many clients connect at the same time, the kernel drops those for which
+  // the queue has no room, and a client that waits for the server's first message never notices.
   s.listen(1024);
 } catch (error) { // EADDRINUSE: another program listens there
   console.error(`${(error as Error).message}: choose another port`);

@@ -1,8 +1,8 @@
-// The zombie problem, solved by asking now and then
+// The zombie problem, solved by polling
 //
-// Without a handler nothing interrupts the parent, and it collects what has ended when it suits
-// it. A child that ends during the first sleep is a zombie until that is over, and gone from ps
-// during the second.
+// Without a handler, nothing interrupts the parent, and it reaps ended children when it chooses. A
+// child that ends during the first sleep is a zombie until that sleep is over. During the second
+// sleep, ps does not show it.
 //
 //   deno run --allow-ffi zombiepoll.ts [child-seconds [parent-seconds]]
 import { _exit, becomeForkable, fork, getpid, sleep, waitpid, WNOHANG } from "../../mod.ts";

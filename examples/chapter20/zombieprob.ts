@@ -1,8 +1,7 @@
 // The zombie problem
 //
-// What is left of a child that has ended is its exit status, kept by the kernel until the parent
-// asks for it. This parent never does: from the child's end to its own, ps lists the child as
-// <defunct>, in state Z.
+// After a child has ended, the kernel keeps its exit status until the parent asks for it. This
+// parent never does: until the parent ends too, ps lists the child as <defunct>, in state Z.
 //
 //   deno run --allow-ffi zombieprob.ts [child-seconds [parent-seconds]]
 import { _exit, becomeForkable, fork, getpid, sleep } from "../../mod.ts";

@@ -1,7 +1,7 @@
 // The zombie problem, solved with a signal handler
 //
 // The kernel sends SIGCHLD to the parent when a child ends, and the handler asks for the exit
-// status at once. It also cuts short the sleep that the parent is in, which never lasts its whole
+// status immediately. It also interrupts the parent's sleep, which therefore never lasts its whole
 // time.
 //
 //   deno run --allow-ffi zombiesol.ts [child-seconds [parent-seconds]]
@@ -29,7 +29,7 @@ const CHILD_SECONDS = Number(childSeconds);
 const PARENT_SECONDS = Number(parentSeconds);
 
 function chldHandler(): void {
-  // Some systems call a handler only once. Linux does not, where this changes nothing.
+  // Some systems call a handler only once. Linux does not; there, this has no effect.
   signal(SIGCHLD, chldHandler);
 
   for (;;) {

@@ -1,8 +1,8 @@
 // Test client
 //
-// Forks clients that each open connections, send a request on every one and keep them all open
-// until the last is made. It reads no reply; the servers' trouble is what there is to see.
-// 128 clients at once: --max-clients 128 --max-conns 1
+// Forks clients. Each opens connections, sends a request on each, and keeps all of them open until
+// the last one is made. It does not read the responses: it shows how the servers fail.
+// 128 clients at the same time: --max-clients 128 --max-conns 1
 //
 //   deno run --allow-ffi client3.ts [options]
 import {
@@ -71,7 +71,7 @@ const REQUEST = new TextEncoder().encode(
   `GET /hello HTTP/1.1\r\nHost: localhost:${PORT}\r\n\r\n`,
 );
 
-// What the clients count, in memory that all of them share
+// The clients' counters, in memory that all of them share
 const counters = new Int32Array(mmap(8, MAP_SHARED | MAP_ANONYMOUS));
 const CONNECTED = 0;
 const FAILURES = 1;
@@ -93,10 +93,10 @@ function connectAll(): void {
   }
 }
 
-// The first failure tells the reason, the others are counted only.
+// The first failure prints the reason. The others are only counted.
 function reportFailure(error: unknown): void {
   if (Atomics.add(counters, FAILURES, 1) > 0) return;
-  // EINPROGRESS: SO_SNDTIMEO ran out, and the kernel would go on trying
+  // EINPROGRESS: SO_SNDTIMEO expired, and the kernel would continue to try
   if (error instanceof SyscallError && error.code === "EINPROGRESS") {
     console.error(`client3: No connection within ${TIMEOUT} seconds: the server's queue is full`);
   } else {

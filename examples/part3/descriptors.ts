@@ -1,11 +1,11 @@
 // File descriptors
 //
-// To the kernel an open file is a small number of the process, and /proc/self/fd says what each of
-// them is. 0, 1 and 2 are the standard streams, which the shell opened: try `</dev/null`, `| cat`.
-// (Deno opens /dev/null in place of one that the shell has closed, `0<&-`.)
+// A process refers to an open file by a small number, and /proc/self/fd shows what each number
+// refers to. 0, 1 and 2 are the standard streams, which the shell opened: try `</dev/null`, `|
+// cat`. (If the shell has closed one, `0<&-`, Deno opens /dev/null in its place.)
 //
-// A file that is opened gets the lowest number that is free. For the article's socket that is 3;
-// here Deno has opened files of its own before, for its event loop and its caches.
+// A new file gets the lowest free number. For the article's socket, that is 3; here, Deno has
+// already opened files for its event loop and its caches.
 //
 //   deno run --allow-ffi descriptors.ts
 import { AF_INET, readlink, SOCK_STREAM, Socket, write } from "../../mod.ts";

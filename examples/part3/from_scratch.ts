@@ -1,7 +1,7 @@
 // A web server from scratch: socket, bind, listen, then accept and fork in a loop
 //
-// As webserver3g, but the parent reads the request and only then forks. A client that connects
-// and sends nothing therefore holds up everybody, and the handler can interrupt that read too.
+// Like webserver3g, but the parent reads the request before it forks. A client that connects and
+// sends nothing therefore delays all others, and the handler can interrupt that read too.
 //
 //   deno run --allow-ffi from_scratch.ts [port]
 import {
@@ -50,7 +50,7 @@ function receiveRequest(clientConnection: Socket): Uint8Array {
     try {
       return clientConnection.recv(1024);
     } catch (error) {
-      // EINTR: a child of an earlier client ended, and the handler ran; start recv again
+      // EINTR: a child of an earlier client ended, and the handler ran; call recv again
       if (!(error instanceof SyscallError && error.code === "EINTR")) throw error;
     }
   }
@@ -76,7 +76,7 @@ function serve(): void {
     try {
       [clientConnection] = serverSocket.accept();
     } catch (error) {
-      // EINTR: the handler ran, start accept again
+      // EINTR: the handler ran, call accept again
       if (error instanceof SyscallError && error.code === "EINTR") continue;
       throw error;
     }

@@ -1,7 +1,8 @@
 // Processes
 //
-// Every process has a number (PID) and a parent (PPID): this one the shell that started it, the
-// child that it forks this one. They stay for a while, for a look at them with ps.
+// Every process has a number (PID) and a parent (PPID). The parent of this process is the shell
+// that started it; the parent of the child that it forks is this process. Both sleep for a while,
+// so that ps can show them.
 //
 //   deno run --allow-ffi processes.ts [seconds]
 import { _exit, becomeForkable, fork, getpid, getppid, sleep, waitpid } from "../../mod.ts";

@@ -1,8 +1,8 @@
 // The socket pair
 //
-// Four values name a TCP connection: the address and port of either end. The client does not
-// choose its own: the kernel gives it an ephemeral port when it connects. Both ends are in this
-// process; each sees the same pair, itself first.
+// Four values identify a TCP connection: the address and port of each end. The client does not
+// choose its own port: the kernel assigns an ephemeral port when it connects. Both ends are in this
+// process. Each sees the same pair, with its own address first.
 //
 //   deno run --allow-ffi socket_pair.ts
 import { AF_INET, formatAddress, SOCK_STREAM, Socket } from "../../mod.ts";

@@ -1,7 +1,7 @@
 // Iterative server
 //
 // One process, one client at a time: a connection is accepted, answered and closed before the
-// next one is accepted. Whoever comes meanwhile waits in the kernel's queue.
+// next one is accepted. Other clients wait in the kernel's queue.
 //
 //   deno run --allow-ffi webserver3a.ts [port]
 import {

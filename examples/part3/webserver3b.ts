@@ -1,7 +1,7 @@
 // Iterative server: one that sleeps
 //
-// After each reply the server sleeps and keeps its client on the line. A second client can
-// connect all the same, as the kernel queues it, but has to wait for its reply.
+// After each response, the server sleeps before it closes the connection. A second client can
+// connect, because the kernel queues it, but it must wait for its response.
 //
 //   deno run --allow-ffi webserver3b.ts [port [seconds]]
 import {

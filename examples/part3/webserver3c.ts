@@ -1,8 +1,8 @@
 // Concurrent server
 //
-// The parent only accepts; a child of its own serves each client, so that one that sleeps holds
-// up nobody. Both have a descriptor of each socket, and each closes the one it does not need:
-// a connection ends with the last descriptor of it.
+// The parent only accepts. Each client is served by its own child, so a child that sleeps delays no
+// other client. Both processes have a descriptor of each socket, and each closes the one it does
+// not need: a connection ends when its last descriptor is closed.
 //
 //   deno run --allow-ffi webserver3c.ts [port [seconds]]
 import {

@@ -1,7 +1,7 @@
 // Concurrent server: one that leaks
 //
-// The parent keeps its copy of every connection. So no client ever sees the end of its reply,
-// and with the last free descriptor the server dies of EMFILE. Nobody waits for the children
+// The parent keeps its copy of every connection. So no client ever sees the end of its response,
+// and when no descriptor is free, the server ends with EMFILE. It does not wait for its children
 // either: each stays as a zombie, and fork fails with EAGAIN when the user has too many.
 //
 //   deno run --allow-ffi webserver3d.ts [port]

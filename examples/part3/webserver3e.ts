@@ -1,8 +1,8 @@
 // Concurrent server: one that waits for its children
 //
-// A child that ends sends SIGCHLD to its parent, whose handler waits for it: no zombie stays.
-// But the handler interrupts whatever the parent is blocked in, and accept fails with EINTR.
-// The first child that ends kills the server.
+// When a child ends, the kernel sends SIGCHLD to the parent, whose handler waits for the child: no
+// zombie is left. But the handler interrupts the call in which the parent is blocked, and accept
+// fails with EINTR. The first child that ends makes the server end.
 //
 //   deno run --allow-ffi webserver3e.ts [port [seconds]]
 import {

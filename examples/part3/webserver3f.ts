@@ -1,7 +1,7 @@
-// Concurrent server: one that starts accept again
+// Concurrent server: one that restarts accept
 //
-// After EINTR the server calls accept again, so children may end at any time. Single requests
-// leave no zombie any more; but when many children end at the same time, zombies are back.
+// After EINTR, the server calls accept again, so children may end at any time. Single requests
+// leave no zombies; but when many children end at the same time, some of them become zombies.
 //
 //   deno run --allow-ffi webserver3f.ts [port]
 import {
@@ -68,7 +68,7 @@ function serveForever(): void {
     try {
       [clientConnection] = listenSocket.accept();
     } catch (error) {
-      // EINTR: the handler ran, start accept again
+      // EINTR: the handler ran, call accept again
       if (error instanceof SyscallError && error.code === "EINTR") continue;
       throw error;
     }

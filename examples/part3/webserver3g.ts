@@ -1,7 +1,7 @@
 // Concurrent server: the finished one
 //
-// Signals of one kind do not queue: of many children that end at the same time, the parent hears
-// once. So the handler collects every child that has ended, and returns when there is none.
+// Signals of one kind do not queue: when many children end at the same time, the parent may receive
+// one SIGCHLD. So the handler reaps every child that has ended, and returns when none is left.
 //
 //   deno run --allow-ffi webserver3g.ts [port]
 import {
@@ -76,7 +76,7 @@ function serveForever(): void {
     try {
       [clientConnection] = listenSocket.accept();
     } catch (error) {
-      // EINTR: the handler ran, start accept again
+      // EINTR: the handler ran, call accept again
       if (error instanceof SyscallError && error.code === "EINTR") continue;
       throw error;
     }

@@ -1,10 +1,10 @@
 // Concurrent server: the gateway
 //
-// A server is worth more when any application can be put into it. Python's contract for that is
-// WSGI; here it is a module with a fetch function, as `deno serve` takes it. The server is still the
-// one of webserver3g. The child hands its connection to Deno's own HTTP server, which asks the
-// application. That needs an event loop: hence the runtime, and the await, which only the child
-// ever reaches.
+// A server is more useful if it can run any application. Python's interface for that is WSGI; here,
+// it is a module with a fetch function, the same as for `deno serve`. The server is still that of
+// webserver3g. The child passes its connection to Deno's own HTTP server, which calls the
+// application. That requires an event loop: hence the runtime, and the await, which only the child
+// reaches.
 //
 //   deno run -A webserver3h.ts app.ts [port]
 import {
@@ -77,7 +77,7 @@ async function serveForever(): Promise<void> {
     try {
       [clientConnection] = listenSocket.accept();
     } catch (error) {
-      // EINTR: the handler ran, start accept again
+      // EINTR: the handler ran, call accept again
       if (error instanceof SyscallError && error.code === "EINTR") continue;
       throw error;
     }
