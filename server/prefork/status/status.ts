@@ -60,7 +60,7 @@ export interface MasterStatus extends ProcessStatus {
 
 /** How an attempt to load the app's code ended. */
 export interface ReloadStatus {
-  /** Whether workers serve with the code. If not, the old code serves on. */
+  /** Whether workers serve with the code. If not, the old code stays in use. */
   readonly success: boolean;
   /** When the workers were ready, or the attempt failed, as an ISO 8601 date in UTC. */
   readonly time: string;
