@@ -68,6 +68,7 @@ export { execve } from "./execve.ts";
 export { becomeForkable, type ForkableOptions, isForkable } from "./forking/become_forkable.ts";
 export { forkChild, forkRuntimeChild } from "./forking/fork_child.ts";
 export { fork, type ForkOptions } from "./forking/fork.ts";
+export { UnsupportedRuntimeError } from "./forking/self_check.ts";
 export { retryOnEintr, type SignalHandler } from "./interruption.ts";
 export { MAP_ANONYMOUS, MAP_SHARED, memfd_create, mmap } from "./memory.ts";
 export { UnsupportedPlatformError } from "./platform.ts";

@@ -1,7 +1,9 @@
 import type { Address } from "../ffi/address.ts";
 import { isSyscallError } from "../ffi/errno.ts";
 import { isForkable } from "../ffi/forking/become_forkable.ts";
+import { testFork } from "../ffi/forking/fork.ts";
 import { forkChild } from "../ffi/forking/fork_child.ts";
+import { UnsupportedRuntimeError } from "../ffi/forking/self_check.ts";
 import { kill } from "../ffi/process.ts";
 import { SIG_DFL, SIG_IGN, signal as setAction } from "../ffi/signal.ts";
 import { heldSignals, releaseSignals } from "../ffi/signal_mask.ts";
@@ -65,6 +67,8 @@ export interface ForkingOptions {
 
 /** Defines the children of a forking server. */
 export interface ChildKind {
+  /** Whether the children have an event loop. */
+  readonly hasRuntime: boolean;
   /**
    * Forks a child for a connection.
    *
@@ -100,6 +104,7 @@ export interface ChildTask {
  * @param handle Serves one connection.
  * @param options Options of the server.
  * @throws {RangeError} If an option is out of range.
+ * @throws {UnsupportedRuntimeError} If Deno works differently inside from what tine relies on.
  * @throws {Error} If the process is not forkable.
  * @throws {SyscallError} If the socket does not listen.
  *
@@ -125,6 +130,7 @@ export function serveForking(
 ): void {
   const timeout = timeLimit("timeout", options.timeout ?? 60);
   forkPerConnection(listenSocket, {
+    hasRuntime: false,
     start: (connection, address) =>
       forkChild(() => {
         listenSocket.close(); // the child's copy
@@ -135,6 +141,11 @@ export function serveForking(
         return code;
       }),
   }, options);
+}
+
+/** Whether an error of `fork()` leaves no hope for any further child. */
+function isFatal(error: unknown): boolean {
+  return !isForkable() || error instanceof UnsupportedRuntimeError;
 }
 
 /** Sets the signal actions of a child. */
@@ -181,6 +192,7 @@ export function forkPerConnection(
 
   // No `finally`: a child leaves here too, and only the parent may restore the signal actions.
   try {
+    testFork({ runtime: kind.hasRuntime });
     while (stops === 0 && !signal?.aborted) {
       const task = survivably(turn);
       if (task !== undefined) return task; // child
@@ -210,7 +222,7 @@ export function forkPerConnection(
       hasFailed = false;
       return turn();
     } catch (error) {
-      if (!stopping && !(isForkable() && listens(listenSocket))) throw error;
+      if (!stopping && (isFatal(error) || !listens(listenSocket))) throw error;
       log(`${error}. Continuing in ${BACK_OFF} ms`);
       hasFailed = true;
     }
@@ -238,7 +250,7 @@ export function forkPerConnection(
       pid = kind.start(connection, address);
     } catch (error) { // no child
       connection.close();
-      if (!isForkable()) throw error;
+      if (isFatal(error)) throw error;
       const message = error instanceof Error ? error.message : String(error);
       log(`${formatClient(address)} dropped: ${message}`);
       return undefined;

@@ -9,6 +9,13 @@ import {
   takeSignals,
 } from "./child_signals.ts";
 import { commandLine, isForkable } from "./become_forkable.ts";
+import {
+  forkAndTest,
+  forkOnTrial,
+  needsTest,
+  reap,
+  UnsupportedRuntimeError,
+} from "./self_check.ts";
 import { ASSUMPTIONS } from "../runtime/assumptions.ts";
 import { discardStock, makeEntropyForkSafe } from "../runtime/entropy.ts";
 import { renewFetch } from "../runtime/fetch.ts";
@@ -18,7 +25,12 @@ import { allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
 import { hasNodeProcess, renewNodePid } from "../runtime/node_process.ts";
 import { parkPool, poolRoom, releasePoolNow, setPoolRoom, tryToParkPool } from "../runtime/pool.ts";
 import { hasFileWatcher } from "../runtime/threads.ts";
-import { hasWork, rebuildEventLoop, surveyEventLoop } from "../runtime/event_loop.ts";
+import {
+  type EpollInstance,
+  hasWork,
+  rebuildEventLoop,
+  surveyEventLoop,
+} from "../runtime/event_loop.ts";
 import { abandonTimers, watchTimers } from "../runtime/timers.ts";
 import { restartV8Workers } from "../runtime/v8_workers.ts";
 
@@ -45,6 +57,8 @@ export interface ForkOptions {
  *
  * @param options Options of the child.
  * @returns 0 in the child; the child's pid in the parent.
+ * @throws {UnsupportedRuntimeError} If a self-check, made with the first child, fails: Deno works
+ *   differently inside from what tine relies on. No child is left then.
  * @throws {Error} If the process is not forkable, or with `{ runtime: true }` if the runtime could
  *   not be brought to a safe point in time, or if its pool has too many threads for a child to
  *   create any. Nothing was forked then.
@@ -68,13 +82,52 @@ export interface ForkOptions {
  * @see {@link https://man7.org/linux/man-pages/man2/fork.2.html fork(2)}
  */
 export function fork(options: ForkOptions = {}): number {
-  if (!isForkable()) {
-    throw new Error(
-      "Cannot fork: this process is not forkable. Call becomeForkable() on the program's first " +
-        "line after its imports",
-    );
+  checkForkable();
+  const withRuntime = options.runtime === true;
+  const fork = withRuntime ? forkWithRuntime : forkProcess;
+  return needsTest(withRuntime) ? forkAndTest(fork, withRuntime) : fork();
+}
+
+/**
+ * `fork({ runtime: true })` that does not wait for the self-check of the first children: a child that
+ * fails it ends, and {@linkcode concludeTest} tells its parent why.
+ *
+ * @returns 0 in the child; the child's pid in the parent.
+ * @throws As {@linkcode fork} does.
+ */
+export function forkWithoutWaiting(): number {
+  checkForkable();
+  return needsTest(true) ? forkOnTrial(forkWithRuntime, true) : forkWithRuntime();
+}
+
+/**
+ * Makes the self-check ahead of the first fork, with a child that ends at once. If it cannot be made
+ * now (no process is free, a thread is busy), it is made with the next child.
+ *
+ * @param options Options of the children to come.
+ * @throws {UnsupportedRuntimeError} If the test fails.
+ * @throws {Error} If the process is not forkable.
+ */
+export function testFork(options: ForkOptions = {}): void {
+  checkForkable();
+  if (!needsTest(options.runtime === true)) return;
+  let pid: number;
+  try {
+    pid = fork(options);
+  } catch (error) {
+    if (error instanceof UnsupportedRuntimeError) throw error;
+    return;
   }
-  return options.runtime ? forkWithRuntime() : forkProcess();
+  if (pid === 0) _exit(0);
+  reap(pid);
+}
+
+function checkForkable(): void {
+  if (isForkable()) return;
+  throw new Error(
+    "Cannot fork: this process is not forkable. Call becomeForkable() on the program's first " +
+      "line after its imports",
+  );
 }
 
 // How long the runtime's pool may take to become idle, in milliseconds.
@@ -100,7 +153,8 @@ function forkProcess(): number {
 
 let warned = false;
 
-function forkWithRuntime(): number {
+/** @param known What the event loop watches, if that is known. */
+function forkWithRuntime(known?: readonly EpollInstance[]): number {
   prepare();
   if (!warned && watcher !== undefined) warnOfReloading();
   warned = true;
@@ -121,7 +175,7 @@ function forkWithRuntime(): number {
     );
   }
   const room = poolRoom();
-  const survey = surveyEventLoop();
+  const survey = known ?? surveyEventLoop();
   const signals = planChildSignals();
   const pid = forkAndPart(signals);
   if (pid !== 0) {

@@ -2,8 +2,9 @@
  * A child without a runtime must not return to the event loop: the loop and the code that is
  * pending in it belong to the parent.
  */
+import { isSyscallError } from "../errno.ts";
 import { _exit, getpid } from "../process.ts";
-import { rebuildEventLoop, surveyEventLoop } from "../runtime/event_loop.ts";
+import { findStrangeLoop, rebuildEventLoop, surveyEventLoop } from "../runtime/event_loop.ts";
 import { abandonTimers, after } from "../runtime/timers.ts";
 
 // The state at the last fork, which the child inherits unchanged.
@@ -37,11 +38,23 @@ function guard(): void {
   queued = false;
   if (getpid() === parent) return;
   // Deno reports an exception only after its pool has shut down.
-  if (!poolAtRest) endChild();
-  rebuildEventLoop(surveyEventLoop());
+  if (!poolAtRest || !leaveParentsLoop()) endChild();
   abandonTimers();
   // Wait one turn more, because an exception is reported between two turns of the loop.
   after(0, () => after(0, endChild));
+}
+
+/** Gives the child an event loop of its own. Returns false if the parent's cannot be told. */
+function leaveParentsLoop(): boolean {
+  try {
+    const survey = surveyEventLoop();
+    if (findStrangeLoop(survey) !== undefined) return false;
+    rebuildEventLoop(survey);
+    return true;
+  } catch (error) {
+    if (isSyscallError(error)) return false;
+    throw error;
+  }
 }
 
 function endChild(): never {

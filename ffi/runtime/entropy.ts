@@ -11,6 +11,7 @@
 
 import { ASSUMPTIONS } from "./assumptions.ts";
 import { onFirstUse, replaceGlobal } from "./globals.ts";
+import { isSeeded } from "./v8_flags.ts";
 
 // A whole block, from wherever in the block the generator stands.
 const BLOCK = new Uint8Array(ASSUMPTIONS.randomBlock.value);
@@ -99,4 +100,65 @@ function renewPools(): void {
     if (bytes !== undefined) crypto.getRandomValues(bytes);
     return bytes !== undefined;
   });
+}
+
+/**
+ * Numbers from each source that a program has without loading a module; none where the program has a
+ * function of its own, which may be meant to repeat itself, and whose state is left alone.
+ */
+export interface Numbers {
+  readonly values: readonly number[];
+  readonly uuid: string;
+  readonly randoms: readonly number[];
+}
+
+/** Draws what the next child would draw first: in the parent, after a fork. */
+export function drawNumbers(): Numbers {
+  return {
+    values: isDenos("getRandomValues") ? [...crypto.getRandomValues(new Uint32Array(2))] : [],
+    uuid: isDenos("randomUUID") ? crypto.randomUUID() : "",
+    randoms: isNative(Math.random) ? [Math.random(), Math.random()] : [],
+  };
+}
+
+// More than a stock of UUIDs twice as large as expected takes from the generator at once.
+const SAMPLE_BYTES = BLOCK.length + 4 * 16 * UUIDS_AT_ONCE;
+
+/**
+ * Draws numbers in a child, and looks for those that a sibling would draw. These come after
+ * everything that {@linkcode discardStock} discards, so as much is drawn here.
+ *
+ * @param siblings What the parent has drawn since the fork.
+ * @returns The source that gave the same to both; `undefined` if none did.
+ */
+export function findDoubled({ values, uuid, randoms }: Numbers): string | undefined {
+  const sample = new Uint32Array(SAMPLE_BYTES / 4);
+  if (values.length > 0) crypto.getRandomValues(sample);
+  for (let drawn = 0; drawn < UUIDS_AT_ONCE && uuid !== ""; drawn++) crypto.randomUUID();
+  const own = drawNumbers();
+  const doubled = values.length > 0 && includesPair(sample, values)
+    ? "crypto.getRandomValues()"
+    : uuid !== "" && own.uuid === uuid
+    ? "crypto.randomUUID()"
+    : own.randoms.some((number) => randoms.includes(number))
+    ? "Math.random()"
+    : undefined;
+  return doubled === undefined || isSeeded() ? undefined : doubled;
+}
+
+function includesPair(words: Uint32Array, [first, second]: readonly number[]): boolean {
+  for (let at = words.indexOf(first!); at !== -1; at = words.indexOf(first!, at + 1)) {
+    if (words[at + 1] === second) return true;
+  }
+  return false;
+}
+
+function isDenos(name: keyof Crypto): boolean {
+  return !Object.hasOwn(crypto, name);
+}
+
+/** Whether it is V8's generator, or tine's. */
+function isNative(generator: typeof random): boolean {
+  if (generator === random) return true;
+  return generator.name === "random" && /\[native code\]/.test(String(generator));
 }

@@ -39,7 +39,7 @@ export interface Watched extends Registration {
 }
 
 /** An epoll instance: its descriptors, duplicates of one another, and what it watches. */
-interface EpollInstance {
+export interface EpollInstance {
   readonly descriptors: readonly number[];
   readonly waker: readonly Registration[];
   readonly signals: readonly Registration[];
@@ -117,6 +117,34 @@ export function rebuildEventLoop(survey: readonly EpollInstance[]): void {
   }
   for (const fd of leaveParking()) duplicateOnto(dead, fd);
   close(dead);
+}
+
+const { epolls: EPOLLS, wakers: WAKERS, signalSockets: SIGNAL_SOCKETS } =
+  ASSUMPTIONS.eventLoop.value;
+
+/** Returns how the event loop differs from what a rebuilt one would be; `undefined` if not at all. */
+export function findStrangeLoop(survey: readonly EpollInstance[]): string | undefined {
+  if (survey.some(isEventLoop)) return undefined;
+  const [found] = survey;
+  if (found === undefined) return "it has no epoll instance that can be recognized";
+  const { descriptors, waker, signals } = found;
+  return "the epoll instance of its event loop has " +
+    `${descriptors.length} descriptors instead of ${EPOLLS}, and watches ` +
+    `${waker.length} wakers instead of ${WAKERS} and ` +
+    `${signals.length} sockets for signals instead of ${SIGNAL_SOCKETS}`;
+}
+
+function isEventLoop({ descriptors, waker, signals }: EpollInstance): boolean {
+  return descriptors.length === EPOLLS && waker.length === WAKERS &&
+    signals.length >= SIGNAL_SOCKETS; // a program may have a duplicate of its own socket
+}
+
+/** Returns what the event loop watches, as a text that can be compared with a later one. */
+export function describeLoop(survey: readonly EpollInstance[]): string {
+  return survey.filter(isEventLoop)
+    .flatMap(({ descriptors: [epoll] }) => registrationsOf(epoll!))
+    .map(({ fd, events, data }) => `${fd} ${events} ${data}`)
+    .sort().join();
 }
 
 /** Whether the parent had sockets in use, for example idle connections of `fetch`. */

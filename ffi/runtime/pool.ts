@@ -92,6 +92,34 @@ export function tryToParkPool(patience: number): boolean {
   }
 }
 
+/**
+ * Checks that the threads of the pool can be told from others. If none is known by its name, one is
+ * given work, and is looked for.
+ *
+ * @param present The threads of this process.
+ * @param patience The time limit, in milliseconds.
+ * @returns What was found instead; `undefined` if all is as expected.
+ * @throws {SyscallError} As {@linkcode parkPool}.
+ */
+export function findStrangePool(
+  present: readonly Thread[],
+  patience: number,
+): string | undefined {
+  if (present.some(isPoolThread)) return undefined;
+  parking ??= makeParking();
+  park(1);
+  const { readEnd } = parking.pipes[0];
+  const end = performance.now() + patience;
+  do {
+    const found = threads()
+      .filter(({ tid }) => isReadOf(ofThread(tid, "syscall")?.trim() ?? "", readEnd));
+    if (found.some(isPoolThread)) return undefined;
+    if (found.length > 0) return `the threads of its pool are called "${found[0]!.name}"`;
+    pauseBriefly();
+  } while (performance.now() < end);
+  return "no thread was seen that does the work of its pool";
+}
+
 const POOL_SIZE = ASSUMPTIONS.poolSize.value;
 
 /** The number of threads of this process's ancestors, which its copy of the pool counts forever. */

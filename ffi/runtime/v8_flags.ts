@@ -7,8 +7,10 @@
  * another V8 platform, whose tasks it does not run: `FinalizationRegistry` and `Atomics.waitAsync`
  * would not work, in parents and children, and everything that Deno frees through them would leak.
  */
+import { libc } from "../libc.ts";
 import { readText } from "../proc.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
+import { isPoolThread, isV8Worker, type Thread } from "./threads.ts";
 
 /** The flag that a process needs from its start. */
 export const SINGLE_THREADED = ASSUMPTIONS.singleThreaded.value;
@@ -43,8 +45,7 @@ function environmentFlags(): string[] {
 }
 
 function commandLineFlags(): string[] {
-  const line = readText("/proc/self/cmdline").split("\0").slice(0, -1);
-  return line.slice(0, line.length - Deno.args.length)
+  return denosArguments()
     .filter((arg) => arg.startsWith("--v8-flags="))
     .flatMap((arg) => arg.slice("--v8-flags=".length).split(","));
 }
@@ -54,4 +55,33 @@ function parseFlag(flag: string): { name: string; isOn: boolean } {
   const name = flag.trim().replace(/^--?/, "").replaceAll("_", "-");
   const negated = name.replace(/^no-?/, "");
   return { name: negated, isOn: negated === name };
+}
+
+/** Whether the command line has Deno draw the same random numbers each time, in every process. */
+export function isSeeded(): boolean {
+  return denosArguments().some((arg) => /^--seed(=|$)/.test(arg));
+}
+
+/** Returns the arguments before the program's own. */
+function denosArguments(): string[] {
+  const line = readText("/proc/self/cmdline").split("\0").slice(0, -1);
+  return line.slice(0, line.length - Deno.args.length);
+}
+
+/**
+ * Looks for worker threads of V8's under another name: for any thread that is not known, where none
+ * of V8's is, although Deno was not told to do without.
+ *
+ * @param present The threads of this process.
+ * @returns What was found; `undefined` if all is as expected.
+ */
+export function findStrangeThread(present: readonly Thread[]): string | undefined {
+  const pid = libc().getpid();
+  const strange = present.find((thread) => thread.tid !== pid && !isPoolThread(thread));
+  if (strange === undefined || present.some(isV8Worker) || isWithoutWorkers()) return undefined;
+  return `it has a thread called "${strange.name}", and none that is known as V8's`;
+}
+
+function isWithoutWorkers(): boolean {
+  return [...environmentFlags(), ...commandLineFlags()].includes(WITHOUT_WORKERS);
 }

@@ -1,4 +1,5 @@
 import { SyscallError } from "../../ffi/errno.ts";
+import { UnsupportedRuntimeError } from "../../ffi/forking/self_check.ts";
 import { UnsupportedPlatformError } from "../../ffi/platform.ts";
 import { AppError } from "../app/load_app.ts";
 import { ActivationError } from "../prefork/host/activation.ts";
@@ -26,8 +27,14 @@ export function report(error: unknown): number {
 
 /** Whether an error's message is sufficient without a stack trace. */
 function isPlain(error: unknown): error is Error {
-  return [ActivationError, AppError, PidFileError, SyscallError, UnsupportedPlatformError]
-    .some((kind) => error instanceof kind) ||
+  return [
+    ActivationError,
+    AppError,
+    PidFileError,
+    SyscallError,
+    UnsupportedPlatformError,
+    UnsupportedRuntimeError,
+  ].some((kind) => error instanceof kind) ||
     error instanceof Deno.errors.NotCapable; // last: Deno 1 has no such class
 }
 

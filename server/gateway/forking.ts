@@ -49,6 +49,7 @@ const INTERVAL = 200;
  * @throws {RangeError} If an option is out of range.
  * @throws {TypeError} If only one of `cert` and `key` is given.
  * @throws {Deno.errors.InvalidData} If one of them is not a valid certificate or key.
+ * @throws {UnsupportedRuntimeError} If Deno works differently inside from what tine relies on.
  * @throws {Error} If the process is not forkable.
  * @throws {SyscallError} If the socket does not listen.
  *
@@ -82,6 +83,7 @@ export async function serveFetchForking(
   // Jobs that are pending here would run in each child too.
   await nextTurn();
   const task = forkPerConnection(listenSocket, {
+    hasRuntime: true,
     start: () => fork({ runtime: true }),
     stop: () => stopped[0] = 1,
   }, options);

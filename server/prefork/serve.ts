@@ -3,6 +3,7 @@
  * server on the shared listening socket.
  */
 import { AF_UNIX } from "../../ffi/address.ts";
+import { testFork } from "../../ffi/forking/fork.ts";
 import { poolRoom } from "../../ffi/runtime/pool.ts";
 import { checkThrowAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 import { after, delay, every, nextTurn, type Timer } from "../../ffi/runtime/timers.ts";
@@ -49,6 +50,7 @@ export async function serve(app: App | string | URL, config: Config): Promise<nu
   if (config.cert !== undefined) checkCertificate(config.cert, config.key!);
   if (isCanary()) {
     if (isSpecifier(app)) await loadApp(String(app));
+    testFork({ runtime: true }); // Deno may be a new one, too
     Deno.exit(LOADED);
   }
   const inheritance = inherit();

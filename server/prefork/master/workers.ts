@@ -2,7 +2,8 @@
  * The workers of a master: how they are spawned, stopped, killed and reaped, and how long the
  * master waits before it retries after a failure.
  */
-import { fork } from "../../../ffi/forking/fork.ts";
+import { forkWithoutWaiting } from "../../../ffi/forking/fork.ts";
+import { concludeTest, UnsupportedRuntimeError } from "../../../ffi/forking/self_check.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { _exit, getpid, kill } from "../../../ffi/process.ts";
 import { SIGKILL } from "../../../ffi/signals.ts";
@@ -134,11 +135,12 @@ export class Workers {
     slot.reason = this.#reasonFor(number);
     let pid: number;
     try {
-      pid = fork({ runtime: true });
+      pid = forkWithoutWaiting();
     } catch (error) {
       slot.clear();
       ours.close();
       theirs.close();
+      if (error instanceof UnsupportedRuntimeError) return this.#giveUp(error);
       return this.#spawnLater(error);
     }
     if (pid === 0) return this.#inChild({ number, slot, channel: theirs }, ours);
@@ -214,6 +216,7 @@ export class Workers {
     for (let said; (said = hear(worker.channel)) !== undefined;) {
       switch (said.word) {
         case "ready":
+          concludeTest(worker.pid); // which it has passed
           worker.ready = true;
           if (!worker.stopping) worker.killAt = Infinity;
           worker.heardAt = performance.now();
@@ -334,6 +337,7 @@ export class Workers {
     const worker = this.#workers.get(pid);
     if (worker === undefined) return;
     this.#hear(worker); // its last messages
+    const unsupported = concludeTest(pid, status);
     this.#workers.delete(pid);
     worker.channel.close();
     const { scoreboard, log } = this.#context;
@@ -354,6 +358,7 @@ export class Workers {
     slot.clear();
     this.#lastEnd.set(worker.number, worker.retiring ?? end);
     if (this.stopping || worker.stopping) return;
+    if (unsupported !== undefined) return this.#giveUp(unsupported);
     if (!ready) return this.#failed(worker.failure ?? end);
     this.#failures = 0;
     // The app loads. The delay keeps a worker that ends immediately from causing a fork loop.
@@ -373,6 +378,12 @@ export class Workers {
     this.#context.log(
       `${this.#failures} workers in a row failed to start, the last one: ${reason}`,
     );
+    this.haveFailed = true;
+  }
+
+  /** Handles a runtime that cannot fork: no worker can ever be started. */
+  #giveUp(error: UnsupportedRuntimeError): undefined {
+    if (!this.haveFailed) this.#context.log(error.message);
     this.haveFailed = true;
   }
 

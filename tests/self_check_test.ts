@@ -1,0 +1,342 @@
+/** What a fork does where Deno, V8 or tokio works differently inside from what tine relies on. */
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import * as tine from "../mod.ts";
+import { ROOT, run, scratch, spawnServer, start, startServer, writeApp } from "./support.ts";
+
+/** A change of tine's source, after which something is not as tine takes it to be. */
+interface Change {
+  readonly what: string;
+  readonly file: string;
+  readonly text: string;
+  readonly replacement: string;
+  /** What the error says. */
+  readonly problem: string;
+  readonly kinds: readonly ("plain" | "runtime")[];
+}
+
+const ASSUMPTIONS = "ffi/runtime/assumptions.ts";
+const BOTH = ["plain", "runtime"] as const;
+
+const CHANGES: readonly Change[] = [
+  {
+    what: "children do not inherit the heap",
+    file: "ffi/runtime/heap.ts",
+    text: "MADV_DOFORK = 11",
+    replacement: "MADV_DOFORK = 0",
+    problem: "a child ends at once, of SIG",
+    kinds: BOTH,
+  },
+  {
+    what: "V8's threads have other names",
+    file: ASSUMPTIONS,
+    text: '"V8 "',
+    replacement: '"v8_"',
+    problem: 'it has a thread called "V8 ',
+    kinds: BOTH,
+  },
+  {
+    what: "the pool's threads have other names",
+    file: ASSUMPTIONS,
+    text: '["tokio-runtime", "tokio-rt"]',
+    replacement: '["pool"]',
+    problem: 'the threads of its pool are called "tokio-r',
+    kinds: BOTH,
+  },
+  {
+    what: "an epoll instance is called something else",
+    file: ASSUMPTIONS,
+    text: "anon_inode:[eventpoll]",
+    replacement: "anon_inode:[epoll]",
+    problem: "it has no epoll instance that can be recognized",
+    kinds: ["runtime"],
+  },
+  {
+    what: "the event loop's waker is called something else",
+    file: ASSUMPTIONS,
+    text: "anon_inode:[eventfd]",
+    replacement: "anon_inode:[waker]",
+    problem: "0 wakers instead of 1",
+    kinds: ["runtime"],
+  },
+  {
+    what: "there is no fdinfo",
+    file: "ffi/runtime/event_loop.ts",
+    text: "/proc/self/fdinfo/",
+    replacement: "/proc/self/fdinfos/",
+    problem: "ENOENT",
+    kinds: ["runtime"],
+  },
+  {
+    what: "fdinfo has another form",
+    file: "ffi/runtime/event_loop.ts",
+    text: "/^tfd:",
+    replacement: "/^target:",
+    problem: "0 wakers instead of 1",
+    kinds: ["runtime"],
+  },
+  {
+    what: "a child counts on threads that it has not",
+    file: "ffi/runtime/pool.ts",
+    text: "    if (calls.length === 0) return [];",
+    replacement: "    if (calls.length >= 0) return [];",
+    problem: "the pool of threads does nothing in a child",
+    kinds: ["runtime"],
+  },
+  {
+    what: "Deno's generator does not notice a fork",
+    file: "ffi/libc.ts",
+    text: "fork: { parameters",
+    // It runs no handlers, so the generator does not hear of it.
+    replacement: 'fork: { name: "_Fork", parameters',
+    problem: "the same numbers from crypto.getRandomValues()",
+    kinds: BOTH,
+  },
+  {
+    what: "Deno draws more UUIDs at once",
+    file: ASSUMPTIONS,
+    text: "value: 128",
+    replacement: "value: 64",
+    problem: "the same numbers from crypto.randomUUID()",
+    kinds: BOTH,
+  },
+  {
+    what: "V8's Math.random() looks different",
+    file: ASSUMPTIONS,
+    text: "function random() { [native code] }",
+    replacement: "function random() {\\n  [native code]\\n}",
+    problem: "the same numbers from Math.random()",
+    kinds: BOTH,
+  },
+];
+
+/** Copies tine's source into a folder, and changes it. */
+function copyChanged(folder: string, { file, text, replacement }: Change): void {
+  for (const part of ["ffi", "server"]) {
+    copyFolder(new URL(part, ROOT).pathname, `${folder}/${part}`);
+  }
+  for (const name of ["mod.ts", "deno.json"]) {
+    Deno.copyFileSync(new URL(name, ROOT), `${folder}/${name}`);
+  }
+  applyChange(folder, { file, text, replacement });
+}
+
+function applyChange(
+  folder: string,
+  { file, text, replacement }: Pick<Change, "file" | "text" | "replacement">,
+): void {
+  const path = `${folder}/${file}`;
+  const source = Deno.readTextFileSync(path);
+  assertEquals(source.split(text).length, 2, `${text} in ${file}`);
+  Deno.writeTextFileSync(path, source.replace(text, () => replacement));
+}
+
+function copyFolder(from: string, to: string): void {
+  Deno.mkdirSync(to);
+  for (const { name, isDirectory } of Deno.readDirSync(from)) {
+    if (isDirectory) copyFolder(`${from}/${name}`, `${to}/${name}`);
+    else Deno.copyFileSync(`${from}/${name}`, `${to}/${name}`);
+  }
+}
+
+/** Forks a child of a kind, and prints what becomes of it. */
+async function forkOne(): Promise<void> {
+  const tine = await import(Deno.args[1]!);
+  // With no signals to block, the program does not run again where it need not.
+  tine.becomeForkable({ signals: [] });
+  await Deno.readTextFile("/etc/passwd"); // the pool has an idle thread
+  try {
+    const pid = tine.fork({ runtime: Deno.args[0] === "runtime" });
+    if (pid === 0) {
+      console.log("a child continues");
+      tine._exit(0);
+    }
+    tine.waitpid(pid);
+  } catch (error) {
+    console.log(String(error));
+  }
+  try {
+    console.log("left over", tine.waitpid(-1));
+  } catch (error) {
+    console.log((error as { code: string }).code);
+  }
+  tine._exit(0);
+}
+
+/** Whether a text has the error, with all that it is to say, and how often. */
+function countErrors(text: string, problem: string): number {
+  const { deno, v8 } = Deno.version;
+  const lines = text.split("\n").filter((line) => line.includes(problem));
+  for (const line of lines) {
+    assertStringIncludes(line, `Cannot fork with Deno ${deno} (V8 ${v8}): `);
+    assertMatch(
+      line,
+      /\(fact [1-6], [^)]+\)\. Use a version of Deno that the README of tine lists/,
+    );
+    assertStringIncludes(line, "doctor");
+  }
+  return lines.length;
+}
+
+for (const change of CHANGES) {
+  for (const kind of change.kinds) {
+    Deno.test(`the first ${kind} fork throws where ${change.what}`, async () => {
+      await using folder = scratch();
+      copyChanged(folder.path, change);
+      const program = `${folder.path}/program.ts`;
+      Deno.writeTextFileSync(program, `await (${forkOne})();`);
+      await using running = start(program, [kind, `${folder.path}/mod.ts`], { flags: ["-A"] });
+      await running.ended();
+      assertEquals(countErrors(running.stdout, change.problem), 1, running.stdout + running.stderr);
+      assertMatch(running.stdout, /^UnsupportedRuntimeError: .*\nECHILD\n$/, running.stderr);
+    });
+  }
+}
+
+const OF_SERVERS = CHANGES.filter(({ kinds }) => kinds.length > 0)
+  .filter(({ what }) => !what.startsWith("V8's threads")); // with which the server runs again
+
+for (const change of OF_SERVERS) {
+  Deno.test(`the preforking server serves nothing where ${change.what}`, async () => {
+    await using folder = scratch();
+    copyChanged(folder.path, change);
+    // An app without tine of its own, which would not be changed.
+    const app = writeApp(folder.path, "export default { fetch: () => new Response() };");
+    await using server = spawnServer([], { app, cli: `${folder.path}/server/cli.ts` });
+    const { code } = await server.ended();
+    assertEquals(code, 1, server.stderr);
+    assertEquals(countErrors(server.stderr, change.problem), 1, server.stderr);
+    assert(!/Serving|again/.test(server.stderr), server.stderr);
+  });
+}
+
+const UUIDS = CHANGES.find(({ what }) => what === "Deno draws more UUIDs at once")!;
+
+Deno.test("the forking model serves nothing where Deno draws more UUIDs at once", async () => {
+  await using folder = scratch();
+  copyChanged(folder.path, UUIDS);
+  const args = ["--model", "forking"];
+  await using server = spawnServer(args, { cli: `${folder.path}/server/cli.ts` });
+  assertEquals((await server.ended()).code, 1, server.stderr);
+  assertEquals(countErrors(server.stderr, UUIDS.problem), 1, server.stderr);
+});
+
+Deno.test("serveForking() throws before it accepts where Deno draws more UUIDs at once", async () => {
+  await using folder = scratch();
+  copyChanged(folder.path, UUIDS);
+  const program = `${folder.path}/program.ts`;
+  Deno.writeTextFileSync(
+    program,
+    `import * as tine from "./mod.ts";
+tine.becomeForkable();
+const listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+listenSocket.bind(["127.0.0.1", 0]);
+listenSocket.listen(1);
+tine.serveForking(listenSocket, () => {});`,
+  );
+  await using running = start(program);
+  assertEquals((await running.ended()).code, 1, running.stdout);
+  assertEquals(countErrors(running.stderr, UUIDS.problem), 1, running.stderr);
+});
+
+Deno.test("a server keeps its code and its workers where the new Deno cannot fork", async () => {
+  await using folder = scratch();
+  const cli = `${folder.path}/server/cli.ts`;
+  const unchanged = { ...UUIDS, replacement: UUIDS.text };
+  copyChanged(folder.path, unchanged);
+  await using server = await startServer([], { cli });
+  const { workers } = server;
+  // As a new Deno would be: the canary finds other insides than this server did.
+  applyChange(folder.path, UUIDS);
+  server.kill("SIGHUP");
+  await server.logged(/The new code cannot be loaded \(exit 1\)/);
+  assertEquals(countErrors(server.stderr, UUIDS.problem), 1, server.stderr);
+  assertEquals(server.workers, workers);
+  assertEquals(await server.get("/hello"), await server.get("/hello"));
+});
+
+for (const kind of BOTH) {
+  Deno.test(`the self-check leaves the program the ${kind} child that it asked for, and nothing else`, async () => {
+    const output = await run(
+      () => {
+        tine.becomeForkable();
+        let signals = 0;
+        tine.signal(tine.SIGCHLD, () => signals++);
+        const isOpen = (fd: number) => {
+          try {
+            return tine.fcntl(fd, tine.F_GETFD) >= 0;
+          } catch {
+            return false;
+          }
+        };
+        const count = () => Array.from({ length: 200 }, (_, fd) => fd).filter(isOpen).length;
+        const before = count();
+        const pid = tine.fork({ runtime: Deno.args[0] === "runtime" });
+        console.log(pid === 0 ? "child:" : "parent:", count() - before, "descriptors more");
+        if (pid === 0) tine._exit(7);
+        console.log(JSON.stringify(tine.waitpid(pid).status));
+        tine.sleep(0); // lets a handler in
+        console.log("signals:", signals);
+        try {
+          tine.waitpid(-1);
+        } catch (error) {
+          console.log((error as { code: string }).code);
+        }
+        tine._exit(0);
+      },
+      [kind],
+      { flags: ["-A"] },
+    );
+    const lines = output.trim().split("\n");
+    assertEquals(lines.sort(), [
+      "ECHILD",
+      "child: 0 descriptors more",
+      "parent: 0 descriptors more",
+      "signals: 1",
+      '{"kind":"exited","code":7,"raw":1792}',
+    ]);
+  });
+}
+
+Deno.test("the self-check lets a program repeat its numbers if it wants to: --seed", async () => {
+  const program = () => {
+    tine.becomeForkable();
+    tine.waitpid(tine.forkChild(() => console.log(crypto.randomUUID())));
+  };
+  const flags = ["-A", "--seed=7"];
+  assertMatch(await run(program, [], { flags }), /^[0-9a-f-]{36}\n$/);
+});
+
+Deno.test("the self-check lets a program repeat its numbers if it wants to: a generator of its own", async () => {
+  const output = await run(() => {
+    let state = 7;
+    Math.random = () => (state = state * 48_271 % 0x7fff_ffff) / 0x7fff_ffff;
+    tine.becomeForkable();
+    tine.waitpid(tine.forkChild(() => console.log(Math.random() < 1)));
+  });
+  assertEquals(output, "true\n");
+});
+
+Deno.test("a child without a runtime ends where an epoll instance cannot be recognized, and its parent goes on", async () => {
+  await using folder = scratch();
+  copyChanged(folder.path, CHANGES.find(({ text }) => text === "anon_inode:[eventpoll]")!);
+  const program = `${folder.path}/program.ts`;
+  Deno.writeTextFileSync(
+    program,
+    `import * as tine from "./mod.ts";
+tine.becomeForkable();
+const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, () => new Response("here"));
+const url = \`http://127.0.0.1:\${server.addr.port}/\`;
+await (await fetch(url)).text();
+const pid = tine.fork();
+if (pid !== 0) {
+  console.log(JSON.stringify(tine.waitpid(pid).status));
+  for (let i = 0; i < 5; i++) console.log(await (await fetch(url)).text());
+  tine._exit(0);
+}
+await fetch(url); // in the child: its way back to the event loop`,
+  );
+  await using running = start(program, [], { flags: ["-A"] });
+  assertEquals((await running.ended()).code, 0, running.stderr);
+  assertEquals(running.stdout, '{"kind":"exited","code":1,"raw":256}\n' + "here\n".repeat(5));
+  assertStringIncludes(running.stderr, "returned to the event loop");
+});
