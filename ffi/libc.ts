@@ -230,7 +230,7 @@ const compiled = new Set<keyof Libc>();
  * Returns libc, which the first call opens.
  *
  * @throws {UnsupportedPlatformError} If there is no glibc, or Deno is too old.
- * @throws {Deno.errors.NotCapable} Without `--allow-ffi`.
+ * @throws {Deno.errors.NotCapable} Without `--allow-ffi`, or if it is limited to a path.
  */
 export function libc(): Libc {
   return symbols ??= open();
@@ -293,6 +293,14 @@ function dlopen(symbols: Deno.ForeignLibraryInterface): Record<string, unknown> 
     return Deno.dlopen("libc.so.6", symbols).symbols;
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) throw error;
+    // Access to one library does not help: Deno takes the name for a path in the working directory,
+    // and calls by address need access to all.
+    if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") {
+      throw new Deno.errors.NotCapable(
+        "Requires ffi access to all libraries, which neither --allow-ffi=PATH nor an answered " +
+          "prompt gives: run again with the --allow-ffi flag alone",
+      );
+    }
     const detail = error instanceof Error ? error.message : String(error);
     throw new UnsupportedPlatformError(`cannot open glibc: ${detail}`);
   }

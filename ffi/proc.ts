@@ -5,9 +5,9 @@
 import { cString } from "./c_string.ts";
 import { directoryFlag, O_CLOEXEC, O_RDONLY } from "./descriptor.ts";
 import { read } from "./descriptor_calls.ts";
-import { check } from "./errno.ts";
+import { check, isSyscallError } from "./errno.ts";
 import { libc } from "./libc.ts";
-import { architecture, SYSTEM_CALLS } from "./platform.ts";
+import { architecture, SYSTEM_CALLS, UnsupportedPlatformError } from "./platform.ts";
 
 // Small: until a buffer is garbage-collected, fork() copies its pages.
 const CHUNK = 4096;
@@ -35,8 +35,14 @@ export function readText(path: string): string {
 /** Reads the names in a folder that are numbers (threads, descriptors), with getdents64(2). */
 export function readNumbers(path: string): number[] {
   const flags = O_RDONLY | O_CLOEXEC | directoryFlag();
-  const fd = check(libc().open(cString(path), flags, 0), "open", path);
   const isOwn = path.startsWith("/proc/self/"); // the folder itself may be one of the descriptors
+  const fd = libc().open(cString(path), flags, 0);
+  try {
+    check(fd, "open", path);
+  } catch (error) {
+    if (!isOwn || !isSyscallError(error, "ENOENT")) throw error;
+    throw new UnsupportedPlatformError("/proc is not mounted");
+  }
   try {
     const { getdents64 } = libc();
     const decoder = new TextDecoder();

@@ -418,3 +418,38 @@ Deno.test("becomeForkable() lets children be waited for where a shell ignores SI
     assertEquals(output, "child\nECHILD\n");
   }
 });
+
+// Where this process may not hide /proc, the test is ignored.
+const HIDE_PROC = ["--mount", ...(Deno.uid() === 0 ? [] : ["--map-root-user"]), "/bin/bash", "-c"];
+const MOUNT = "mount -t tmpfs none /proc";
+const canHideProc = new Deno.Command("unshare", {
+  args: [...HIDE_PROC, MOUNT],
+  stdout: "null",
+  stderr: "null",
+}).outputSync().success;
+
+Deno.test({
+  name: "becomeForkable() and fork() say in one line that /proc is not mounted",
+  ignore: !canHideProc,
+  fn: async () => {
+    for (const flags of [["--allow-ffi"], ["--allow-ffi", "--v8-flags=--single-threaded"]]) {
+      const output = await run(
+        () => {
+          for (const call of [tine.becomeForkable, tine.fork]) {
+            try {
+              call();
+            } catch (error) {
+              console.log(String(error));
+            }
+          }
+        },
+        [],
+        { flags, shell: `exec unshare ${HIDE_PROC.join(" ")} '${MOUNT}; shift; exec "$@"' bash` },
+      );
+      const message = /^UnsupportedPlatformError: tine needs .*: \/proc is not mounted$/;
+      const lines = output.trimEnd().split("\n");
+      assertEquals(lines.length, 2);
+      for (const line of lines) assertMatch(line, message);
+    }
+  },
+});

@@ -1,7 +1,7 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { errno, libc } from "../ffi/libc.ts";
 import * as tine from "../mod.ts";
-import { run } from "./support.ts";
+import { run, startFunction } from "./support.ts";
 
 const LIBC = new URL("../ffi/libc.ts", import.meta.url).href;
 
@@ -45,4 +45,16 @@ Deno.test("a forked child finds every call compiled", async () => {
     console.log(tine.waitpid(child).status?.raw);
   }, [LIBC]);
   assertEquals(output, "0\n");
+});
+
+Deno.test("libc() says that access to one library is not enough", async () => {
+  await using program = startFunction(() => console.log(tine.getpid()), [], {
+    flags: ["--no-prompt", "--allow-ffi=libc.so.6"],
+  });
+  assertEquals((await program.ended()).code, 1);
+  assertStringIncludes(
+    program.stderr,
+    "NotCapable: Requires ffi access to all libraries, which neither --allow-ffi=PATH nor an " +
+      "answered prompt gives: run again with the --allow-ffi flag alone",
+  );
 });

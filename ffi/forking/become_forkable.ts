@@ -69,6 +69,7 @@ const YOUNG = ASSUMPTIONS.smallNursery.value;
  * @throws {RangeError} If a number is not a signal, or is SIGKILL or SIGSTOP, which cannot be
  *   blocked.
  * @throws {SyscallError} If the kernel refuses to run it again.
+ * @throws {UnsupportedPlatformError} If /proc is not mounted.
  *
  * @example
  * ```ts ignore

@@ -77,6 +77,14 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "becomeForkable() lets children be waited for where a shell ignores SIGCHLD",
   },
   {
+    name: "permission-for-one-library-taken-for-no-glibc",
+    file: "ffi/libc.ts",
+    text: 'state !== "granted"',
+    replacement: 'state === "denied"',
+    test: "tests/libc_test.ts",
+    filter: "libc() says that access to one library is not enough",
+  },
+  {
     name: "parents-timers-run-in-child",
     file: "ffi/forking/fork.ts",
     text: "    abandonTimers();\n    return 0;",
