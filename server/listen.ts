@@ -11,6 +11,7 @@ import { F_SETFL } from "../ffi/descriptor_calls.ts";
 import { isSyscallError } from "../ffi/errno.ts";
 import { AppError } from "./app/load_app.ts";
 import { SOCK_STREAM, Socket } from "../ffi/socket.ts";
+import { unlink } from "../ffi/unlink.ts";
 import { IPPROTO_TCP, SO_REUSEADDR, SOL_SOCKET, TCP_NODELAY } from "../ffi/socket_calls.ts";
 
 /**
@@ -27,7 +28,7 @@ export function openListener(address: Address, backlog: number): Socket {
   const socket = new Socket(familyOf(address), SOCK_STREAM);
   try {
     if (typeof address === "string") {
-      if (isStale(address)) Deno.removeSync(address);
+      if (isStale(address)) unlink(address);
     } else {
       socket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
       socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1); // accepted sockets inherit it
@@ -69,7 +70,7 @@ function familyOf(address: Address): number {
  */
 export function removeStaleSocket(path: string): void {
   try {
-    if (isStale(path)) Deno.removeSync(path);
+    if (isStale(path)) unlink(path);
   } catch {
     // Writing to its folder may no longer be permitted.
   }

@@ -209,6 +209,82 @@ Deno.test("serveConnection() does not serve other clients of the throw-away addr
   );
 });
 
+Deno.test("serveConnection() serves no other process that comes to the throw-away address of a UNIX socket", async () => {
+  await using folder = scratch();
+  await using program = startFunction(
+    async () => {
+      tine.becomeForkable();
+      const { serveConnection } = await import(Deno.args[0]!);
+      const requests = new TextEncoder().encode("GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20));
+      let strangers: number[] = [];
+
+      /** Another process that asks as long as it can. Its exit code is 42 if the app answered. */
+      function ask(path: string, ready: tine.Descriptor): number {
+        for (let fd = 3; fd < 100; fd++) {
+          try {
+            if (fd !== ready.fileno()) new tine.Descriptor(fd).close(); // the server's
+          } catch {
+            // there is none
+          }
+        }
+        const stranger = new tine.Socket(tine.AF_UNIX, tine.SOCK_STREAM);
+        stranger.setsockopt(tine.SOL_SOCKET, tine.SO_RCVTIMEO, 10);
+        stranger.connect(path);
+        ready.write(new Uint8Array(1));
+        let heard = "";
+        try {
+          for (let data = requests; data.length > 0;) {
+            stranger.sendall(requests);
+            data = stranger.recv(65536);
+            heard += new TextDecoder().decode(data);
+          }
+        } catch {
+          // its connection has been ended
+        }
+        return /served/.test(heard) ? 42 : 0;
+      }
+
+      const [read, write] = tine.pipe();
+      const serve = Deno.serve;
+      Object.assign(Deno, {
+        serve(options: Deno.ServeUnixOptions, handler: Deno.ServeHandler<Deno.UnixAddr>) {
+          const server = serve(options, handler);
+          strangers = [1, 2, 3, 4].map(() => tine.forkChild(() => ask(server.addr.path, write)));
+          for (const _ of strangers) read.read(1);
+          return server;
+        },
+      });
+      const listenSocket = new tine.Socket(tine.AF_UNIX, tine.SOCK_STREAM);
+      listenSocket.bind(Deno.args[1]!);
+      listenSocket.listen(1);
+      let served = 0;
+      // Which of them the server reads first is a matter of chance.
+      for (let round = 0; round < 20; round++) {
+        using client = new tine.Socket(tine.AF_UNIX, tine.SOCK_STREAM);
+        client.connect(Deno.args[1]!);
+        const [connection] = listenSocket.accept();
+        const end = serveConnection(connection, {
+          fetch: () => new Response(`served ${++served}`),
+        });
+        client.sendall(new TextEncoder().encode("GET / HTTP/1.0\r\n\r\n"));
+        await end;
+        const answer = new TextDecoder().decode(client.recv(4096)).split("\r\n\r\n")[1];
+        const statuses = strangers.map((pid) => tine.waitpid(pid).status);
+        const codes = statuses.map((status) => status?.kind === "exited" && status.code);
+        if (answer !== `served ${round + 1}` || codes.join("") !== "0000") {
+          console.log(round, answer, codes);
+        }
+      }
+      console.log("end", served);
+      Deno.exit();
+    },
+    [new URL("server/mod.ts", ROOT).href, `${folder.path}/socket`],
+    { flags: ["-A"] },
+  );
+  await program.printed(/^end \d+$/m);
+  assertEquals(program.stdout, "end 20\n");
+});
+
 Deno.test("webserver3h.ts serves an app with a child for each connection", async () => {
   await using server = start("examples/part3/webserver3h.ts", [APP, "0"], { flags: ["-A"] });
   const port = await portOf(server);

@@ -7,10 +7,10 @@ import { Descriptor } from "../descriptor.ts";
 import { F_DUPFD_CLOEXEC, fcntl } from "../descriptor_calls.ts";
 import { libc } from "../libc.ts";
 import { POLLIN } from "../poll.ts";
-import { AF_UNIX } from "../address.ts";
+import { AF_INET, AF_UNIX } from "../address.ts";
 import { SOCK_STREAM, Socket } from "../socket.ts";
 import { pollfd, timespec } from "../structs.ts";
-import { socketCookie } from "../socket_options.ts";
+import { dropConnectionRequests, socketCookie } from "../socket_options.ts";
 import { getenv } from "../environment.ts";
 import { isSyscallError } from "../errno.ts";
 import { getpid } from "../process.ts";
@@ -74,7 +74,7 @@ export function acceptFrom<T>(
   // Deno continues to accept until accept(2) reports that no connection is left, with or without
   // further events; any other error ends its server. On a socket that nobody can connect to, no
   // connection is ever left.
-  const quiet = unreachableListener(registration.fd);
+  const quiet = unreachableListener();
   const shared = new Descriptor(fcntl(fd, F_DUPFD_CLOEXEC));
   unregister(epoll, registration.fd);
   const events = (ASSUMPTIONS.listenerEvents.value | EPOLLEXCLUSIVE) >>> 0;
@@ -110,21 +110,28 @@ export function acceptFrom<T>(
       acceptor.pause();
       closed = true;
       shared.close();
-      quiet.close();
     },
   };
   acceptor.resume();
   return { server, acceptor };
 }
 
+let unreachable: Socket | undefined;
+
 /**
- * Creates a socket that listens where nobody can connect: a UNIX domain socket without a name. A
- * port scanner on this machine could find the throw-away address, and connections accepted there
- * are neither counted nor limited.
+ * Returns a socket that listens where nobody can connect, and on which no connection ever waits. It
+ * is created once; a process that calls this before it forks has its children share the socket.
  *
- * @param found The throw-away socket, for a process that has no writable folder.
+ * It is a UNIX domain socket without a name. A process that has no writable folder gets a TCP
+ * socket that drops all connection requests.
+ *
+ * @throws {SyscallError} `EMFILE` if no descriptor is left, ...
  */
-function unreachableListener(found: number): Descriptor | Socket {
+export function unreachableListener(): Socket {
+  return unreachable ??= withoutName() ?? withoutConnections();
+}
+
+function withoutName(): Socket | undefined {
   const folder = getenv("TMPDIR") || "/tmp";
   const path = `${folder}/tine-${getpid()}-${Math.trunc(performance.now() * 1e6)}`;
   const socket = new Socket(AF_UNIX, SOCK_STREAM);
@@ -135,8 +142,22 @@ function unreachableListener(found: number): Descriptor | Socket {
     return socket;
   } catch (error) {
     socket.close();
+    // RangeError: the path is too long.
     if (!isSyscallError(error) && !(error instanceof RangeError)) throw error;
-    return new Descriptor(fcntl(found, F_DUPFD_CLOEXEC));
+    return undefined;
+  }
+}
+
+function withoutConnections(): Socket {
+  const socket = new Socket(AF_INET, SOCK_STREAM);
+  try {
+    dropConnectionRequests(socket.fileno());
+    socket.bind(["127.0.0.1", 0]);
+    socket.listen(1);
+    return socket;
+  } catch (error) {
+    socket.close();
+    throw error;
   }
 }
 

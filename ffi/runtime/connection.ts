@@ -9,6 +9,7 @@ import { O_NONBLOCK } from "../descriptor.ts";
 import { close, F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, fcntl } from "../descriptor_calls.ts";
 import { isSyscallError } from "../errno.ts";
 import { libc } from "../libc.ts";
+import { getpid } from "../process.ts";
 import { Socket } from "../socket.ts";
 import {
   getpeername,
@@ -48,6 +49,10 @@ export interface TakenConnection {
 
 // How long the server may take to accept the stand-in, in milliseconds.
 const PATIENCE = 5000;
+/** How many turns of the event loop it takes until all requests of strangers have been refused. */
+const STRANGERS_TURNS = 2;
+/** The option that returns who connected a UNIX socket, unix(7). */
+const SO_PEERCRED = 17;
 
 /**
  * Makes a Deno server serve one connection, and accept no other.
@@ -75,13 +80,15 @@ export async function takeOverConnection<T extends { readonly addr: Deno.Addr }>
       // Connecting takes a turn of the event loop, in which the server accepts.
       using client = await connect(server.addr);
       const accepted = await findAccepted(server.addr, client.localAddr);
+      if (connection.family === AF_UNIX) {
+        // The server cannot tell their requests from the connection's.
+        endStrangers(server.addr, listener, accepted.fd);
+        for (let i = 0; i < STRANGERS_TURNS; i++) await nextTurn();
+      }
       adopt(connection, accepted);
       return { server, standIn: client.localAddr, connection: view(accepted.fd) };
     } finally {
-      unregister(listener.epoll, listener.fd);
-      takeAway(listener.fd);
-      // Clients that connected to the throw-away address.
-      for (const { fd } of socketsAt(server.addr)) shutDown(fd);
+      endStrangers(server.addr, listener);
     }
   } finally {
     connection.close();
@@ -108,6 +115,22 @@ export function socketOf(accepted: Deno.Conn): Socket {
   return socket;
 }
 
+/** Stops listening, and ends the connections of others who connected to the throw-away address. */
+function endStrangers(address: Deno.Addr, listener: Watched, standIn?: number): void {
+  const sockets = socketsAt(address);
+  if (sockets.some(({ fd }) => fd === listener.fd)) {
+    unregister(listener.epoll, listener.fd);
+    takeAway(listener.fd);
+  }
+  for (const { fd } of sockets) {
+    if (fd === listener.fd || fd === standIn) continue;
+    shutDown(fd);
+    // What was sent before that could still be read.
+    const rest = new Uint8Array(65536);
+    while (libc().recv(fd, rest, BigInt(rest.length), MSG_DONTWAIT) > 0n);
+  }
+}
+
 function connect(address: Deno.Addr): Promise<Deno.Conn> {
   if (address.transport === "unix") return Deno.connect({ ...address, transport: "unix" });
   return Deno.connect(address as Deno.NetAddr & { transport: "tcp" });
@@ -118,7 +141,7 @@ async function findAccepted(address: Deno.Addr, standIn: Deno.Addr): Promise<Wat
   const start = performance.now();
   while (performance.now() - start < PATIENCE) {
     const accepted = socketsAt(address).find(({ fd }) =>
-      option(fd, SO_ACCEPTCONN) === 0 && isFrom(fd, standIn)
+      option(fd, SO_ACCEPTCONN) === 0 && isFrom(fd, standIn) && isOwn(fd)
     );
     if (accepted !== undefined) return accepted;
     await nextTurn();
@@ -147,8 +170,14 @@ function socketsAt(address: Deno.Addr): Watched[] {
 }
 
 function isFrom(fd: number, client: Deno.Addr): boolean {
-  // A UNIX client has no name, and no other process may enter our folder.
+  // A UNIX client has no name.
   return client.transport === "unix" || isSame(nameOf(fd, getpeername), client);
+}
+
+/** Whether this process is the client of an accepted UNIX socket; true for any other socket. */
+function isOwn(fd: number): boolean {
+  const pid = option(fd, SO_PEERCRED); // struct ucred begins with it
+  return pid === 0 || pid === getpid();
 }
 
 /**

@@ -8,29 +8,32 @@ import { AF_UNIX } from "../address.ts";
  * An address that is not used for anything else, in the form that `Deno.serve` and `Deno.listen`
  * accept.
  */
-export interface ThrowAwayAddress extends Disposable {
-  readonly address:
-    | { readonly transport: "tcp"; readonly hostname: string; readonly port: number }
-    | { readonly transport: "unix"; readonly path: string };
+export type ThrowAwayAddress =
+  | { readonly transport: "tcp"; readonly hostname: string; readonly port: number }
+  | { readonly transport: "unix"; readonly path: string };
+
+/**
+ * Returns an address. For a UNIX socket it is an abstract one, unix(7): a process that is killed
+ * leaves nothing of it in the file system. Any process on this machine can connect to it while a
+ * socket listens there.
+ *
+ * @param family The address family of the socket that replaces the server's socket.
+ */
+export function throwAwayAddress(family: number): ThrowAwayAddress {
+  if (family === AF_UNIX) return { transport: "unix", path: `\0tine-${crypto.randomUUID()}` };
+  return { transport: "tcp", hostname: "127.0.0.1", port: 0 };
 }
 
 /**
- * Creates an address. After it is disposed, nobody can connect to it.
+ * Makes Deno listen on such an address.
  *
- * @param family The address family of the socket that replaces the server's socket.
- * @throws {Error} Deno's error if no folder can be created for a UNIX socket.
+ * @param family The address family, as for {@linkcode throwAwayAddress}.
+ * @throws {Deno.errors.NotCapable} As {@linkcode checkThrowAwayAddress} does.
  */
-export function throwAwayAddress(family: number): ThrowAwayAddress {
-  if (family !== AF_UNIX) {
-    const address = { transport: "tcp", hostname: "127.0.0.1", port: 0 } as const;
-    return { address, [Symbol.dispose]: () => {} };
-  }
-  // No other user may enter the folder.
-  const folder = Deno.makeTempDirSync({ prefix: "tine_" });
-  return {
-    address: { transport: "unix", path: `${folder}/socket` },
-    [Symbol.dispose]: () => Deno.removeSync(folder, { recursive: true }),
-  };
+export function listenAtThrowAwayAddress(family: number): Deno.Listener {
+  const address = throwAwayAddress(family);
+  // The same call twice, because each kind of address has its own overload.
+  return address.transport === "unix" ? Deno.listen(address) : Deno.listen(address);
 }
 
 /**
@@ -38,12 +41,10 @@ export function throwAwayAddress(family: number): ThrowAwayAddress {
  *
  * @param family The address family, as for {@linkcode throwAwayAddress}.
  * @throws {Deno.errors.NotCapable} Without `--allow-net=127.0.0.1` or, for a UNIX socket, without
- *   permission to read and write the folder for temporary files.
+ *   `--allow-net`.
  */
 export function checkThrowAwayAddress(family: number): void {
-  using place = throwAwayAddress(family);
-  const { address } = place;
-  (address.transport === "unix" ? Deno.listen(address) : Deno.listen(address)).close();
+  listenAtThrowAwayAddress(family).close();
 }
 
 /**
@@ -54,7 +55,7 @@ export function checkThrowAwayAddress(family: number): void {
  * @param handle Called with each request.
  */
 export function serveAt(
-  address: ThrowAwayAddress["address"],
+  address: ThrowAwayAddress,
   { cert, key }: { readonly cert?: string | undefined; readonly key?: string | undefined },
   handle: Deno.ServeHandler,
 ): Deno.HttpServer {

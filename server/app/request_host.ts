@@ -58,6 +58,7 @@ export function addrOf(address: Address): Deno.Addr {
 }
 
 function encodePath(path: string): string {
+  if (path.startsWith("\0")) return ""; // an abstract address is not a path
   return Array.from(new TextEncoder().encode(path), (byte) => {
     const char = String.fromCharCode(byte);
     if (/[0-9A-Za-z]/.test(char)) return char;

@@ -266,14 +266,13 @@ function pauseFor(milliseconds: number, traffic: Traffic): Promise<boolean> {
 }
 
 /** Makes Deno's server serve the connection. */
-async function takeOver(
+function takeOver(
   connection: Socket,
   certificate: GatewayOptions,
   handle: Deno.ServeHandler,
 ): ReturnType<typeof takeOverConnection<Deno.HttpServer>> {
-  using place = throwAwayAddress(connection.family);
-  const { address } = place;
-  return await takeOverConnection(connection, () => serveAt(address, certificate, handle));
+  const address = throwAwayAddress(connection.family);
+  return takeOverConnection(connection, () => serveAt(address, certificate, handle));
 }
 
 /**

@@ -16,7 +16,7 @@ import { type GatewayOptions, serveConnection, warmUp } from "./connection.ts";
 import { addrOf } from "../app/request_host.ts";
 import { formatClient, formatSince, type Log, reliable } from "../log.ts";
 import { checkSeconds } from "../options.ts";
-import { throwAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
+import { listenAtThrowAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 
 /** Options of an iterative server of an app. */
 export interface FetchIterativeOptions
@@ -77,7 +77,7 @@ export async function serveFetchIterative(
   await warmUp(options);
   const { server: listener, acceptor } = acceptFrom(
     listenSocket.fileno(),
-    () => listen(listenSocket.family),
+    () => listenAtThrowAwayAddress(listenSocket.family),
   );
   listenSocket.close();
 
@@ -130,14 +130,6 @@ export async function serveFetchIterative(
     }
     log(`${client} ${outcome} ${formatSince(start)}`);
   }
-}
-
-/** Opens a Deno listener on a throw-away address. The listening socket then replaces its socket. */
-function listen(family: number): Deno.Listener {
-  using place = throwAwayAddress(family);
-  const { address } = place;
-  // The same call twice, because each kind of address has its own overload.
-  return address.transport === "unix" ? Deno.listen(address) : Deno.listen(address);
 }
 
 /**

@@ -4,6 +4,7 @@
  */
 import { AF_UNIX } from "../../ffi/address.ts";
 import { testFork } from "../../ffi/forking/fork.ts";
+import { unreachableListener } from "../../ffi/runtime/acceptor.ts";
 import { poolRoom } from "../../ffi/runtime/pool.ts";
 import { checkThrowAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 import { after, delay, every, nextTurn, type Timer } from "../../ffi/runtime/timers.ts";
@@ -68,7 +69,7 @@ export async function serve(app: App | string | URL, config: Config): Promise<nu
     const log = stderrLog("master");
     // No promise job is pending when a turn of the event loop begins, so none runs in a child.
     const turn = nextTurn();
-    loadOnce();
+    prepareWorkers();
     await turn;
     const outcome = supervise({
       ...place,
@@ -91,9 +92,10 @@ export async function serve(app: App | string | URL, config: Config): Promise<nu
   }
 }
 
-/** Deno loads `Request` when it is first referenced: do so once here, instead of in each worker. */
-function loadOnce(): void {
-  void Request;
+/** Does once here what each worker would have to do. */
+function prepareWorkers(): void {
+  void Request; // Deno loads it when it is first referenced
+  unreachableListener();
 }
 
 /** What must exist before workers are forked. */

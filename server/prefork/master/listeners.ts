@@ -5,8 +5,8 @@ import { AF_UNIX } from "../../../ffi/address.ts";
 import { retryOnEintr } from "../../../ffi/interruption.ts";
 import { poll, POLLIN } from "../../../ffi/poll.ts";
 import type { Socket } from "../../../ffi/socket.ts";
+import { unlink } from "../../../ffi/unlink.ts";
 import { dropConnectionRequests } from "../../../ffi/socket_options.ts";
-import { removeIfThere } from "../../remove_file.ts";
 import type { Inheritance } from "./context.ts";
 
 /**
@@ -32,7 +32,7 @@ export function stopListening(
 function refuseNew(socket: Socket): void {
   if (socket.fileno() === -1) return;
   try {
-    if (socket.family === AF_UNIX) removeIfThere(String(socket.getsockname()));
+    if (socket.family === AF_UNIX) unlink(String(socket.getsockname()));
     else dropConnectionRequests(socket.fileno());
   } catch {
     // Without the permission to do so, clients that connect in the last milliseconds are reset.

@@ -303,6 +303,5 @@ function checkSpareDescriptors(): void {
 
 /** Starts Deno's server on a throw-away address. The shared socket then replaces its socket. */
 function listen(family: number, config: Config, handle: Deno.ServeHandler): Deno.HttpServer {
-  using place = throwAwayAddress(family);
-  return serveAt(place.address, config, handle);
+  return serveAt(throwAwayAddress(family), config, handle);
 }
