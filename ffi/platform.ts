@@ -8,7 +8,7 @@ export const SYSTEM_CALLS = {
 } as const;
 
 /** The oldest supported Deno. Older ones create V8's worker threads whatever the flags. */
-export const LEAST_DENO = "2.3.0";
+export const LEAST_DENO = "2.3.1";
 
 /**
  * A system call was requested on an unsupported system or version of Deno.

@@ -2,7 +2,7 @@
  * All checks before a commit, the quick ones first. If a step fails, the others still run. The last
  * line shows how many tests passed, and how many tests and steps failed.
  *
- * `deno task ok [--aarch64]`
+ * `deno task ok [--aarch64] [--versions]`
  */
 
 /** The counts of passed and failed tests. */
@@ -28,20 +28,32 @@ const STEPS: readonly Step[] = [
   { name: "tests", args: ["task", "--quiet", "test"], counts: true },
 ];
 
-const AARCH64: Step = {
-  name: "aarch64",
-  args: ["task", "--quiet", "test:aarch64", "--require"],
-  counts: true,
+/** Steps that take more: an emulator, or other versions of Deno. */
+const FURTHER: Readonly<Record<string, Step>> = {
+  "--aarch64": {
+    name: "aarch64",
+    args: ["task", "--quiet", "test:aarch64", "--require"],
+    counts: true,
+  },
+  "--versions": {
+    name: "versions",
+    args: ["task", "--quiet", "test:versions", "--ci"],
+    counts: true,
+  },
 };
 
 async function main(args: readonly string[]): Promise<number> {
-  const unknown = args.find((arg) => arg !== "--aarch64");
+  const unknown = args.find((arg) => !Object.hasOwn(FURTHER, arg));
   if (unknown !== undefined) {
-    console.error(`error: There is no ${unknown}; usage: deno task ok [--aarch64]`);
+    const flags = Object.keys(FURTHER).map((flag) => `[${flag}]`).join(" ");
+    console.error(`error: There is no ${unknown}; usage: deno task ok ${flags}`);
     return 2;
   }
   let [passed, failed] = [0, 0];
-  for (const step of args.includes("--aarch64") ? [...STEPS, AARCH64] : STEPS) {
+  const further = Object.entries(FURTHER).flatMap(([flag, step]) =>
+    args.includes(flag) ? step : []
+  );
+  for (const step of [...STEPS, ...further]) {
     console.log(`== ${step.name}`);
     const tally = step.counts ? await count(step) : await run(step);
     passed += tally.passed;

@@ -21,7 +21,12 @@ async function project(source: string): Promise<{ path: string } & AsyncDisposab
   const { tasks: { ok }, fmt } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
   const config = {
     ...{ name: "@test/test", version: "0.1.0", license: "MIT", exports: "./mod.ts", lock: false },
-    tasks: { ok, "test": "deno test --allow-all tests", "test:aarch64": "echo 3 passed, 0 failed" },
+    tasks: {
+      ok,
+      "test": "deno test --allow-all tests",
+      "test:aarch64": "echo 3 passed, 0 failed",
+      "test:versions": "echo 2 passed, 0 failed",
+    },
     fmt,
   };
   await write("deno.json", `${JSON.stringify(config)}\n`);
@@ -81,7 +86,7 @@ Deno.test(".ci/run ends with the tally, even if a step prints none", async () =>
   command("npx", `shift 2; exec "${Deno.execPath()}" "$@"`);
   assertEquals(
     await run(),
-    { code: 0, steps: [...STEPS, "aarch64"], last: "4 passed, 0 failed" },
+    { code: 0, steps: [...STEPS, "aarch64", "versions"], last: "6 passed, 0 failed" },
   );
   command("npx", "echo cannot fetch deno; exit 1");
   assertEquals(await run(), { code: 1, steps: [], last: "0 passed, 1 failed" });
@@ -90,5 +95,8 @@ Deno.test(".ci/run ends with the tally, even if a step prints none", async () =>
   command("dpkg", "exit 1");
   command("apt-get", "exit 100");
   assertEquals(await run(), { code: 1, steps: [], last: "0 passed, 1 failed" });
-  assertMatch(Deno.readTextFileSync(`${path}/.ci/run`), /deno@\d+\.\d+\.\d+ task ok --aarch64/);
+  assertMatch(
+    Deno.readTextFileSync(`${path}/.ci/run`),
+    /deno@\d+\.\d+\.\d+ task ok --aarch64 --versions/,
+  );
 });
