@@ -585,33 +585,35 @@ Deno.test("events of a child wake no event loop other than its own", async () =>
   assertEquals(output, "true\n");
 });
 
-Deno.test("alternating runtime forks and file operations do not create more threads", async () => {
-  const output = await run(
-    async () => {
-      tine.becomeForkable();
-      const threads = () =>
-        [...Deno.readDirSync("/proc/self/task")].map(({ name }) => {
-          try {
-            return Deno.readTextFileSync(`/proc/self/task/${name}/comm`);
-          } catch {
-            return ""; // it has ended in the meantime
-          }
-        }).filter((name) => name.startsWith("tokio-r")).length;
-      // A start on a busy machine makes many, which end after ten seconds without work.
-      while (threads() > 12) await new Promise((resolve) => setTimeout(resolve, 200));
-      for (let i = 0; i < 40; i++) {
-        const pid = tine.fork({ runtime: true });
-        if (pid === 0) tine._exit(0);
-        await Deno.readTextFile("/proc/self/stat");
-        tine.waitpid(pid);
-      }
-      console.log(threads());
-    },
-    [],
-    { flags: ["-A"] },
-  );
-  assert(Number(output) < 24, output); // of 32
-});
+for (const kind of ["runtime", "plain"]) {
+  Deno.test(`alternating ${kind} forks and file operations do not create more threads`, async () => {
+    const output = await run(
+      async () => {
+        tine.becomeForkable();
+        const threads = () =>
+          [...Deno.readDirSync("/proc/self/task")].map(({ name }) => {
+            try {
+              return Deno.readTextFileSync(`/proc/self/task/${name}/comm`);
+            } catch {
+              return ""; // it has ended in the meantime
+            }
+          }).filter((name) => name.startsWith("tokio-r")).length;
+        // A start on a busy machine makes many, which end after ten seconds without work.
+        while (threads() > 12) await new Promise((resolve) => setTimeout(resolve, 200));
+        for (let i = 0; i < 40; i++) {
+          const pid = tine.fork({ runtime: Deno.args[0] === "runtime" });
+          if (pid === 0) tine._exit(0);
+          await Deno.readTextFile("/proc/self/stat");
+          tine.waitpid(pid);
+        }
+        console.log(threads());
+      },
+      [kind],
+      { flags: ["-A"] },
+    );
+    assert(Number(output) < 24, output); // of 32
+  });
+}
 
 for (const when of ["before the first fork", "between two forks"]) {
   Deno.test(`a child that was forked where the parent had begun to watch files ${when} gets an error from Deno.watchFs()`, async () => {

@@ -23,7 +23,14 @@ import { replaceGetter, replaceGlobal } from "../runtime/globals.ts";
 import { forkWithHeap } from "../runtime/heap.ts";
 import { allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
 import { hasNodeProcess, renewNodePid } from "../runtime/node_process.ts";
-import { parkPool, poolRoom, releasePoolNow, setPoolRoom, tryToParkPool } from "../runtime/pool.ts";
+import {
+  parkPool,
+  poolRoom,
+  releaseGrowingPool,
+  releasePoolNow,
+  setPoolRoom,
+  tryToParkPool,
+} from "../runtime/pool.ts";
 import { hasFileWatcher } from "../runtime/threads.ts";
 import {
   type EpollInstance,
@@ -148,7 +155,9 @@ function forkProcess(): number {
   // Compile all functions at once: otherwise each short-lived child would compile its own.
   compile();
   leaveNoWayBack(tryToParkPool(LITTLE_PATIENCE));
-  return forkAndPart(planChildSignals());
+  const pid = forkAndPart(planChildSignals());
+  if (pid !== 0) releaseGrowingPool();
+  return pid;
 }
 
 let warned = false;

@@ -84,7 +84,9 @@ export function parkPool(patience: number): string[] {
 export function tryToParkPool(patience: number): boolean {
   if (parking !== undefined && parking.reads > 0) return true;
   try {
-    return parkPool(patience).length === 0;
+    const isAtRest = parkPool(patience).length === 0;
+    noticeGrowth();
+    return isAtRest;
   } catch (error) {
     // No descriptor is left to check with, or no permission.
     if (isSyscallError(error)) return false;
@@ -172,7 +174,7 @@ function makePipe(): Pipe {
 
 function park(count: number): void {
   if (parking === undefined || count <= 0) return;
-  if (parking.reads === 0) queueMicrotask(releasePool);
+  if (parking.reads === 0) queueMicrotask(endTurn);
   parking.reads += count;
   for (let i = 0; i < count; i++) libc().read_on_pool(parking.pipes[0].readEnd, byte, 1n);
 }
@@ -200,6 +202,34 @@ export function releasePoolNow(): void {
   for (let i = 0; i < ATTEMPTS && !threads().filter(isPoolThread).some(isThreadIdle); i++) {
     pauseBriefly();
   }
+}
+
+// How many threads were parked in the last turn of the event loop that forked.
+let parkedBefore = 0;
+let isGrowing = false;
+let isReleasedEarly = false;
+
+function noticeGrowth(): void {
+  const parked = parking?.reads ?? 0;
+  if (isReleasedEarly || parked === 0 || parked === parkedBefore) return;
+  isGrowing = parkedBefore !== 0 && parked > parkedBefore;
+  parkedBefore = parked;
+}
+
+/**
+ * Releases the threads if the pool grows from one turn of the event loop to the next: the program
+ * probably starts a file operation after each fork. If it forks again in the same turn, the threads
+ * stay parked: it forks in a loop. Called in the parent, after a fork without a runtime.
+ */
+export function releaseGrowingPool(): void {
+  if (!isGrowing || isReleasedEarly) return;
+  isReleasedEarly = true;
+  releasePoolNow();
+}
+
+function endTurn(): void {
+  isReleasedEarly = false;
+  releasePool();
 }
 
 /**

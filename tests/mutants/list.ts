@@ -467,7 +467,15 @@ export const MUTANTS: readonly Mutant[] = [
     text: "    if (room < ENOUGH_ROOM) releasePoolNow();\n",
     replacement: "    void [ENOUGH_ROOM, releasePoolNow];\n",
     test: "tests/fork_runtime_test.ts",
-    filter: "alternating runtime forks and file operations do not create more threads",
+    filter: "forks and file operations do not create more threads",
+  },
+  {
+    name: "growing-pool-is-not-released",
+    file: "ffi/forking/fork.ts",
+    text: "  if (pid !== 0) releaseGrowingPool();\n",
+    replacement: "  void releaseGrowingPool;\n",
+    test: "tests/fork_runtime_test.ts",
+    filter: "forks and file operations do not create more threads",
   },
   {
     name: "node-pid-of-the-parent",
