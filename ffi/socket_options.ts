@@ -4,7 +4,9 @@
  */
 import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
+import { POLLIN } from "./poll.ts";
 import { IPPROTO_TCP, SOL_SOCKET } from "./socket_calls.ts";
+import { pollfd, timespec } from "./structs.ts";
 
 /** The counters and times of a TCP connection. */
 export interface TcpInfo {
@@ -20,6 +22,7 @@ export interface TcpInfo {
   readonly sinceSent: number;
 }
 
+const NO_TIME = timespec(0);
 const SO_LINGER = 13;
 const SO_COOKIE = 57;
 const TCP_INFO = 11;
@@ -76,6 +79,16 @@ export function resetOnClose(fd: number): void {
     "setsockopt",
     `SO_LINGER of descriptor ${fd}`,
   );
+}
+
+/**
+ * Tells whether there is something to read on a socket: poll(2) without waiting. Unlike `poll()` it
+ * is no interruption point.
+ *
+ * @param fd The socket's descriptor.
+ */
+export function isReadable(fd: number): boolean {
+  return libc().ppoll(pollfd(fd, POLLIN), 1n, NO_TIME, null) === 1;
 }
 
 /** Reads a 64-bit number, without the cost of a BigInt. */

@@ -10,7 +10,6 @@ import {
   certificate,
   descriptorsOf,
   handles,
-  readAll,
   scratch,
   type Server,
   type ServerOptions,
@@ -110,6 +109,19 @@ export default {
         for (const file of files) file.close();
         return new Response("let go");
       }
+      case "/touch":
+        return new Response("used: " + request.bodyUsed);
+      case "/cancel":
+        await request.body.cancel();
+        return new Response("canceled");
+      case "/cloned":
+        request.clone();
+        return new Response("cloned");
+      case "/background":
+        request.text().catch(() => {});
+        return new Response("accepted");
+      case "/throw":
+        throw new Error("as the test wants it");
       case "/ws": {
         await sleep(ms);
         // Some frameworks hand on a request of their own.
@@ -171,8 +183,22 @@ class Client implements Disposable {
 
   /** All that comes until the server closes, and how many seconds after the connection that is. */
   async end(): Promise<{ text: string; seconds: number }> {
-    const text = await within(readAll(this.connection), 15_000, "the server to close");
+    const text = await within(this.#readAll(), 15_000, "the server to close");
     return { text, seconds: (performance.now() - this.opened) / 1000 };
+  }
+
+  async #readAll(): Promise<string> {
+    const buffer = new Uint8Array(65536);
+    let text = "";
+    try {
+      for (let count; (count = await this.connection.read(buffer)) !== null;) {
+        text += new TextDecoder().decode(buffer.subarray(0, count));
+      }
+    } catch (error) {
+      // A client that is still sending may get no other end.
+      if (!(error instanceof Deno.errors.ConnectionReset)) throw error;
+    }
+    return text;
   }
 
   [Symbol.dispose](): void {
@@ -536,6 +562,98 @@ Deno.test("--max-body-bytes rejects a body that is too long with 413, and closes
   }));
   await announced.end();
   await sending;
+});
+
+/** The app answers and has not read the body, which has not arrived. */
+const UNREAD = {
+  "/": 200,
+  "/sleep?ms=50": 200,
+  "/events?ms=50": 200,
+  "/touch": 200,
+  "/cancel": 200,
+  "/cloned": 200,
+  "/throw": 500,
+};
+
+const PIECE = `fa0\r\n${"x".repeat(4000)}\r\n`;
+
+Deno.test("--max-body-bytes and --body-timeout hold for a body that the app leaves unread", async () => {
+  await using server = await serve(["--body-timeout", "0.5", "--max-body-bytes", "5000"]);
+  const paths = { ...UNREAD, "/background": 200 };
+  await Promise.all(
+    Object.entries(paths).map(async ([path, status]) => {
+      const header = `POST ${path} HTTP/1.1\r\nHost: test\r\n`;
+      using silent = await Client.connect(server);
+      await silent.say(`${header}Content-Length: 4000\r\n\r\nhalf`);
+      using endless = await Client.connect(server);
+      await endless.say(`${header}Transfer-Encoding: chunked\r\n\r\n`);
+      const sending = endless.repeat(PIECE, 50);
+      for (const client of [silent, endless]) {
+        const { text, seconds } = await client.end();
+        assertMatch(text, new RegExp(`^HTTP/1\\.1 ${status} `), path);
+        assertEquals(text.match(/HTTP\/1/g)?.length, 1, text);
+        if (client === silent) assert(seconds >= 0.5, `${path}: closed after ${seconds} seconds`);
+      }
+      await sending;
+    }),
+  );
+});
+
+Deno.test("--max-body-bytes ends a client that floods the server with a body that nobody reads", async () => {
+  await using server = await serve(["--max-body-bytes", "1M"]);
+  await Promise.all(["/", "/touch", "/cancel"].map(async (path) => {
+    using client = await Client.connect(server);
+    await client.say(`POST ${path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n`);
+    const answer = client.end();
+    const chunk = new TextEncoder().encode(`10000\r\n${"x".repeat(65_536)}\r\n`);
+    let megabytes = 0;
+    const flood = async () => {
+      // What the kernel holds is a few.
+      while (megabytes < 300) {
+        for (let sent = 0; sent < chunk.length;) {
+          sent += await client.connection.write(chunk.subarray(sent));
+        }
+        megabytes += 1 / 16;
+      }
+    };
+    // A client that only writes is told as well.
+    await within(flood().catch(() => {}), 15_000, "the server to close");
+    assert(megabytes < 100, `${path}: the server took ${megabytes} MB`);
+    assertMatch((await answer).text, /^HTTP\/1\.1 200 /, path);
+  }));
+});
+
+Deno.test("a body that the app leaves unread may come to its end, slowly, and nothing follows the answer", async () => {
+  const limits = ["--body-timeout", "1", "--header-timeout", "0.3", "--max-body-bytes", "50"];
+  await using server = await serve([...limits, "--idle-timeout", "0.3"]);
+  await Promise.all(
+    Object.entries(UNREAD).map(async ([path, status]) => {
+      using client = await Client.connect(server);
+      await client.say(`POST ${path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n`);
+      const answer = client.end();
+      for (let i = 0; i < 12; i++) {
+        await new Promise((resolve) => setTimeout(resolve, 150));
+        await client.say("2\r\nxx\r\n");
+      }
+      await client.say("0\r\n\r\n");
+      const { text, seconds } = await answer;
+      assertMatch(text, new RegExp(`^HTTP/1\\.1 ${status} [^]*connection: close\r\n`), path);
+      assertEquals(text.match(/HTTP\/1/g)?.length, 1, text);
+      assert(seconds >= 1.8, `${path}: closed after ${seconds} seconds`);
+    }),
+  );
+});
+
+Deno.test("a client whose body exceeds --max-body-bytes unread gets the whole answer", async () => {
+  await using server = await serve(["--max-body-bytes", "1000"]);
+  using client = await Client.connect(server);
+  await client.say(
+    `POST /big HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n${PIECE}`,
+  );
+  // Longer than another client may linger.
+  await new Promise((resolve) => setTimeout(resolve, 3000));
+  const { text } = await client.end();
+  assert(text.length > 30_000_000, `${text.length} bytes`);
 });
 
 Deno.test("--max-header-bytes rejects a header that is too long with 431", async () => {

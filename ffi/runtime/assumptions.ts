@@ -215,7 +215,10 @@ export const ASSUMPTIONS = {
 
   /** The symbol of a request's internal state, and the properties of that state. */
   requestInside: {
-    value: { symbol: "request", properties: ["header", "headerList", "url", "body", "remoteAddr"] },
+    value: {
+      symbol: "request",
+      properties: ["header", "headerList", "url", "body", "remoteAddr", "close"],
+    },
     otherwise: "the public interface is used, which costs more; a WebSocket counts as idle",
   },
   /** The symbol of a response's internal state, and the property of that state. */
@@ -225,7 +228,7 @@ export const ASSUMPTIONS = {
   },
   /** The properties of an internal body: the data, its length, and all ways to read it. */
   bodyInside: {
-    value: ["streamOrStatic", "length", "stream", "consume", "createProxy"],
+    value: ["streamOrStatic", "length", "stream", "consume", "unusable", "createProxy"],
     otherwise: "request bodies are read without limits; those of responses have an unknown length",
   },
   /** The symbol of a response's body if the body is a string. */

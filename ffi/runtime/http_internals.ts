@@ -15,6 +15,8 @@ interface AnyRequest {
   /** Returns the URL. */
   url?(): string;
   readonly remoteAddr?: Deno.Addr;
+  /** Called by Deno when the response is complete, before it is sent if it is no stream. */
+  close?(success?: boolean): void;
   header?(name: string): string | null;
   readonly body?: InnerBody | null;
 }
@@ -39,6 +41,8 @@ interface AnyBody {
   readonly stream: RequestBody;
   /** Reads the whole body. */
   consume(): Promise<unknown>;
+  /** Whether it has been read, or is being read. */
+  unusable(): boolean;
   /** Replaces it with another one, in `new Request(request)`. */
   createProxy(): InnerBody;
 }
@@ -99,6 +103,13 @@ export interface BodyReads {
    * from a stream too.
    */
   readonly whole?: <T>(read: Promise<T>) => Promise<T>;
+  /**
+   * Called when Deno closes the request, because the response is complete.
+   *
+   * @param unread The body, if nobody has begun to read it. Deno keeps it open only if it is being
+   *   read after the call, and else discards all that the client still sends of it.
+   */
+  closing?(unread: RequestBody | undefined): void;
 }
 
 const READS = Symbol("reads");
@@ -116,11 +127,24 @@ let interceptedBody: object | undefined;
  *   completely, or if Deno keeps it elsewhere.
  */
 export function interceptBody(request: Request, reads: BodyReads): boolean {
-  const body = innerRequest(request)?.body;
+  const inner = innerRequest(request);
+  const body = inner?.body;
   if (!body || !(body.streamOrStatic instanceof ReadableStream)) return false;
+  const stream: RequestBody = body.streamOrStatic;
   interceptedBody ??= interceptedPrototype(Object.getPrototypeOf(body));
   replacePrototype(body, interceptedBody);
   (body as InterceptedBody)[READS] = reads;
+  const { close } = inner;
+  if (close === undefined) return true;
+  inner.close = (success) => {
+    // It is called again if Deno cannot send the response.
+    inner.close = close;
+    const isUnread = !body.unusable();
+    reads.closing?.(isUnread ? stream : undefined);
+    // What the app has instead has not been read either, and is no longer to be.
+    if (isUnread) body.streamOrStatic = stream;
+    close.call(inner, success);
+  };
   return true;
 }
 

@@ -24,7 +24,13 @@ import {
   SO_ACCEPTCONN,
   SOL_SOCKET,
 } from "../../../ffi/socket_calls.ts";
-import { resetOnClose, socketCookie, type TcpInfo, tcpInfo } from "../../../ffi/socket_options.ts";
+import {
+  isReadable,
+  resetOnClose,
+  socketCookie,
+  type TcpInfo,
+  tcpInfo,
+} from "../../../ffi/socket_options.ts";
 import { lateHeaders } from "./late_headers.ts";
 
 /** Which connections to watch, and their limits. Times are in seconds. */
@@ -46,11 +52,14 @@ export interface ConnectionOptions {
    * get in.
    */
   readonly maxConnections: number;
-  /** The requests whose response is not complete. */
-  readonly inFlight: ReadonlyMap<unknown, Deno.ServeHandlerInfo>;
+  /** The requests whose response or body is not complete. */
+  readonly inFlight: { values(): Iterable<Client> };
   /** The acceptors, one for each listening socket. */
   readonly acceptors: readonly Acceptor[];
 }
+
+/** The client of a request. */
+type Client = Pick<Deno.ServeHandlerInfo, "remoteAddr">;
 
 /** The client connections of this worker. */
 export interface Connections {
@@ -71,21 +80,21 @@ export interface Connections {
    * @param info The info of a request in progress.
    * @returns `undefined` if the connection is not known.
    */
-  silence(info: Deno.ServeHandlerInfo): number | undefined;
+  silence(info: Client): number | undefined;
   /**
    * Must be called before a request is refused whose client may still be sending. Its connection
    * ends a second later, which leaves the client time to read the answer.
    *
    * @param info The info of the request.
    */
-  refused(info: Deno.ServeHandlerInfo): void;
+  refused(info: Client): void;
   /**
    * Must be called when a request fails after its response has begun. Its connection ends at the
    * next check.
    *
    * @param info What belongs to the request.
    */
-  broken(info: Deno.ServeHandlerInfo): void;
+  broken(info: Client): void;
   /**
    * Checks now: counts the connections, and ends those that exceed a limit.
    *
@@ -114,7 +123,7 @@ interface Connection {
   quiet: { since: number; sends: boolean; received: number; acked: number } | undefined;
   /** How many bytes the client has acknowledged, and since when it has acknowledged no more. */
   progress: { acked: number; since: number };
-  /** When to end the connection unconditionally. */
+  /** When to end the connection, unless the client is still reading what was sent to it. */
   deadline: number;
 }
 
@@ -276,9 +285,9 @@ export function watchConnections(options: ConnectionOptions): Connections {
   ): void {
     const info = tcpInfo(connection.fd);
     if (info === undefined || late.has(connection)) return;
-    if (clock >= connection.deadline) {
+    if (clock >= connection.deadline && !info.unacked) {
       // HTTP/2: only that request was refused.
-      if (!busy.has(connection.client)) return end(connection);
+      if (!busy.has(connection.client)) return cutOff(connection);
       connection.deadline = Infinity;
     }
     if (isStuck(connection, info)) {
@@ -407,6 +416,16 @@ function includes(listening: Address, own: Address): boolean {
 /** Whether nothing has been sent yet. */
 function isFresh(info: TcpInfo): boolean {
   return info.bytesAcked === 0 && !info.unacked;
+}
+
+/**
+ * Ends a connection whose client may still be sending. Without a reset, a client that only writes
+ * would wait until its kernel gives up.
+ */
+function cutOff(connection: Connection): void {
+  const { fd } = connection;
+  if (isReadable(fd)) ifThere(() => resetOnClose(fd));
+  end(connection);
 }
 
 /** Shuts down both directions. Deno notices that and closes the descriptor. */

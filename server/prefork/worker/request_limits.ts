@@ -5,7 +5,7 @@
  * A refusal says `connection: close`, but Deno keeps reading what the client sends. The callback
  * that is notified of the refusal ends the connection.
  */
-import { after, nextTurn } from "../../../ffi/runtime/timers.ts";
+import { after, delay, nextTurn } from "../../../ffi/runtime/timers.ts";
 import {
   innerRequest,
   interceptBody,
@@ -26,23 +26,33 @@ export interface LimitOptions {
   /** The largest body; `Infinity` for no limit. */
   readonly maxBodyBytes: number;
   /**
-   * How long a client may pause within a body that the app is reading; 0 for no limit. If the
-   * client's silence is not known (UNIX sockets), the limit applies only to a body that is read as
+   * How long a client may pause within a body that the app is reading, or has left unread in a
+   * request that has its response; 0 for no limit. If the client's silence is not known (UNIX sockets), the limit applies only to a body that is read as
    * a stream.
    */
   readonly bodyTimeout: number;
   /**
    * Returns for how many milliseconds a client has sent nothing; `undefined` if that is not known.
    */
-  readonly silence: (info: Deno.ServeHandlerInfo) => number | undefined;
-  /** Called with a request that is about to be refused, while its client may still be sending. */
-  readonly onRefused: (info: Deno.ServeHandlerInfo) => void;
+  readonly silence: (client: Client) => number | undefined;
+  /** Called with the client of a request that is about to be refused, which may still be sending. */
+  readonly onRefused: (client: Client) => void;
   /**
-   * Called with a request that fails after its response has begun: only the end of the connection
-   * can tell the client.
+   * Called with the client of a request that fails after its response has begun: only the end of
+   * the connection can tell the client.
    */
-  readonly onBroken: (info: Deno.ServeHandlerInfo) => void;
+  readonly onBroken: (client: Client) => void;
+  /**
+   * Called with the client of a request that has its response, and whose body the app has not read:
+   * the client may still be sending it.
+   *
+   * @returns A function that is called when the body has ended.
+   */
+  readonly onUnread: (client: Client) => () => void;
 }
+
+/** The client of a request. */
+export type Client = Pick<Deno.ServeHandlerInfo, "remoteAddr">;
 
 /** The error that an app gets when it reads a body that exceeds a limit. */
 export class BodyError extends Error {
@@ -66,10 +76,16 @@ const BODILESS = /^(get|head|connect|trace|track)$/i;
 /** How long the body of a refused request is still read, in milliseconds. */
 const LINGER = 1000;
 
+/** How many times in this time a body is read whose client is cut off. Each gives up to 64 KiB. */
+const READS = 64;
+
+/** What Deno says to an app that reads the body of a request that is closed. */
+const UNAVAILABLE = "Cannot read request body as underlying resource unavailable";
+
 /** A read that is waiting for the client. */
 interface Read {
   readonly since: number;
-  readonly info: Deno.ServeHandlerInfo | undefined;
+  readonly client: Client | undefined;
   readonly fail: (error: BodyError) => void;
 }
 
@@ -87,7 +103,8 @@ export function limitRequests(
   fetch: (request: Request, info: Deno.ServeHandlerInfo) => Response | Promise<Response>,
   options: LimitOptions,
 ): (request: Request, info: Deno.ServeHandlerInfo) => Response | Promise<Response> {
-  const { maxHeaderBytes, maxBodyBytes, bodyTimeout, silence, onRefused, onBroken } = options;
+  const { maxHeaderBytes, maxBodyBytes, bodyTimeout, silence, onRefused, onBroken, onUnread } =
+    options;
   if (maxBodyBytes === Infinity && bodyTimeout === 0) {
     return maxHeaderBytes === undefined ? fetch : limitHeader(fetch);
   }
@@ -109,29 +126,43 @@ export function limitRequests(
     if (request.method === "GET" || BODILESS.test(request.method)) return fetch(request, info);
     const header = request.headers.get("content-length");
     if (header === "0") return fetch(request, info);
+    const declared = header === null ? undefined : Number(header);
+    // A body cannot exceed its declared length.
+    if (bodyTimeout === 0 && declared !== undefined && declared <= maxBodyBytes) {
+      return fetch(request, info);
+    }
     const received = receivedBody(request);
-    const length = header === null ? received?.byteLength : Number(header);
+    const length = declared ?? received?.byteLength;
     if (length !== undefined && length > maxBodyBytes) {
       onRefused(info);
       const reader = request.body?.getReader();
       if (reader !== undefined) discard(reader, LINGER);
       return refusal(413, "The request's body is too large\n");
     }
-    // A body cannot exceed its declared length, and a body that has arrived cannot pause.
-    if (received !== undefined || (length !== undefined && bodyTimeout === 0)) {
-      return fetch(request, info);
-    }
+    // A body that has arrived cannot pause.
+    return received === undefined
+      ? limitRest(request, info, length !== undefined)
+      : fetch(request, info);
+  }
 
+  /** Passes on a request whose body has not arrived completely. */
+  function limitRest(
+    request: Request,
+    info: Deno.ServeHandlerInfo,
+    hasLength: boolean,
+  ): Response | Promise<Response> {
+    // Deno forgets the client when it closes the request.
+    const client: Client = { remoteAddr: info.remoteAddr };
     let begun = false;
     let refuse: ((response: Response) => void) | undefined;
-    const stream = (body: RequestBody | null) => limited(body, fails, () => begun);
-    const whole = <T>(read: Promise<T>) =>
-      within(read, info).catch((error) =>
-        // A client that can no longer be told is cut off, and Deno notices that itself.
-        isOver(error) && !fails(error) ? read : Promise.reject(error)
-      );
-    const reads = length === undefined ? { stream } : { stream, whole };
-    const isIntercepted = interceptBody(request, reads);
+    let reader: Reader | undefined;
+    let received = 0;
+    let canceled: RequestBody | undefined;
+    let isClosed = false;
+    let isLeft = false;
+
+    const reads = { stream, closing };
+    const isIntercepted = interceptBody(request, hasLength ? { ...reads, whole } : reads);
     const result = fetch(isIntercepted ? request : withBody(request, stream(request.body)), info);
     if (!(result instanceof Promise)) {
       begun = true;
@@ -147,37 +178,12 @@ export function limitRequests(
       }, reject);
     });
 
-    /** Handles an exceeded limit. Returns whether the client is told. */
-    function fails(error: BodyError): boolean {
-      if (begun) {
-        onBroken(info);
-        return false;
-      }
-      onRefused(info);
-      refuse?.(refusal(error.status, `${error.message}\n`));
-      refuse = undefined;
-      return true;
-    }
-  }
-
-  /**
-   * Wraps a request's body with the limits.
-   *
-   * @param onFailure Called when the first limit is exceeded; returns whether the client is told.
-   */
-  function limited(
-    body: RequestBody | null,
-    onFailure: (error: BodyError) => boolean,
-    hasBegun: () => boolean,
-  ): RequestBody {
-    let reader: Reader | undefined;
-    let received = 0;
-
     /** Reads the next chunk that is not empty; returns `undefined` at the end. */
-    async function next(reader: Reader): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    async function next(body: RequestBody): Promise<Uint8Array<ArrayBuffer> | undefined> {
+      reader ??= body.getReader();
       for (;;) {
         // Wait until Deno has written what the app gave it.
-        if (LOSES_READS && (received === 0 || hasBegun())) await nextTurn();
+        if (LOSES_READS && (received === 0 || begun)) await nextTurn();
         const { done, value } = await within(reader.read());
         if (done) return undefined;
         received += value.byteLength;
@@ -186,28 +192,81 @@ export function limitRequests(
       }
     }
 
-    return new ReadableStream({
-      type: "bytes",
-      async pull(controller): Promise<void> {
-        reader ??= body?.getReader();
-        try {
-          const chunk = reader && await next(reader);
-          if (chunk !== undefined) return controller.enqueue(chunk);
-          controller.close();
-          controller.byobRequest?.respond(0);
-        } catch (error) {
-          if (isOver(error)) {
-            if (onFailure(error)) discard(reader!, LINGER);
-            // Deno never closes a connection whose response fails while its request body is being read.
-            else await discard(reader!, Infinity);
+    /** Wraps the body for an app that reads it in parts. */
+    function stream(body: RequestBody | null): RequestBody {
+      return new ReadableStream({
+        type: "bytes",
+        async pull(controller): Promise<void> {
+          if (isLeft) throw new Deno.errors.BadResource(UNAVAILABLE);
+          try {
+            const chunk = body === null ? undefined : await next(body);
+            if (chunk !== undefined) return controller.enqueue(chunk);
+            controller.close();
+            controller.byobRequest?.respond(0);
+          } catch (error) {
+            if (isOver(error)) {
+              if (fails(error)) discard(reader!, LINGER);
+              else await outlast(reader!);
+            }
+            throw error;
           }
-          throw error;
-        }
-      },
-      async cancel(reason): Promise<void> {
-        await (reader ?? body)?.cancel(reason);
-      },
-    }, { highWaterMark: 0 });
+        },
+        async cancel(reason): Promise<void> {
+          // Deno would discard the rest without limit.
+          if (!isIntercepted) await (reader ?? body)?.cancel(reason);
+          else if (isClosed) readUnread(body!);
+          else canceled = body!;
+        },
+      }, { highWaterMark: 0 });
+    }
+
+    /** Watches Deno, which reads the whole body. */
+    function whole<T>(read: Promise<T>): Promise<T> {
+      return within(read, client).catch((error) =>
+        // A client that can no longer be told is cut off, and Deno notices that itself.
+        isOver(error) && !fails(error) ? read : Promise.reject(error)
+      );
+    }
+
+    /** Handles the end of the response. */
+    function closing(unread: RequestBody | undefined): void {
+      isClosed = true;
+      const left = unread ?? canceled;
+      if (left !== undefined) readUnread(left);
+    }
+
+    /**
+     * Reads and discards a body that the app has not read, so that the client gets as far as reading
+     * the response. Deno itself would do so without limit.
+     */
+    async function readUnread(body: RequestBody): Promise<void> {
+      isLeft = true;
+      reader ??= body.getReader();
+      const end = onUnread(client);
+      try {
+        // Deno says in the response that the connection ends, if the body has not ended by then.
+        await nextTurn();
+        while (await next(body) !== undefined);
+      } catch (error) {
+        if (!isOver(error)) return; // The connection has ended.
+        onRefused(client);
+        outlast(reader);
+      } finally {
+        end();
+      }
+    }
+
+    /** Handles an exceeded limit. Returns whether the client is told. */
+    function fails(error: BodyError): boolean {
+      if (begun) {
+        onBroken(client);
+        return false;
+      }
+      onRefused(client);
+      refuse?.(refusal(error.status, `${error.message}\n`));
+      refuse = undefined;
+      return true;
+    }
   }
 }
 
@@ -228,6 +287,21 @@ async function discard(reader: Reader, milliseconds: number): Promise<void> {
   }
 }
 
+/**
+ * Waits for the end of a connection that is about to be cut off. Deno notices the end only when it
+ * has read all that arrived before; a client that goes on sending is read slowly.
+ */
+async function outlast(reader: Reader): Promise<void> {
+  try {
+    for (;;) {
+      await delay(LINGER);
+      for (let i = 0; i < READS; i++) if ((await reader.read()).done) return;
+    }
+  } catch {
+    // The connection has ended.
+  }
+}
+
 /** Copies a request, with another body. */
 function withBody(request: Request, body: RequestBody): Request {
   const { url, method, headers } = request;
@@ -237,8 +311,8 @@ function withBody(request: Request, body: RequestBody): Request {
   return copy;
 }
 
-/** Makes a read fail if it takes too long; with `info`, only if the client sends nothing. */
-type Within = <T>(read: Promise<T>, info?: Deno.ServeHandlerInfo) => Promise<T>;
+/** Makes a read fail if it takes too long; with `client`, only if the client sends nothing. */
+type Within = <T>(read: Promise<T>, client?: Client) => Promise<T>;
 
 /** Watches reads, with one timer for all of them. */
 function watchReads(seconds: number, silence: LimitOptions["silence"]): Within {
@@ -251,7 +325,7 @@ function watchReads(seconds: number, silence: LimitOptions["silence"]): Within {
     const now = performance.now();
     for (const read of waiting) {
       if (now - read.since < limit) continue;
-      if (read.info !== undefined && !((silence(read.info) ?? 0) >= limit)) continue;
+      if (read.client !== undefined && !((silence(read.client) ?? 0) >= limit)) continue;
       waiting.delete(read);
       read.fail(new BodyError(408, `No part of the request's body arrived for ${seconds} seconds`));
     }
@@ -259,9 +333,9 @@ function watchReads(seconds: number, silence: LimitOptions["silence"]): Within {
     if (running) after(limit / 4, check);
   }
 
-  return <T>(read: Promise<T>, info?: Deno.ServeHandlerInfo): Promise<T> =>
+  return <T>(read: Promise<T>, client?: Client): Promise<T> =>
     new Promise((resolve, reject) => {
-      const one = { since: performance.now(), info, fail: reject };
+      const one = { since: performance.now(), client, fail: reject };
       waiting.add(one);
       if (!running) {
         running = true;

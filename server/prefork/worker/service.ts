@@ -17,7 +17,7 @@ import { type EndEntry, openAccessLog } from "../logs/access_log.ts";
 import { balance } from "./balance.ts";
 import { watchConnections } from "./connection_limits.ts";
 import { wholeBody } from "../../../ffi/runtime/http_internals.ts";
-import { limitRequests } from "./request_limits.ts";
+import { type Client, limitRequests } from "./request_limits.ts";
 import type { Config } from "../options.ts";
 import { responseBytes } from "../logs/response_bytes.ts";
 import type { Scoreboard, Slot } from "../scoreboard.ts";
@@ -86,13 +86,19 @@ export function openService(app: App, options: ServiceOptions): Service {
     : openAccessLog({ target: config.accessLog, format: config.accessLogFormat, log });
   // Requests whose handler is pending. Most are answered in the turn in which they arrive.
   const inFlight = new Map<Request, Deno.ServeHandlerInfo>();
+  // Clients that have their response and are still sending their request.
+  const unread = new Set<Client>();
   const lastRequest = config.maxRequests + Math.floor(Math.random() * config.maxRequests / 10);
   const addresses = listeners.map((socket) => socket.getsockname());
   const fetch = limitRequests((request, info) => toPromise(app.fetch(request, info)), {
     ...config,
-    silence: (info) => connections.silence(info),
-    onRefused: (info) => connections.refused(info),
-    onBroken: (info) => connections.broken(info),
+    silence: (client) => connections.silence(client),
+    onRefused: (client) => connections.refused(client),
+    onBroken: (client) => connections.broken(client),
+    onUnread(client) {
+      unread.add(client);
+      return () => unread.delete(client);
+    },
   });
   const secure = config.cert !== undefined;
   let draining = false;
@@ -149,7 +155,7 @@ export function openService(app: App, options: ServiceOptions): Service {
     ...config,
     addresses,
     secure,
-    inFlight,
+    inFlight: { values: () => [...inFlight.values(), ...unread] },
     acceptors,
   });
   const webSockets = rememberWebSockets((client) => connections.upgraded(client));
