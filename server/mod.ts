@@ -18,6 +18,7 @@
  * @module
  */
 export { type App, AppError, loadApp, type WorkerInfo } from "./app/load_app.ts";
+export { type Diagnosis, doctor, type Finding } from "./doctor.ts";
 export { type FetchForkingOptions, serveFetchForking } from "./gateway/forking.ts";
 export { type FetchIterativeOptions, serveFetchIterative } from "./gateway/iterative.ts";
 export {

@@ -1,14 +1,21 @@
 /** What a fork does where Deno, V8 or tokio works differently inside from what tine relies on. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import * as tine from "../mod.ts";
-import { ROOT, run, scratch, spawnServer, start, startServer, writeApp } from "./support.ts";
+import {
+  applyChange,
+  type Change,
+  copySource,
+  run,
+  scratch,
+  spawnServer,
+  start,
+  startServer,
+  writeApp,
+} from "./support.ts";
 
-/** A change of tine's source, after which something is not as tine takes it to be. */
-interface Change {
+/** A change after which something is not as tine takes it to be. */
+interface Difference extends Change {
   readonly what: string;
-  readonly file: string;
-  readonly text: string;
-  readonly replacement: string;
   /** What the error says. */
   readonly problem: string;
   readonly kinds: readonly ("plain" | "runtime")[];
@@ -17,7 +24,7 @@ interface Change {
 const ASSUMPTIONS = "ffi/runtime/assumptions.ts";
 const BOTH = ["plain", "runtime"] as const;
 
-const CHANGES: readonly Change[] = [
+const CHANGES: readonly Difference[] = [
   {
     what: "children do not inherit the heap",
     file: "ffi/runtime/heap.ts",
@@ -109,35 +116,6 @@ const CHANGES: readonly Change[] = [
   },
 ];
 
-/** Copies tine's source into a folder, and changes it. */
-function copyChanged(folder: string, { file, text, replacement }: Change): void {
-  for (const part of ["ffi", "server"]) {
-    copyFolder(new URL(part, ROOT).pathname, `${folder}/${part}`);
-  }
-  for (const name of ["mod.ts", "deno.json"]) {
-    Deno.copyFileSync(new URL(name, ROOT), `${folder}/${name}`);
-  }
-  applyChange(folder, { file, text, replacement });
-}
-
-function applyChange(
-  folder: string,
-  { file, text, replacement }: Pick<Change, "file" | "text" | "replacement">,
-): void {
-  const path = `${folder}/${file}`;
-  const source = Deno.readTextFileSync(path);
-  assertEquals(source.split(text).length, 2, `${text} in ${file}`);
-  Deno.writeTextFileSync(path, source.replace(text, () => replacement));
-}
-
-function copyFolder(from: string, to: string): void {
-  Deno.mkdirSync(to);
-  for (const { name, isDirectory } of Deno.readDirSync(from)) {
-    if (isDirectory) copyFolder(`${from}/${name}`, `${to}/${name}`);
-    else Deno.copyFileSync(`${from}/${name}`, `${to}/${name}`);
-  }
-}
-
 /** Forks a child of a kind, and prints what becomes of it. */
 async function forkOne(): Promise<void> {
   const tine = await import(Deno.args[1]!);
@@ -181,7 +159,7 @@ for (const change of CHANGES) {
   for (const kind of change.kinds) {
     Deno.test(`the first ${kind} fork throws where ${change.what}`, async () => {
       await using folder = scratch();
-      copyChanged(folder.path, change);
+      copySource(folder.path, change);
       const program = `${folder.path}/program.ts`;
       Deno.writeTextFileSync(program, `await (${forkOne})();`);
       await using running = start(program, [kind, `${folder.path}/mod.ts`], { flags: ["-A"] });
@@ -198,7 +176,7 @@ const OF_SERVERS = CHANGES.filter(({ kinds }) => kinds.length > 0)
 for (const change of OF_SERVERS) {
   Deno.test(`the preforking server serves nothing where ${change.what}`, async () => {
     await using folder = scratch();
-    copyChanged(folder.path, change);
+    copySource(folder.path, change);
     // An app without tine of its own, which would not be changed.
     const app = writeApp(folder.path, "export default { fetch: () => new Response() };");
     await using server = spawnServer([], { app, cli: `${folder.path}/server/cli.ts` });
@@ -213,7 +191,7 @@ const UUIDS = CHANGES.find(({ what }) => what === "Deno draws more UUIDs at once
 
 Deno.test("the forking model serves nothing where Deno draws more UUIDs at once", async () => {
   await using folder = scratch();
-  copyChanged(folder.path, UUIDS);
+  copySource(folder.path, UUIDS);
   const args = ["--model", "forking"];
   await using server = spawnServer(args, { cli: `${folder.path}/server/cli.ts` });
   assertEquals((await server.ended()).code, 1, server.stderr);
@@ -222,7 +200,7 @@ Deno.test("the forking model serves nothing where Deno draws more UUIDs at once"
 
 Deno.test("serveForking() throws before it accepts where Deno draws more UUIDs at once", async () => {
   await using folder = scratch();
-  copyChanged(folder.path, UUIDS);
+  copySource(folder.path, UUIDS);
   const program = `${folder.path}/program.ts`;
   Deno.writeTextFileSync(
     program,
@@ -242,7 +220,7 @@ Deno.test("a server keeps its code and its workers where the new Deno cannot for
   await using folder = scratch();
   const cli = `${folder.path}/server/cli.ts`;
   const unchanged = { ...UUIDS, replacement: UUIDS.text };
-  copyChanged(folder.path, unchanged);
+  copySource(folder.path, unchanged);
   await using server = await startServer([], { cli });
   const { workers } = server;
   // As a new Deno would be: the canary finds other insides than this server did.
@@ -318,7 +296,7 @@ Deno.test("the self-check lets a program repeat its numbers if it wants to: a ge
 
 Deno.test("a child without a runtime ends where an epoll instance cannot be recognized, and its parent goes on", async () => {
   await using folder = scratch();
-  copyChanged(folder.path, CHANGES.find(({ text }) => text === "anon_inode:[eventpoll]")!);
+  copySource(folder.path, CHANGES.find(({ text }) => text === "anon_inode:[eventpoll]")!);
   const program = `${folder.path}/program.ts`;
   Deno.writeTextFileSync(
     program,

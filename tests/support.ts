@@ -538,3 +538,39 @@ export class Client implements Disposable {
     }
   }
 }
+
+/** A change of tine's source. */
+export interface Change {
+  /** The file, from the root. */
+  readonly file: string;
+  /** What is replaced. It occurs in the file once. */
+  readonly text: string;
+  readonly replacement: string;
+}
+
+/** Copies tine's source into a folder, and changes it. */
+export function copySource(folder: string, change: Change): void {
+  for (const name of ["ffi", "server"]) {
+    copyFolder(new URL(name, ROOT).pathname, `${folder}/${name}`);
+  }
+  for (const name of ["mod.ts", "deno.json"]) {
+    Deno.copyFileSync(new URL(name, ROOT), `${folder}/${name}`);
+  }
+  applyChange(folder, change);
+}
+
+function copyFolder(from: string, to: string): void {
+  Deno.mkdirSync(to);
+  for (const { name, isDirectory } of Deno.readDirSync(from)) {
+    if (isDirectory) copyFolder(`${from}/${name}`, `${to}/${name}`);
+    else Deno.copyFileSync(`${from}/${name}`, `${to}/${name}`);
+  }
+}
+
+/** Changes a copy of tine's source. */
+export function applyChange(folder: string, { file, text, replacement }: Change): void {
+  const path = `${folder}/${file}`;
+  const source = Deno.readTextFileSync(path);
+  if (source.split(text).length !== 2) throw new Error(`There is not one "${text}" in ${file}`);
+  Deno.writeTextFileSync(path, source.replace(text, () => replacement));
+}

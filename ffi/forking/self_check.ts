@@ -28,11 +28,20 @@ import { findStrangePool } from "../runtime/pool.ts";
 import { threads } from "../runtime/threads.ts";
 import { findStrangeThread } from "../runtime/v8_flags.ts";
 
-// What fork() relies on, as the README numbers it.
-const HEAP = "fact 1, the heap";
-const THREADS = "fact 2, V8's threads";
-const EVENT_LOOP = "fact 4, the event loop";
-const NUMBERS = "fact 5, random numbers";
+/** What tine relies on, as the README numbers it. */
+export const FACTS = {
+  1: "the heap",
+  2: "V8's threads",
+  3: "signals",
+  4: "the event loop",
+  5: "random numbers",
+  6: "listening sockets",
+} as const;
+
+const HEAP = 1;
+const THREADS = 2;
+const EVENT_LOOP = 4;
+const NUMBERS = 5;
 
 /**
  * Deno, V8 or tokio works differently inside from what tine relies on: a child could hang, crash
@@ -42,18 +51,24 @@ export class UnsupportedRuntimeError extends Error {
   /** The name of the class. */
   override readonly name: string = "UnsupportedRuntimeError";
 
+  /** The number in the README of what does not hold. */
+  readonly fact: 1 | 2 | 3 | 4 | 5 | 6;
+
   /**
    * Creates the error.
    *
-   * @param fact What does not hold.
+   * @param fact The number in the README of what does not hold, from 1 to 6.
    * @param problem What was found.
    */
-  constructor(fact: string, problem: string) {
+  constructor(fact: 1 | 2 | 3 | 4 | 5 | 6, problem: string) {
     const { deno, v8 } = Deno.version;
     super(
-      `Cannot fork with Deno ${deno} (V8 ${v8}): ${problem} (${fact}). Use a version of Deno that ` +
-        "the README of tine lists, or a newer tine; its command doctor tells more",
+      `Cannot fork with Deno ${deno} (V8 ${v8}): ${problem} (fact ${fact}, ${
+        FACTS[fact]
+      }). Use a ` +
+        "version of Deno that the README of tine lists, or a newer tine; its command doctor tells more",
     );
+    this.fact = fact;
   }
 }
 
@@ -193,7 +208,7 @@ function errorOfCrash(status: WaitStatus | undefined): UnsupportedRuntimeError |
   return new UnsupportedRuntimeError(HEAP, `a child ends at once, of ${signalName(status.signal)}`);
 }
 
-type Failure = readonly [fact: string, problem: string];
+type Failure = readonly [fact: keyof typeof FACTS, problem: string];
 
 function pass(withRuntime: boolean): void {
   plainPassed = true;

@@ -8,6 +8,7 @@ Usage: tine COMMAND (from its source: deno run -A server/cli.ts COMMAND)
 
   serve APP     serve the module APP, the same as for deno serve
   status        show what a running server and its workers are doing
+  doctor        check that this system and this Deno have what tine relies on
 
 Each command has its own --help.
 `;
@@ -15,6 +16,7 @@ Each command has its own --help.
 // Only the requested command is loaded.
 const COMMANDS = new Map<string, (args: readonly string[]) => Promise<number>>([
   ["serve", async (args) => await (await import("./serve.ts")).serve(args)],
+  ["doctor", async (args) => await (await import("./doctor.ts")).doctor(args)],
   ["status", async (args) => await (await import("./status.ts")).status(args)],
 ]);
 
