@@ -114,8 +114,6 @@ const SYMBOLS = {
     result: "isize",
     nonblocking: true,
   },
-  // The same with a result that fits into a number: nothing is allocated for it.
-  read_few: { name: "read", parameters: ["i32", "buffer", "usize"], result: "i32" },
   // ssize_t write(int fd, const void *buf, size_t count);
   write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
   // int close(int fd);

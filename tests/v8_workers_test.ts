@@ -37,6 +37,34 @@ Deno.test("a child with a runtime has V8's threads, and so has its own child", a
   assertEquals([child, grandchild], [[parent![0], parent![0]], [parent![0], parent![0]]]);
 });
 
+Deno.test("fork() waits until V8's threads sleep", async () => {
+  // The first processor that this process may use, and no other.
+  const shell = "taskset -cp $(taskset -cp $$ | sed 's/.*: //; s/[^0-9].*//') $$ > /dev/null;";
+  const output = await run(
+    async () => {
+      const { areV8WorkersAsleep } = await import(Deno.args[0]!);
+      tine.becomeForkable();
+      // A thread that is woken does not interrupt this one.
+      for (const { name } of Deno.readDirSync("/proc/self/task")) {
+        if (!Deno.readTextFileSync(`/proc/self/task/${name}/comm`).startsWith("V8 ")) continue;
+        new Deno.Command("chrt", { args: ["--batch", "-p", "0", name] }).outputSync();
+      }
+      const { gc } = globalThis as unknown as { gc(options: unknown): void };
+      let awake = 0;
+      for (let i = 0; i < 100; i++) {
+        gc({ type: "minor" }); // wakes one, which cannot run before this thread waits
+        if (!areV8WorkersAsleep()) awake++;
+        const pid = tine.forkChild(() => areV8WorkersAsleep() ? 0 : 1);
+        if (tine.waitpid(pid).status?.raw !== 0) console.log("forked too early");
+      }
+      console.log(awake > 50 ? "woken" : `only ${awake} times awake`);
+    },
+    [new URL("ffi/runtime/v8_workers.ts", ROOT).href],
+    { flags: ["-A", "--v8-flags=--expose-gc"], shell },
+  );
+  assertEquals(output, "woken\n");
+});
+
 Deno.test("V8's threads of a child take the tasks that collections give them", async () => {
   const output = await run(
     async () => {

@@ -39,7 +39,7 @@ import {
   surveyEventLoop,
 } from "../runtime/event_loop.ts";
 import { abandonTimers, watchTimers } from "../runtime/timers.ts";
-import { restartV8Workers } from "../runtime/v8_workers.ts";
+import { awaitV8Workers, restartV8Workers } from "../runtime/v8_workers.ts";
 
 /** What the child gets in addition to memory and descriptors. */
 export interface ForkOptions {
@@ -66,12 +66,12 @@ export interface ForkOptions {
  * @returns 0 in the child; the child's pid in the parent.
  * @throws {UnsupportedRuntimeError} If a self-check, made with the first child, fails: Deno works
  *   differently inside from what tine relies on. No child is left then.
- * @throws {Error} If the process is not forkable, or with `{ runtime: true }` if the runtime could
- *   not be brought to a safe point in time, or if its pool has too many threads for a child to
- *   create any. Nothing was forked then.
+ * @throws {Error} If the process is not forkable, or if V8's worker threads do not go to sleep in
+ *   time; with `{ runtime: true }` also if the runtime could not be brought to a safe point in time,
+ *   or if its pool has too many threads for a child to create any. Nothing was forked then.
  * @throws {SyscallError} `EAGAIN` if the user has too many processes, `ENOMEM`; with `{ runtime:
- *   true }` also `EMFILE` if no descriptor is left, and `EACCES` after `setuid()`, until
- *   `prctl(PR_SET_DUMPABLE, 1)` allows the process to inspect its own threads again.
+ *   true }`, or in a child, also `EMFILE` if no descriptor is left, and `EACCES` after `setuid()`,
+ *   until `prctl(PR_SET_DUMPABLE, 1)` allows the process to inspect its own threads again.
  *
  * @example
  * ```ts ignore
@@ -215,14 +215,19 @@ function forkAndPart(signals: ChildSignals): number {
   const { childsWork } = signals;
   const hasNodePid = hasNodeProcess();
   lendSignals(signals);
-  const pid = forkWithHeap();
+  const isSafe = awaitV8Workers(); // directly before: a collection would wake them
+  const pid = isSafe ? forkWithHeap() : -1;
   if (pid === 0) {
     if (childsWork) takeSignals(signals);
     if (hasNodePid) renewNodePid();
     return 0;
   }
   // If it failed, errno must be read before anything else.
-  const failure = pid === -1 ? new SyscallError("fork", errno()) : undefined;
+  const failure = !isSafe
+    ? new Error("Cannot fork: V8's worker threads did not go to sleep within 2 seconds")
+    : pid === -1
+    ? new SyscallError("fork", errno())
+    : undefined;
   regainSignals(signals);
   if (failure !== undefined) throw failure;
   discardStock();
@@ -279,7 +284,7 @@ function prepare(): void {
   prepared = true;
   watchTimers();
   // Nothing may be allocated between these two.
-  compile(["madvise", "fork", "open", "read_few", "close"]);
+  compile(["madvise", "fork"]);
   // glibc collects small free blocks and merges them all in a later call. If a child made that
   // call, it would have to copy every page that contains one of them.
   libc().mallopt(M_MXFAST, 0);

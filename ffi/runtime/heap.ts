@@ -4,7 +4,6 @@
  */
 import { libc } from "../libc.ts";
 import { architecture } from "../platform.ts";
-import { awaitV8Workers, removeSleepers } from "./v8_workers.ts";
 
 const MADV_DOFORK = 11;
 const AT_SYSINFO_EHDR = 33n;
@@ -34,12 +33,9 @@ export function forkWithHeap(): number {
     kernelCode = getauxval(AT_SYSINFO_EHDR);
     aboveKernelCode = end - kernelCode;
   }
-  awaitV8Workers();
   // Nothing may be allocated from here to fork(), not even a bigint: if that allocation mapped a
   // new part of the heap, the child would lack that part.
   madvise(0n, end, MADV_DOFORK);
   if (kernelCode !== 0n) madvise(kernelCode, aboveKernelCode, MADV_DOFORK);
-  const pid = fork();
-  removeSleepers(pid === 0);
-  return pid;
+  return fork();
 }

@@ -7,8 +7,9 @@
  *
  * - The process forks while all of them sleep. If one held the lock of their queue at the fork, the
  *   child could never acquire it.
- * - The child removes them from the lists of sleeping threads. Otherwise it would wake them through
- *   records on stacks that glibc gives to other threads, and abort.
+ * - A child with a runtime removes them from the lists of sleeping threads. Otherwise it would wake
+ *   them through records on their stacks, which glibc gives to the child's new threads, and abort. A
+ *   child without a runtime creates no threads.
  * - A child with a runtime starts them again, with their function and argument. Otherwise the tasks
  *   in their queue would accumulate.
  *
@@ -16,8 +17,6 @@
  * what the kernel says. If one does not fit, the threads count as unknown (see
  * {@linkcode knowsV8Workers}), and `becomeForkable()` lets V8 do without them.
  */
-import { cString } from "../c_string.ts";
-import { O_CLOEXEC, O_RDONLY } from "../descriptor.ts";
 import { pauseBriefly } from "../interruption.ts";
 import { libc } from "../libc.ts";
 import { architecture, SYSTEM_CALLS } from "../platform.ts";
@@ -28,8 +27,6 @@ import { isIdle, isV8Worker, ofThread, threads } from "./threads.ts";
 
 /** One of V8's worker threads. */
 interface Worker {
-  /** The file that shows in which system call it is: the number comes first. */
-  readonly file: Uint8Array<ArrayBuffer>;
   /**
    * The word that identifies the thread that sleeps there, in two halves: those of this thread are
    * `low` and `high`.
@@ -37,6 +34,8 @@ interface Worker {
   readonly sleeper: Uint32Array<ArrayBuffer>;
   readonly low: number;
   readonly high: number;
+  /** The lock of their queue, in two halves: 0 if nobody holds it or waits for it. */
+  readonly lock: Uint32Array<ArrayBuffer>;
   /** The function that it runs, and that function's argument. */
   readonly start: Deno.PointerValue;
   readonly argument: Deno.PointerValue;
@@ -52,15 +51,16 @@ const PATIENCE = 2000;
 const RECORD_BYTES = 1200;
 /** How much of V8's object for a thread is searched, in bytes. */
 const OBJECT_BYTES = 128;
+/** How much of a thread's stack is searched, in bytes. */
+const STACK_BYTES = 1024;
 /** The alignment of the records that identify sleeping threads, in bytes. */
 const IDENTITY_BYTES = 256n;
+/** What a thread that sleeps has on its stack before the lock: it has no time limit. */
+const NO_TIMEOUT = 0xffff_ffff_ffff_ffffn;
 
-// Created in advance: once the threads sleep, nothing may be allocated.
-const LENGTH = 3;
-const size = BigInt(LENGTH);
-const call = new Uint8Array(new ArrayBuffer(LENGTH));
-const sleeping = new Uint8Array(new ArrayBuffer(LENGTH));
 let workers: readonly Worker[] | undefined;
+// The process that has them: a child without a runtime does not.
+let owner = 0;
 // A thread that has just been started does not have its name yet, but there are always as many.
 let count: number | undefined;
 
@@ -77,37 +77,34 @@ export function knowsV8Workers(): boolean {
     if (workers === undefined) pauseBriefly();
   } while (workers === undefined && performance.now() < end);
   count ??= workers?.length;
+  owner = libc().getpid();
   return workers !== undefined;
 }
 
-/** Waits until V8's worker threads sleep. Only the main thread wakes them. */
-export function awaitV8Workers(): void {
-  if (!knowsV8Workers()) return;
-  const end = performance.now() + PATIENCE;
-  while (!areAsleep(workers!) && performance.now() < end) pauseBriefly();
-}
-
 /**
- * In a child, removes the missing threads from the lists of sleeping threads. A parent writes the
- * values that are already there: if only children ran this branch, V8 would first have to discard
- * optimized code in each of them.
+ * Waits until V8's worker threads sleep. Only the main thread wakes them.
+ *
+ * @returns Whether they sleep: `false` after two seconds in which they did not.
  */
-export function removeSleepers(isChild: boolean): void {
-  if (workers === undefined) return;
-  for (let i = 0; i < workers.length; i++) {
-    const { sleeper } = workers[i]!;
-    sleeper[0] = isChild ? 0 : sleeper[0]!;
-    sleeper[1] = isChild ? 0 : sleeper[1]!;
+export function awaitV8Workers(): boolean {
+  if (!knowsV8Workers()) return false;
+  if (areV8WorkersAsleep() || libc().getpid() !== owner) return true;
+  const end = performance.now() + PATIENCE;
+  while (!areV8WorkersAsleep()) {
+    if (performance.now() > end) return false;
+    pauseBriefly();
   }
+  return true;
 }
 
-/** In a child, starts the threads again. They block all signals. */
+/** In a child, starts the threads again that it lacks. They block all signals. */
 export function restartV8Workers(): void {
   if (workers === undefined) return;
   const mask = kernelMask();
   const allSignals = new Uint8Array(new ArrayBuffer(SIGSET_BYTES)).fill(0xff);
   setKernelMask(allSignals);
   const id = new BigUint64Array(1);
+  for (const { sleeper, lock } of workers) for (const word of [sleeper, lock]) word.fill(0);
   for (const { start, argument } of workers) libc().pthread_create(id, null, start, argument);
   setKernelMask(mask);
   workers = undefined; // the new threads have other ids
@@ -115,8 +112,6 @@ export function restartV8Workers(): void {
 
 /** Returns V8's threads; `undefined` if one is not recognized, or does not sleep at the moment. */
 function findWorkers(): Worker[] | undefined {
-  const number = SYSTEM_CALLS[architecture()][ASSUMPTIONS.idleCall.value];
-  new TextEncoder().encodeInto(`${number} `, sleeping);
   const found = threads().filter(isV8Worker);
   if (count !== undefined && found.length !== count) return undefined;
   if (found.length === 0) return [];
@@ -167,8 +162,9 @@ function programCode(): (address: bigint) => boolean {
 }
 
 /**
- * Returns a thread with the word of V8's object for it that identifies the thread that sleeps there:
- * the address of a record in which the thread waits for a futex.
+ * Returns a thread that sleeps, with the two words that it shares with those that wake it. One is in
+ * V8's object for the thread: the address of a record in which the thread waits for a futex. The
+ * other is the lock, whose address is on the thread's stack, before that of the record.
  */
 function workerOf(
   tid: number,
@@ -179,35 +175,55 @@ function workerOf(
   const argument = record.getPointer(offset + 8);
   const call = ofThread(tid, "syscall") ?? "";
   if (argument === null || !isIdle(call)) return undefined;
-  const identity = BigInt(call.split(" ")[1]!) & ~(IDENTITY_BYTES - 1n);
-  const object = new Deno.UnsafePointerView(argument);
-  const offsets: number[] = [];
-  for (let offset = 0; offset < OBJECT_BYTES; offset += 8) {
-    if (object.getBigUint64(offset) === identity) offsets.push(offset);
-  }
-  if (offsets.length !== 1) return undefined;
-  const memory = Deno.UnsafePointerView.getArrayBuffer(argument, 8, offsets[0]!);
-  const sleeper = new Uint32Array(memory);
-  const file = cString(`/proc/self/task/${tid}/syscall`);
-  return { file, sleeper, low: sleeper[0]!, high: sleeper[1]!, start, argument };
+  const [, futex, , , , , , stackPointer] = call.split(" ").map(BigInt);
+  const stack = Deno.UnsafePointer.create(stackPointer!);
+  if (stack === null) return undefined;
+  const identity = futex! & ~(IDENTITY_BYTES - 1n);
+  // The thread may wake up at any time: each word is read once.
+  const sleepers = placesOf(argument, OBJECT_BYTES, ([word]) => word === identity);
+  const locks = placesOf(stack, STACK_BYTES, ([timeout, , thread, queue]) => {
+    return timeout === NO_TIMEOUT && thread === identity && queue === 0n;
+  });
+  if (sleepers.length !== 1 || locks.length !== 1) return undefined;
+  const lock = Deno.UnsafePointer.create(locks[0]!.words[1]!);
+  if (lock === null) return undefined;
+  return {
+    sleeper: halvesAt(argument, sleepers[0]!.offset),
+    low: Number(identity & 0xffff_ffffn),
+    high: Number(identity >> 32n),
+    lock: halvesAt(lock, 0),
+    start,
+    argument,
+  };
 }
 
-function areAsleep(workers: readonly Worker[]): boolean {
-  const { close, open, read_few } = libc();
-  for (let i = 0; i < workers.length; i++) {
-    const { file, sleeper, low, high } = workers[i]!;
-    if (sleeper[0] === 0 && sleeper[1] === 0) continue; // a child without a runtime
-    if (sleeper[0] !== low || sleeper[1] !== high) return false;
-    const fd = open(file, O_RDONLY | O_CLOEXEC, 0);
-    const count = read_few(fd, call, size);
-    close(fd);
-    // -1 after setuid(2), when a process may not inspect its own threads.
-    if (count !== -1 && !isSame(call, sleeping)) return false;
-  }
-  return true;
+/** A place in memory: its offset in bytes, and four words from there on. */
+interface Place {
+  readonly offset: number;
+  readonly words: readonly bigint[];
 }
 
-function isSame(a: Uint8Array, b: Uint8Array): boolean {
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+/** Returns the places in memory whose words fit. */
+function placesOf(
+  memory: Deno.PointerObject,
+  bytes: number,
+  fits: (words: readonly bigint[]) => boolean,
+): Place[] {
+  const view = new Deno.UnsafePointerView(memory);
+  const words = Array.from({ length: bytes / 8 + 3 }, (_, i) => view.getBigUint64(8 * i));
+  return words.map((_, i) => ({ offset: 8 * i, words: words.slice(i, i + 4) }))
+    .filter(({ words }) => fits(words));
+}
+
+function halvesAt(memory: Deno.PointerObject, offset: number): Uint32Array<ArrayBuffer> {
+  return new Uint32Array(Deno.UnsafePointerView.getArrayBuffer(memory, 8, offset));
+}
+
+/** Whether each of V8's threads is on its list of sleeping threads, and has released the lock. */
+export function areV8WorkersAsleep(): boolean {
+  for (let i = 0; i < workers!.length; i++) {
+    const { sleeper, low, high, lock } = workers![i]!;
+    if (sleeper[0] !== low || sleeper[1] !== high || lock[0] !== 0 || lock[1] !== 0) return false;
+  }
   return true;
 }
