@@ -472,6 +472,24 @@ Deno.test("fork({ runtime: true }) throws while a child could not create pool th
   assertMatch(output, /\n\{ kind: "exited", code: 100, raw: 25600 \}\n$/);
 });
 
+Deno.test("forkRuntimeChild() waits until a child can create pool threads", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      // Each uses a thread of the pool, up to the maximum.
+      await Promise.all(Array.from({ length: 500 }, () => Deno.readTextFile("/proc/self/smaps")));
+      const pid = await tine.forkRuntimeChild(async () => {
+        const texts = Array.from({ length: 100 }, () => Deno.readTextFile("/proc/self/stat"));
+        return (await Promise.all(texts)).length;
+      });
+      console.log(tine.waitpid(pid).status?.raw);
+    },
+    [],
+    ALL,
+  );
+  assertEquals(output, `${100 << 8}\n`);
+});
+
 Deno.test("a child counts the threads of its pool in addition to its parent's", async () => {
   const output = await run(
     async () => {

@@ -142,7 +142,7 @@ const PATIENCE = 2000;
 // A child without a runtime needs the pool only to report an uncaught exception.
 const LITTLE_PATIENCE = 10;
 /** The number of threads that a child with a runtime must be able to create. */
-const LEAST_ROOM = 4;
+export const LEAST_ROOM = 4;
 /** With fewer, the pool is not left parked: new work of the program would make it grow. */
 const ENOUGH_ROOM = 24;
 

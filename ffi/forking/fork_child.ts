@@ -1,6 +1,8 @@
 import { _exit } from "../process.ts";
-import { fork } from "./fork.ts";
-import { nextTurn } from "../runtime/timers.ts";
+import { fork, LEAST_ROOM } from "./fork.ts";
+import { ASSUMPTIONS } from "../runtime/assumptions.ts";
+import { poolRoom } from "../runtime/pool.ts";
+import { delay, nextTurn } from "../runtime/timers.ts";
 
 /**
  * Forks a child that runs a function and ends. The child never continues in the caller's code,
@@ -35,9 +37,18 @@ export function forkChild(child: () => number | void): number {
 }
 
 /**
+ * How long {@linkcode forkRuntimeChild} waits for threads of the pool to end, in milliseconds: a
+ * little longer than it takes an idle one.
+ */
+const ROOM_PATIENCE = 1000 * ASSUMPTIONS.poolIdleSeconds.value + 5000;
+
+/**
  * Forks a child that has an event loop of its own, runs an asynchronous function and ends. The
  * child continues neither in the caller's code nor in other code that is pending in the parent: the
  * fork happens when none is pending.
+ *
+ * If the runtime's pool has so many threads that the child could not start any, this function waits
+ * until the idle ones end, about 10 seconds. (`fork()` does not: meanwhile, nothing else would run.)
  *
  * @param child Runs in the child. The value it resolves to is the exit code, 0 if `undefined`. If
  *   it rejects, the error is printed and the exit code is 1.
@@ -58,9 +69,17 @@ export function forkChild(child: () => number | void): number {
  * ```
  */
 export async function forkRuntimeChild(child: () => Promise<number | void>): Promise<number> {
-  // No promise job is pending when a turn of the event loop begins.
-  await nextTurn();
-  const pid = fork({ runtime: true });
+  let pid: number | undefined;
+  for (const end = performance.now() + ROOM_PATIENCE; pid === undefined;) {
+    // No promise job is pending when a turn of the event loop begins.
+    await nextTurn();
+    try {
+      pid = fork({ runtime: true });
+    } catch (error) {
+      if (poolRoom() >= LEAST_ROOM || performance.now() > end) throw error;
+      await delay(200);
+    }
+  }
   if (pid !== 0) return pid;
   let code = 1;
   try {

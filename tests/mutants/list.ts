@@ -470,6 +470,14 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "forks and file operations do not create more threads",
   },
   {
+    name: "runtime-child-waits-for-no-room",
+    file: "ffi/forking/fork_child.ts",
+    text: "poolRoom() >= LEAST_ROOM ||",
+    replacement: "poolRoom() >= -LEAST_ROOM ||",
+    test: "tests/fork_runtime_test.ts",
+    filter: "forkRuntimeChild() waits until a child can create pool threads",
+  },
+  {
     name: "growing-pool-is-not-released",
     file: "ffi/forking/fork.ts",
     text: "  if (pid !== 0) releaseGrowingPool();\n",
