@@ -164,6 +164,55 @@ onEachRung("idle connections, and those with a slow header, are closed", async (
   assertEquals(await ask(server.port, "/slow?1"), "slept 1\n");
 });
 
+onEachRung(
+  "a client that stops sending a body, or reading a response, blocks others only until a timeout",
+  async (start, rung) => {
+    const limit = {
+      iterative: [],
+      forking: ["--max-connections", "2"],
+      prefork: ["--max-connections", "2", "--workers", "1", "--body-timeout", "0.5"],
+    };
+    await using server = await start("--idle-timeout", "0.5", ...limit[rung]);
+    for (
+      const request of [
+        "POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf",
+        "POST /length HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf",
+        REQUEST("/flood"),
+      ]
+    ) {
+      await using stalled = new AsyncDisposableStack();
+      for (let i = 0; i < (rung === "iterative" ? 1 : 2); i++) {
+        const client = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
+        stalled.use(client);
+        await client.write(new TextEncoder().encode(request));
+      }
+      const answer = ask(server.port, "/");
+      assertEquals(
+        await within(answer, 15_000, `an answer beside ${request}`),
+        "the gateway's app\n",
+      );
+    }
+    // A body may take longer than the timeout.
+    using slow = await Client.connect(server.port);
+    await slow.say("POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n");
+    for (let i = 0; i < 10; i++) {
+      await slow.say("x");
+      await new Promise((resolve) => setTimeout(resolve, 120));
+    }
+    await slow.hears("10 bytes\n");
+  },
+);
+
+onEachRung("a stalled body is answered with 408", async (start, rung) => {
+  const limit = rung === "prefork" ? ["--body-timeout", "0.3"] : ["--idle-timeout", "0.3"];
+  await using server = await start(...limit);
+  using client = await Client.connect(server.port);
+  await client.say("POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf");
+  await client.ends();
+  assertMatch(client.heard, /^HTTP\/1\.1 408 /);
+});
+
 onEachRung("a handler that throws results in status 500", async (start) => {
   await using server = await start();
   assertMatch(await exchange(server.port, `GET /throw ${CLOSE}`), /^HTTP\/1.1 500 /);

@@ -24,7 +24,7 @@ import {
   SOL_SOCKET,
   TCP_NODELAY,
 } from "../socket_calls.ts";
-import { socketCookie } from "../socket_options.ts";
+import { resetOnClose, socketCookie, type TcpInfo, tcpInfo } from "../socket_options.ts";
 import {
   deadSocket,
   duplicateOnto,
@@ -41,10 +41,14 @@ export interface TakenConnection {
   isOpen(): boolean;
   /** Whether data has arrived that the server has not read yet. */
   hasInput(): boolean;
+  /** Returns the connection's counters; `undefined` for a UNIX socket, or if it is closed. */
+  tcpInfo(): TcpInfo | undefined;
   /** Whether the client has stopped sending, which usually means that it has disconnected. */
   isHalfClosed(): boolean;
   /** Shuts down both directions: to the server, the client has closed the connection. */
   shutdown(): void;
+  /** Does the same, and drops what the client has not read. */
+  reset(): void;
 }
 
 // How long the server may take to accept the stand-in, in milliseconds.
@@ -205,9 +209,15 @@ function view(fd: number): TakenConnection {
   return {
     isOpen,
     hasInput: () => isOpen() && look() > 0n,
+    tcpInfo: () => isOpen() ? tcpInfo(fd) : undefined,
     isHalfClosed: () => isOpen() && look() === 0n,
     shutdown(): void {
       if (isOpen()) shutDown(fd);
+    },
+    reset(): void {
+      if (!isOpen()) return;
+      resetOnClose(fd);
+      shutDown(fd);
     },
   };
 }

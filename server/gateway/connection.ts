@@ -11,6 +11,7 @@ import { SOCK_STREAM, Socket } from "../../ffi/socket.ts";
 import { SHUT_WR } from "../../ffi/socket_calls.ts";
 import type { App } from "../app/load_app.ts";
 import { addrOf, hostOf, hostRenamer } from "../app/request_host.ts";
+import { limitRequests } from "../app/request_limits.ts";
 import { checkSeconds } from "../options.ts";
 import { serveAt, throwAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 
@@ -21,8 +22,9 @@ export interface GatewayOptions {
   /** The certificate's private key, as PEM text. */
   readonly key?: string;
   /**
-   * How long the connection may be without a request, in seconds. The default is 75; 0 means no
-   * limit.
+   * How long the connection may be without a request, and the client may pause within a request's
+   * body that the app is reading, or not read its response, in seconds. The default is 75; 0 means
+   * no limit.
    */
   readonly idleTimeout?: number;
   /** Ends the connection, once aborted, after the requests in progress. */
@@ -94,15 +96,33 @@ export async function serveConnection(
   const traffic = newTraffic();
   // Until the connection is in place, every request comes from an unknown client.
   const place: { standIn?: Deno.Addr; rename: (request: Request) => void } = { rename: () => {} };
+  const fetch = limitRequests(call, {
+    maxHeaderBytes: undefined,
+    maxBodyBytes: Infinity,
+    bodyTimeout: idleTimeout,
+    silence: () => taken.connection.tcpInfo()?.sinceReceived,
+    onRefused: () => traffic.refused = true,
+    onBroken: () => taken.connection.shutdown(),
+    onUnread() {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      traffic.add("exchanges", promise);
+      return resolve;
+    },
+  });
 
   function handle(request: Request, info: Deno.ServeHandlerInfo): Response | Promise<Response> {
     if (!isSame(info.remoteAddr, place.standIn)) return new Response(null, { status: 403 });
     traffic.add("exchanges", info.completed);
     Object.defineProperty(info, "remoteAddr", { value: client, enumerable: true });
     place.rename(request);
+    const response = fetch(request, info);
+    return response instanceof Response ? finish(response) : response.then(finish);
+  }
+
+  function call(request: Request, info: Deno.ServeHandlerInfo): Response | Promise<Response> {
     const response = app.fetch(request, info);
-    if (response instanceof Response) return finish(response);
-    const finished = Promise.resolve(response).then(finish);
+    if (response instanceof Response) return response;
+    const finished = Promise.resolve(response);
     traffic.add("calls", finished);
     return finished;
   }
@@ -162,6 +182,8 @@ interface Traffic {
   last: number;
   /** Whether the connection has been upgraded from HTTP. */
   upgraded: boolean;
+  /** Whether a request was refused whose client may still be sending. */
+  refused: boolean;
   add(kind: "calls" | "exchanges", work: Promise<unknown>): void;
   /** Ends the current pause between two checks. */
   lookNow(): void;
@@ -173,6 +195,7 @@ function newTraffic(): Traffic {
     exchanges: 0,
     last: performance.now(),
     upgraded: false,
+    refused: false,
     add(kind, work): void {
       traffic[kind]++;
       const done = () => {
@@ -198,12 +221,14 @@ async function untilClosed(
   { idleTimeout, signal, abandon }: GatewayOptions & { idleTimeout: number },
 ): Promise<void> {
   let ending = false;
+  let unread = { acked: 0, since: performance.now() };
   for (let pause = 0; connection.isOpen(); pause = Math.min(RARELY, 2 * pause + 1)) {
     if (await pauseFor(pause, traffic)) pause = 0;
     if (isBusy()) traffic.last = performance.now();
     const idle = performance.now() - traffic.last;
     if (abandon?.aborted || (ending && idle > LINGER)) return connection.shutdown();
-    if (ending || !(isStopped() || isIdleFor(idle))) continue;
+    if (isStuck()) return connection.reset();
+    if (ending || !(isStopped() || isRefused() || isIdleFor(idle))) continue;
     ending = true;
     traffic.last = performance.now();
     server.shutdown();
@@ -225,6 +250,19 @@ async function untilClosed(
   function isStopped(): boolean {
     return signal?.aborted === true && !isBusy() &&
       (traffic.exchanges > 0 || !connection.hasInput());
+  }
+
+  /** Whether the client does not read what was sent to it. */
+  function isStuck(): boolean {
+    const info = connection.tcpInfo();
+    if (!info?.unacked || info.bytesAcked !== unread.acked) {
+      unread = { acked: info?.bytesAcked ?? 0, since: performance.now() };
+    }
+    return idleTimeout > 0 && performance.now() - unread.since > idleTimeout * 1000;
+  }
+
+  function isRefused(): boolean {
+    return traffic.refused && !isBusy();
   }
 
   function isIdleFor(milliseconds: number): boolean {

@@ -30,6 +30,10 @@ export default {
       case "/length":
         console.log("length begins");
         return new Response(`${(await request.bytes()).length} bytes\n`);
+      case "/flood":
+        return new Response(
+          new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(100_000)) }),
+        );
       case "/slow":
         console.log("slow begins");
         await sleep(seconds);

@@ -374,6 +374,23 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "lateHeaders() answers half a header with 408",
   },
   {
+    name: "stalled-body-blocks-the-lower-rungs",
+    file: "server/gateway/connection.ts",
+    text: "    bodyTimeout: idleTimeout,\n",
+    replacement: "    bodyTimeout: 0,\n",
+    test: "tests/rungs_test.ts",
+    filter: "a stalled body is answered with 408",
+  },
+  {
+    name: "client-that-does-not-read-blocks-the-lower-rungs",
+    file: "server/gateway/connection.ts",
+    text: "    if (isStuck()) return connection.reset();\n",
+    replacement: "    void isStuck;\n",
+    test: "tests/rungs_test.ts",
+    filter:
+      "a client that stops sending a body, or reading a response, blocks others only until a timeout",
+  },
+  {
     name: "boot-delays-do-not-double",
     file: "server/prefork/master/workers.ts",
     text: "FIRST_DELAY * 2 ** (this.#failures - 1)",
@@ -767,7 +784,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "canceled-body-left-to-deno",
-    file: "server/prefork/worker/request_limits.ts",
+    file: "server/app/request_limits.ts",
     text: "else canceled = body!;",
     replacement: "else await body!.cancel(reason);",
     test: "tests/admission_test.ts",

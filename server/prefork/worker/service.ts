@@ -17,7 +17,7 @@ import { type EndEntry, openAccessLog } from "../logs/access_log.ts";
 import { balance } from "./balance.ts";
 import { watchConnections } from "./connection_limits.ts";
 import { wholeBody } from "../../../ffi/runtime/http_internals.ts";
-import { type Client, limitRequests } from "./request_limits.ts";
+import { type Client, limitRequests } from "../../app/request_limits.ts";
 import type { Config } from "../options.ts";
 import { responseBytes } from "../logs/response_bytes.ts";
 import type { Scoreboard, Slot } from "../scoreboard.ts";

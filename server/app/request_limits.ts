@@ -5,14 +5,14 @@
  * A refusal says `connection: close`, but Deno keeps reading what the client sends. The callback
  * that is notified of the refusal ends the connection.
  */
-import { after, delay, nextTurn } from "../../../ffi/runtime/timers.ts";
+import { after, delay, nextTurn } from "../../ffi/runtime/timers.ts";
 import {
   innerRequest,
   interceptBody,
   LOSES_READS,
   receivedBody,
   type RequestBody,
-} from "../../../ffi/runtime/http_internals.ts";
+} from "../../ffi/runtime/http_internals.ts";
 
 /** The limits. Sizes are in bytes, times in seconds. */
 export interface LimitOptions {
