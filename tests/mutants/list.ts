@@ -846,4 +846,20 @@ export const MUTANTS: readonly Mutant[] = [
     test: "tests/doctor_test.ts",
     filter: "names fact ",
   },
+  {
+    name: "tests-that-did-not-run-have-passed",
+    file: "tests/versions/table.ts",
+    text: "Math.max(own.total, known.total) - own.passed",
+    replacement: "own.total - own.passed",
+    test: "tests/versions_test.ts",
+    filter: "a version has lost what fails that did not, or has not run",
+  },
+  {
+    name: "another-deno-under-its-name",
+    file: "tests/versions/deno.ts",
+    text: "if (own !== version) throw",
+    replacement: "if (own === undefined) throw",
+    test: "tests/versions_test.ts",
+    filter: "deno task test:versions fails for a version that cannot be tried",
+  },
 ];
