@@ -16,6 +16,7 @@ import { ChildTable } from "./child_table.ts";
 import { formatClient, formatSince, formatStatus, type Log, reliable } from "./log.ts";
 import { checkCount, checkSeconds, timeLimit } from "./options.ts";
 import { sleepInterruptibly } from "./sleep_interruptibly.ts";
+import { StopRequests } from "./stop_requests.ts";
 
 /**
  * Serves one connection, in a child of its own, which ends afterwards. The return value is the
@@ -180,12 +181,13 @@ export function forkPerConnection(
   checkSeconds("grace", grace);
 
   const children = new ChildTable();
-  let stops = 0;
+  const stops = new StopRequests();
   let stopping = false;
   let hasFailed = false;
 
   // Signals only wake the loop; the work is in the loop.
-  const actions = [[SIGCHLD, () => {}], [SIGTERM, () => stops++], [SIGINT, () => stops++]] as const;
+  const stop = () => void stops.add();
+  const actions = [[SIGCHLD, () => {}], [SIGTERM, stop], [SIGINT, stop]] as const;
   const before = actions
     .filter(([signum]) => signum === SIGCHLD || heldSignals().has(signum))
     .map(([signum, action]) => [signum, setAction(signum, action)] as const);
@@ -193,7 +195,7 @@ export function forkPerConnection(
   // No `finally`: a child leaves here too, and only the parent may restore the signal actions.
   try {
     testFork({ runtime: kind.hasRuntime });
-    while (stops === 0 && !signal?.aborted) {
+    while (stops.count === 0 && !signal?.aborted) {
       const task = survivably(turn);
       if (task !== undefined) return task; // child
     }
@@ -295,7 +297,7 @@ export function forkPerConnection(
   /** Lets the children finish, and kills those that do not. */
   function finish(): void {
     const deadline = performance.now() + grace * 1000;
-    const stopsBefore = stops;
+    const stopsBefore = stops.count;
     kind.stop?.();
     if (children.size > 0) log(`stopping, ${children.size} children to finish`);
     let killed = false;
@@ -304,7 +306,7 @@ export function forkPerConnection(
         reap();
         if (children.size === 0) return;
         const left = deadline - performance.now();
-        if (left > 0 && stops === stopsBefore) return sleepInterruptibly(left);
+        if (left > 0 && stops.count === stopsBefore) return sleepInterruptibly(left);
         if (killed) return sleepInterruptibly(100);
         killed = true;
         for (const pid of children.pids) killChild(pid);

@@ -2,7 +2,18 @@ import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows }
 import * as tine from "../mod.ts";
 import { openNotify } from "../server/prefork/host/notify.ts";
 import { PidFileError, removePidFile, writePidFile } from "../server/prefork/host/pid_file.ts";
-import { childrenOf, Program, ROOT, run, start, startFunction, until, within } from "./support.ts";
+import {
+  childrenOf,
+  Program,
+  ROOT,
+  run,
+  scratch,
+  spawnServer,
+  start,
+  startFunction,
+  until,
+  within,
+} from "./support.ts";
 
 const ACTIVATION = new URL("server/prefork/host/activation.ts", ROOT).href;
 const PID_FILE = new URL("server/prefork/host/pid_file.ts", ROOT).href;
@@ -356,6 +367,19 @@ Deno.test("`writePidFile()` succeeds for one of many processes that start at the
     { flags: ["--allow-all"] },
   );
   assertEquals(output, Deno.readTextFileSync(path));
+});
+
+Deno.test("serve reports at once that the pid file is a FIFO, and leaves it", async () => {
+  await using folder = scratch();
+  const path = `${folder.path}/pid`;
+  await new Deno.Command("mkfifo", { args: [path] }).output();
+  await using server = spawnServer(["--pid-file", path]);
+  assertEquals(await server.ended(10_000), { code: 1, signal: null });
+  assertEquals(
+    server.stderr,
+    `error: Cannot read pid file ${path}: it is not a regular file\n`,
+  );
+  assert(Deno.lstatSync(path).isFifo);
 });
 
 Deno.test("`writePidFile()` reports that the folder does not exist", () => {

@@ -322,3 +322,17 @@ onEachRung("a second SIGTERM ends the server immediately, whatever is in flight"
   await busy.ends();
   assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
 });
+
+onEachRung("two SIGINTs that come together are one", async (start) => {
+  await using server = await start("--grace", "60");
+  using busy = await Client.connect(server.port);
+  await busy.say(REQUEST("/slow?1"));
+  await server.printed(/slow begins/);
+  // As `deno task` does with a terminal's: it passes on what the server has already got.
+  server.kill("SIGINT");
+  await until(() => isPortFree(server.port), "the server to stop");
+  server.kill("SIGINT");
+  await busy.hears("slept");
+  await busy.ends();
+  assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
+});

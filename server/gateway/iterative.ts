@@ -11,6 +11,7 @@ import { heldSignals } from "../../ffi/signal_mask.ts";
 import { SIGINT, SIGTERM } from "../../ffi/signals.ts";
 import type { Socket } from "../../ffi/socket.ts";
 import { sleepInterruptibly } from "../sleep_interruptibly.ts";
+import { StopRequests } from "../stop_requests.ts";
 import type { App } from "../app/load_app.ts";
 import { type GatewayOptions, serveConnection, warmUp } from "./connection.ts";
 import { addrOf } from "../app/request_host.ts";
@@ -146,17 +147,17 @@ function watchStops(
   signal: AbortSignal | undefined,
 ): Timer {
   const held = [SIGTERM, SIGINT].filter((signum) => heldSignals().has(signum));
-  let stops = 0;
+  const stops = new StopRequests();
   let deadline: number | undefined;
   return every(OFTEN, () => {
     // Handlers run in sleepInterruptibly(). Set them every time: Deno sets its own half a second
     // after it starts.
-    for (const signum of held) setAction(signum, () => stops++);
+    for (const signum of held) setAction(signum, () => void stops.add());
     sleepInterruptibly(0);
-    if (deadline === undefined && (stops > 0 || signal?.aborted)) {
+    if (deadline === undefined && (stops.count > 0 || signal?.aborted)) {
       deadline = performance.now() + grace * 1000;
       stopping.abort();
     }
-    if (stops > 1 || performance.now() > (deadline ?? Infinity)) abandon.abort();
+    if (stops.count > 1 || performance.now() > (deadline ?? Infinity)) abandon.abort();
   });
 }

@@ -520,8 +520,8 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "two-sigints-are-two",
-    file: "server/prefork/master/loop.ts",
-    text: "    if (now - toldToStopAt < ONE_REQUEST) return;\n",
+    file: "server/stop_requests.ts",
+    text: "    if (now - this.#last < ONE_REQUEST) return false;\n",
     replacement: "    void ONE_REQUEST;\n",
     test: "tests/prefork_reload_test.ts",
     filter: "servePrefork() treats two simultaneous SIGINTs as one",
@@ -621,6 +621,14 @@ export const MUTANTS: readonly Mutant[] = [
     replacement: "",
     test: "tests/gateway_test.ts",
     filter: "serves no other process that comes to the throw-away address of a UNIX socket",
+  },
+  {
+    name: "pid-file-that-is-a-fifo-blocks",
+    file: "server/prefork/host/pid_file.ts",
+    text: "if (!isFile && !isDirectory) throw",
+    replacement: "if (!isFile && isDirectory) throw",
+    test: "tests/operations_test.ts",
+    filter: "serve reports at once that the pid file is a FIFO, and leaves it",
   },
   {
     name: "fewer-uuids-discarded",

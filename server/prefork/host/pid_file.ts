@@ -88,6 +88,9 @@ function replace(fresh: string, path: string): void {
 /** Returns the pid in a pid file; `undefined` if there is none. */
 function ownerOf(path: string): number | undefined {
   try {
+    const { isFile, isDirectory } = Deno.statSync(path);
+    // A FIFO would block. Reading a directory fails with an error of its own.
+    if (!isFile && !isDirectory) throw new Error("it is not a regular file");
     const pid = Number(Deno.readTextFileSync(path));
     return Number.isInteger(pid) && pid > 0 ? pid : undefined;
   } catch (error) {

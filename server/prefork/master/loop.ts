@@ -21,6 +21,7 @@ import {
 } from "../../../ffi/signals.ts";
 import { waitpid, WNOHANG } from "../../../ffi/wait.ts";
 import { sleepInterruptibly } from "../../sleep_interruptibly.ts";
+import { StopRequests } from "../../stop_requests.ts";
 import { HANDLED_SIGNALS } from "../signals.ts";
 import type { ChildContext, Context } from "./context.ts";
 import { Health } from "./health.ts";
@@ -30,11 +31,6 @@ import { Workers } from "./workers.ts";
 
 /** How long the loop pauses after an error, in milliseconds. */
 const PAUSE_AFTER_ERROR = 1000;
-/**
- * Stop signals within this many milliseconds count as one: `deno task` forwards a terminal's
- * SIGINT.
- */
-const ONE_REQUEST = 500;
 
 /**
  * Keeps the workers running until a signal ends the server.
@@ -49,7 +45,7 @@ export function supervise(context: Context): ChildContext | number {
   const health = new Health(context, workers);
   const restart = new Restart(context, workers);
   let failed = false;
-  let toldToStopAt = -Infinity;
+  const stops = new StopRequests();
 
   for (const signum of HANDLED_SIGNALS) {
     signal(signum, signum === SIGCHLD ? () => {} : () => signals.push(signum));
@@ -102,10 +98,7 @@ export function supervise(context: Context): ChildContext | number {
   }
 
   function stopGracefully(signum: number): void {
-    const now = performance.now();
-    if (now - toldToStopAt < ONE_REQUEST) return;
-    toldToStopAt = now;
-    stop(workers.stopping ? 0 : config.grace, signalName(signum));
+    if (stops.add()) stop(workers.stopping ? 0 : config.grace, signalName(signum));
   }
 
   function stop(grace: number, why: string): void {
