@@ -96,7 +96,7 @@ export const CHOSEN: readonly Chosen[] = [
       "runtime children work from a loop that never returns to the event loop",
       "a runtime child can fork runtime children of its own",
       "events of a child wake no event loop other than its own",
-      "alternating runtime forks and file operations do not create more threads",
+      "forks and file operations do not create more threads",
     ],
   },
   {
