@@ -66,6 +66,16 @@ export default {
       : answer;
   },
   async answer(request) {
+    if (!URL.canParse(request.url)) {
+      const { url, method } = request;
+      let isImmutable = false;
+      try {
+        request.headers.set("x-new", "1");
+      } catch {
+        isImmutable = true;
+      }
+      return new Response([method, url, isImmutable, await request.text()].join(" "));
+    }
     const { pathname, searchParams } = new URL(request.url);
     const ms = Number(searchParams.get("ms"));
     switch (pathname) {
@@ -526,6 +536,29 @@ for (
       })
     ));
     await until(() => readStatus(server.pid).workers[0]!.inFlight === 0, "the end of all requests");
+  });
+}
+
+/** Requests whose URL is none, and how they begin. */
+const NO_URLS = {
+  "PUT /a HTTP/1.1\r\nHost: a b": "PUT http://a b/a true hello",
+  "brew s://] HTTP/1.1\r\nHost: a": "brew s://]/ true hello",
+};
+
+for (
+  const [name, env] of [["", {}], [", also where Deno keeps it elsewhere", {
+    OTHER_DENO: "1",
+  }]] as const
+) {
+  Deno.test(`an app gets a request with a body that has no valid URL${name}`, async () => {
+    await using server = await serve([], { env });
+    for (const [beginning, answer] of Object.entries(NO_URLS)) {
+      using client = await Client.connect(server);
+      await client.say(`${beginning}\r\nConnection: close\r\n${CHUNKED}\r\n`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      await client.say("5\r\nhello\r\n0\r\n\r\n");
+      assertStringIncludes((await client.end()).text, `\r\n\r\n${answer}`);
+    }
   });
 }
 

@@ -302,12 +302,15 @@ async function outlast(reader: Reader): Promise<void> {
   }
 }
 
-/** Copies a request, with another body. */
+/** Copies a request, with another body, where a request's own body cannot be intercepted. */
 function withBody(request: Request, body: RequestBody): Request {
-  const { url, method, headers } = request;
-  const copy = new Request(url, { method, headers, body });
+  const { method, headers } = request;
+  // The original's URL may be none: Deno passes on what the client sends.
+  const copy = new Request("http://localhost/", { method, headers, body });
   // Deno warns when a signal is used, and new Request(request) already uses it.
-  Object.defineProperty(copy, "signal", { get: () => request.signal, configurable: true });
+  for (const name of ["url", "method", "headers", "signal"] as const) {
+    Object.defineProperty(copy, name, { get: () => request[name], configurable: true });
+  }
   return copy;
 }
 

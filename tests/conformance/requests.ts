@@ -88,6 +88,12 @@ export const REQUESTS: Readonly<Record<string, readonly Step[]>> = {
   "a body that never comes whole": [post("/see", "Content-Length: 10") + "hello", HALF_CLOSE],
   "chunks that never end": [post("/see", CHUNKED) + "5\r\nhello\r\n", HALF_CLOSE],
 
+  "an unread body that comes after the answer": [
+    post("/unread", CHUNKED),
+    /not read\n$/,
+    PIECES,
+  ],
+
   // What an app sees of a request
   ...Object.fromEntries(
     [

@@ -870,4 +870,12 @@ export const MUTANTS: readonly Mutant[] = [
     test: "tests/versions_test.ts",
     filter: "deno task test:versions fails for a version that cannot be tried",
   },
+  {
+    name: "copy-needs-a-valid-url",
+    file: "server/prefork/worker/request_limits.ts",
+    text: 'new Request("http://localhost/", { method, headers, body })',
+    replacement: "new Request(request.url, { method, headers, body })",
+    test: "tests/admission_test.ts",
+    filter: "an app gets a request with a body that has no valid URL",
+  },
 ];
