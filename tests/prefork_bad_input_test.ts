@@ -109,6 +109,7 @@ Deno.test("serve reports what is wrong with a file that it must write", async ()
         /Cannot open \S+\/missing\/file: ENOENT .* Create the folder, or/,
       ],
       [["--access-log", folder.path], /Cannot open \S+: EISDIR/],
+      [["--access-log", "/proc/access.log"], /Cannot open \/proc\/access\.log: ENOENT/],
       [["--error-log", missing], /Cannot open \S+\/missing\/file: ENOENT .* Create the folder, or/],
       [["--pid-file", missing], /Cannot write pid file \S+: ENOENT .* Create the folder, or/],
       [["--pid-file", folder.path], /Cannot read pid file \S+: Is a directory/],

@@ -133,7 +133,7 @@ export async function run(
   options: ProgramOptions = {},
 ): Promise<string> {
   await using started = startFunction(program, args, options);
-  const { code, signal } = await started.ended(60_000);
+  const { code, signal } = await started.ended(240_000);
   if (code !== 0 || signal !== null) {
     throw new Error(
       `The program ended with ${

@@ -6,18 +6,18 @@
  */
 import {
   type Descriptor,
-  directoryFlag,
   O_APPEND,
   O_CLOEXEC,
   O_CREAT,
+  O_EXCL,
   O_NONBLOCK,
-  O_RDONLY,
   O_WRONLY,
   open,
 } from "../../../ffi/descriptor.ts";
 import { lseek, SEEK_CUR, SEEK_END } from "../../../ffi/descriptor_calls.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { readlink } from "../../../ffi/proc.ts";
+import { unlink } from "../../../ffi/unlink.ts";
 import { isWritable, trySend, tryWrite } from "../../../ffi/nonblocking_write.ts";
 
 /**
@@ -30,6 +30,8 @@ export const LONGEST_LINE = 4096;
 const PATIENCE = 50;
 
 const O_NOCTTY = 0o400; // an opened terminal must not become the controlling terminal
+// O_NONBLOCK: opening a FIFO without a reader fails immediately.
+const FLAGS = O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
 const EBADF = 9;
 const EAGAIN = 11;
 const ENOSPC = 28;
@@ -137,28 +139,27 @@ export function openLogFile(target: string | 1 | 2): LogFile {
 }
 
 /**
- * Checks whether a file can be opened as a log, so that not every worker fails on it. The file is
- * not created here: workers may run as another user, who must own the file.
+ * Checks whether a file can be opened as a log, so that not every worker fails on it. A file that is
+ * not there is removed again: workers may run as another user, who must own the file.
  *
  * @param path The file.
  * @throws {SyscallError} If it cannot be opened.
  */
 export function checkLogFile(path: string): void {
   try {
-    open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC).close();
+    open(path, FLAGS).close();
   } catch (error) {
-    if (!isSyscallError(error, "ENOENT") || !isFolder(path.slice(0, path.lastIndexOf("/") + 1))) {
-      throw error;
-    }
+    if (!isSyscallError(error, "ENOENT")) throw error;
+    create(path);
   }
 }
 
-function isFolder(path: string): boolean {
+function create(path: string): void {
   try {
-    open(path, O_RDONLY | directoryFlag() | O_CLOEXEC).close();
-    return true;
+    open(path, FLAGS | O_CREAT | O_EXCL, 0o644).close();
+    unlink(path);
   } catch (error) {
-    return isSyscallError(error, "EACCES"); // writing may be permitted
+    if (!isSyscallError(error, "EEXIST")) throw error; // another process has just created it
   }
 }
 
@@ -168,9 +169,7 @@ function errorOf(count: number): number {
 
 function openOutput(target: string | 1 | 2): Output {
   if (typeof target === "number") return openStream(target);
-  // O_NONBLOCK: opening a FIFO without a reader fails immediately.
-  const flags = O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-  return opened(open(target, flags, 0o644));
+  return opened(open(target, FLAGS | O_CREAT, 0o644));
 }
 
 /**
@@ -184,7 +183,7 @@ function openStream(fd: number): Output {
     if (readlink(path).startsWith("socket:")) {
       return { fd, put: (data, byteLength) => trySend(fd, data, byteLength) };
     }
-    return opened(open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+    return opened(open(path, FLAGS));
   } catch (error) {
     if (!isSyscallError(error)) throw error;
     // EACCES: it belongs to another user, as the pipes of containers do. ENXIO: it has no reader.
