@@ -115,7 +115,15 @@ Deno.test("servePrefork() kills no worker if the whole server was suspended for 
   const all = [server.pid, ...server.workers];
   for (const pid of all) Deno.kill(pid, "SIGSTOP");
   await new Promise((resolve) => setTimeout(resolve, 1200));
-  for (const pid of all) Deno.kill(pid, "SIGCONT");
+  // The master looks at its workers before they can give a sign of life.
+  const looks = () => {
+    const status = Deno.readTextFileSync(`/proc/${server.pid}/status`);
+    return Number(status.match(/^voluntary_ctxt_switches:\t(\d+)$/m)![1]);
+  };
+  const before = looks();
+  Deno.kill(server.pid, "SIGCONT");
+  await until(() => looks() >= before + 2, "a look at the workers");
+  for (const pid of server.workers) Deno.kill(pid, "SIGCONT");
   assert(all.includes(Number(await slow)));
   assertEquals([server.pid, ...server.workers], all, server.stderr);
 });
