@@ -864,7 +864,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "copy-needs-a-valid-url",
-    file: "server/prefork/worker/request_limits.ts",
+    file: "server/app/request_limits.ts",
     text: 'new Request("http://localhost/", { method, headers, body })',
     replacement: "new Request(request.url, { method, headers, body })",
     test: "tests/admission_test.ts",
