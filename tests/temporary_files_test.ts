@@ -27,6 +27,8 @@ function place(): { path: string; app: string; env: { TMPDIR: string } } & Async
 
 /** Kills a server with all its processes, which are not to do anything more. */
 async function killAll(server: Server): Promise<void> {
+  server.kill("SIGSTOP"); // it must not fork another one meanwhile
+  await until(() => processState(server.pid)?.state === "T", "the master's stop");
   const family = descendants(server.pid);
   for (const pid of [...family, server.pid]) {
     try {
