@@ -5,10 +5,12 @@ import {
   applyChange,
   type Change,
   copySource,
+  ROOT,
   run,
   scratch,
   spawnServer,
   start,
+  startFunction,
   startServer,
   writeApp,
 } from "./support.ts";
@@ -317,4 +319,39 @@ await fetch(url); // in the child: its way back to the event loop`,
   assertEquals((await running.ended()).code, 0, running.stderr);
   assertEquals(running.stdout, '{"kind":"exited","code":1,"raw":256}\n' + "here\n".repeat(5));
   assertStringIncludes(running.stderr, "returned to the event loop");
+});
+
+Deno.test("a child whose parent is killed during its self-check ends, and never runs its parent's code", async () => {
+  await using program = startFunction(
+    async () => {
+      tine.becomeForkable();
+      const { forkWithoutWaiting } = await import(Deno.args[0]!);
+      const { concludeTest } = await import(Deno.args[1]!);
+      const forkChild = () => {
+        const pid = forkWithoutWaiting();
+        if (pid === 0) tine._exit(0);
+        return pid;
+      };
+      const [first] = [forkChild(), forkChild()];
+      concludeTest(first); // one has passed, and the other is still on trial
+      const main = tine.getpid();
+      const { stringify } = JSON;
+      // The parent ends before it tells the third child anything.
+      JSON.stringify = (value: unknown) => {
+        if (tine.getpid() === main) tine.kill(main, tine.SIGKILL);
+        return stringify(value);
+      };
+      try {
+        forkChild();
+      } catch {
+        // a master would log it and continue
+      }
+      console.log(tine.getpid() === main ? "the parent lives" : "the child runs the parent's code");
+      tine._exit(0);
+    },
+    ["fork.ts", "self_check.ts"].map((name) => new URL(`ffi/forking/${name}`, ROOT).href),
+    { flags: ["-A"] },
+  );
+  assertEquals(await program.ended(), { code: 137, signal: "SIGKILL" });
+  assertEquals(program.stdout, "");
 });

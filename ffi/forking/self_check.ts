@@ -250,6 +250,7 @@ function checkParent(withRuntime: boolean): EpollInstance[] | undefined {
  * @returns 0, what `fork()` returns in a child.
  */
 function takeTest(ours: Socket, theirs: Socket, withRuntime: boolean): 0 {
+  let hasPassed = false;
   try {
     ours.close();
     for (const { socket } of trials.values()) socket.close();
@@ -261,8 +262,10 @@ function takeTest(ours: Socket, theirs: Socket, withRuntime: boolean): 0 {
       : [EVENT_LOOP, "the pool of threads does nothing in a child"];
     if (failure === undefined) pass(withRuntime);
     send(theirs, failure === undefined ? PASSED : JSON.stringify(failure));
+    hasPassed = failure === undefined;
   } finally {
-    if (needsTest(withRuntime)) _exit(1);
+    // An error too must not lead into the parent's code: its parent may have ended, for example.
+    if (!hasPassed) _exit(1);
   }
   return 0;
 }

@@ -703,6 +703,14 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "every rung answers raw requests, byte for byte, as deno serve does",
   },
   {
+    name: "child-on-trial-returns-with-an-error",
+    file: "ffi/forking/self_check.ts",
+    text: "    if (!hasPassed) _exit(1);\n",
+    replacement: "    if (!hasPassed && needsTest(withRuntime)) _exit(1);\n",
+    test: "tests/self_check_test.ts",
+    filter: "a child whose parent is killed during its self-check ends",
+  },
+  {
     name: "first-child-not-tested",
     file: "ffi/forking/fork.ts",
     text: "  return needsTest(withRuntime) ? forkAndTest(fork, withRuntime) : fork();\n",
