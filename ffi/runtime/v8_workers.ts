@@ -115,10 +115,13 @@ function findWorkers(): Worker[] | undefined {
   const found = threads().filter(isV8Worker);
   if (count !== undefined && found.length !== count) return undefined;
   if (found.length === 0) return [];
-  const records = found.map(({ tid }) => recordOf(tid));
-  const offset = startOffset(records);
-  if (offset === undefined) return undefined;
-  const list = found.flatMap(({ tid }, i) => workerOf(tid, records[i]!, offset) ?? []);
+  const records = found.flatMap(({ tid }) => recordOf(tid) ?? []);
+  if (records.length !== found.length) return undefined;
+  const index = startIndex(records);
+  if (index === undefined) return undefined;
+  const list = found.flatMap(({ tid }, i) => {
+    return workerOf(tid, records[i]![index]!, records[i]![index + 1]!) ?? [];
+  });
   return list.length === found.length ? list : undefined;
 }
 
@@ -128,37 +131,37 @@ function findWorkers(): Worker[] | undefined {
  *
  * @see {@link https://man7.org/linux/man-pages/man2/get_robust_list.2.html get_robust_list(2)}
  */
-function recordOf(tid: number): Deno.UnsafePointerView | undefined {
+function recordOf(tid: number): BigUint64Array | undefined {
   const head = new BigUint64Array(1);
   const number = SYSTEM_CALLS[architecture()].get_robust_list;
   if (libc().get_robust_list(number, tid, head, new BigUint64Array(1)) !== 0n) return undefined;
   const address = Deno.UnsafePointer.create(head[0]!);
   if (address === null) return undefined;
-  const record = new Deno.UnsafePointerView(address);
-  return record.getInt32(ASSUMPTIONS.threadRecord.value) === tid ? record : undefined;
+  const id = new Deno.UnsafePointerView(address).getInt32(ASSUMPTIONS.threadRecord.value);
+  return id === tid ? wordsAt(address, RECORD_BYTES) : undefined;
 }
 
 /**
- * Returns the offset in the records of the function that the threads run: the only one where all of
+ * Returns the index in the records of the function that the threads run: the only one where all of
  * them have the same address in the program's code. Its argument follows.
  */
-function startOffset(records: readonly (Deno.UnsafePointerView | undefined)[]): number | undefined {
+function startIndex([first, ...others]: readonly BigUint64Array[]): number | undefined {
   const isCode = programCode();
-  const offsets: number[] = [];
-  for (let offset = 0; offset < RECORD_BYTES; offset += 8) {
-    const [start, ...others] = records.map((record) => record?.getBigUint64(offset) ?? 0n);
-    if (isCode(start!) && others.every((other) => other === start)) offsets.push(offset);
+  const indexes: number[] = [];
+  for (let i = 0; i < first!.length - 1; i++) {
+    const word = first![i]!;
+    if (isCode(word) && others.every((other) => other[i] === word)) indexes.push(i);
   }
-  return offsets.length === 1 ? offsets[0] : undefined;
+  return indexes.length === 1 ? indexes[0] : undefined;
 }
 
 /** Returns a function that tells whether an address is in the code of Deno's executable. */
 function programCode(): (address: bigint) => boolean {
   const file = readlink("/proc/self/exe");
-  const ranges = readText("/proc/self/maps").split("\n")
-    .filter((line) => line.endsWith(` ${file}`) && /^\S+ r-xp /.test(line))
-    .map((line) => line.match(/^\S+/)![0].split("-").map((address) => BigInt(`0x${address}`)));
-  return (address) => ranges.some(([from, to]) => from! <= address && address < to!);
+  const ranges = [...readText("/proc/self/maps").matchAll(/^(\w+)-(\w+) r-xp .*?(\/.*)$/gm)]
+    .filter(([, , , path]) => path === file)
+    .map(([, from, to]) => [BigInt(`0x${from}`), BigInt(`0x${to}`)] as const);
+  return (address) => ranges.some(([from, to]) => from <= address && address < to);
 }
 
 /**
@@ -166,53 +169,45 @@ function programCode(): (address: bigint) => boolean {
  * V8's object for the thread: the address of a record in which the thread waits for a futex. The
  * other is the lock, whose address is on the thread's stack, before that of the record.
  */
-function workerOf(
-  tid: number,
-  record: Deno.UnsafePointerView,
-  offset: number,
-): Worker | undefined {
-  const start = record.getPointer(offset);
-  const argument = record.getPointer(offset + 8);
+function workerOf(tid: number, start: bigint, argument: bigint): Worker | undefined {
   const call = ofThread(tid, "syscall") ?? "";
-  if (argument === null || !isIdle(call)) return undefined;
+  if (!isIdle(call)) return undefined;
   const [, futex, , , , , , stackPointer] = call.split(" ").map(BigInt);
+  const object = Deno.UnsafePointer.create(argument);
   const stack = Deno.UnsafePointer.create(stackPointer!);
-  if (stack === null) return undefined;
+  if (object === null || stack === null) return undefined;
   const identity = futex! & ~(IDENTITY_BYTES - 1n);
-  // The thread may wake up at any time: each word is read once.
-  const sleepers = placesOf(argument, OBJECT_BYTES, ([word]) => word === identity);
-  const locks = placesOf(stack, STACK_BYTES, ([timeout, , thread, queue]) => {
-    return timeout === NO_TIMEOUT && thread === identity && queue === 0n;
+  // Copies: the thread may wake up at any time.
+  const sleepers = indexesOf(wordsAt(object, OBJECT_BYTES), (words, i) => words[i] === identity);
+  const words = wordsAt(stack, STACK_BYTES);
+  const locks = indexesOf(words, (words, i) => {
+    return words[i] === identity && words[i - 2] === NO_TIMEOUT && words[i + 1] === 0n;
   });
   if (sleepers.length !== 1 || locks.length !== 1) return undefined;
-  const lock = Deno.UnsafePointer.create(locks[0]!.words[1]!);
+  const lock = Deno.UnsafePointer.create(words[locks[0]! - 1]!);
   if (lock === null) return undefined;
   return {
-    sleeper: halvesAt(argument, sleepers[0]!.offset),
+    sleeper: halvesAt(object, 8 * sleepers[0]!),
     low: Number(identity & 0xffff_ffffn),
     high: Number(identity >> 32n),
     lock: halvesAt(lock, 0),
-    start,
-    argument,
+    start: Deno.UnsafePointer.create(start),
+    argument: object,
   };
 }
 
-/** A place in memory: its offset in bytes, and four words from there on. */
-interface Place {
-  readonly offset: number;
-  readonly words: readonly bigint[];
+/** Returns a copy of memory, in words. */
+function wordsAt(memory: Deno.PointerObject, bytes: number): BigUint64Array {
+  return new BigUint64Array(Deno.UnsafePointerView.getArrayBuffer(memory, bytes)).slice();
 }
 
-/** Returns the places in memory whose words fit. */
-function placesOf(
-  memory: Deno.PointerObject,
-  bytes: number,
-  fits: (words: readonly bigint[]) => boolean,
-): Place[] {
-  const view = new Deno.UnsafePointerView(memory);
-  const words = Array.from({ length: bytes / 8 + 3 }, (_, i) => view.getBigUint64(8 * i));
-  return words.map((_, i) => ({ offset: 8 * i, words: words.slice(i, i + 4) }))
-    .filter(({ words }) => fits(words));
+function indexesOf(
+  words: BigUint64Array,
+  fits: (words: BigUint64Array, index: number) => boolean,
+): number[] {
+  const indexes: number[] = [];
+  for (let i = 0; i < words.length; i++) if (fits(words, i)) indexes.push(i);
+  return indexes;
 }
 
 function halvesAt(memory: Deno.PointerObject, offset: number): Uint32Array<ArrayBuffer> {
