@@ -157,7 +157,7 @@ await check("`open()` applies its flags", () => {
   assertEquals(readText(file), "one two");
   tine.open(file, O_RDWR | tine.O_TRUNC).close();
   assertEquals(readText(file), "");
-  // The flag whose number differs: the other architecture's means O_DIRECT.
+  // The number of this flag differs: that of the other architecture means O_DIRECT.
   assertEquals(codeOf(() => tine.open(file, O_RDONLY | directoryFlag())), "ENOTDIR");
   tine.open(folder, O_RDONLY | directoryFlag()).close();
 });

@@ -1,30 +1,30 @@
 /**
- * How a program is run on aarch64: with Debian's emulator and Deno's package for
- * that architecture, or as it is where the machine has that processor.
+ * Runs programs on aarch64: with Debian's emulator and the npm package of Deno for that
+ * architecture, or directly if the machine has such a processor.
  */
 
-// The npm registry does not carry every release of Deno; the first that it has is taken.
+// The npm registry does not have every release of Deno: the first available one is used.
 const VERSIONS = ["2.9.6", "2.9.5"];
 
 const EMULATOR = "qemu-aarch64-static";
 const LIBRARIES = "/usr/aarch64-linux-gnu";
 
-/** Something could not be had; the message says what and where to get it. */
+/** Something is missing: the message says what, and where it can be found. */
 export class MissingError extends Error {}
 
-/** Whether programs have to be emulated here. */
+/** Whether programs must be emulated on this machine. */
 export const emulated = Deno.build.os !== "linux" || Deno.build.arch !== "aarch64";
 
 /**
- * The beginning of a command line that runs an aarch64 Deno, fetched into the
- * user's cache folder if need be.
+ * Returns the beginning of a command line that runs an aarch64 Deno. It is downloaded into the user's
+ * cache folder if necessary.
  *
- * The emulator cannot execute an aarch64 program from inside, so `becomeForkable()`
- * must have nothing left to do: V8 starts without threads, and `env` blocks the
- * signals, which the emulated threads inherit.
+ * The emulator cannot execute an aarch64 program from inside, so `becomeForkable()` must have nothing
+ * left to do: V8 starts without worker threads, and the emulated threads inherit the signals that
+ * `env` blocks.
  *
  * @param signals The signals that every thread blocks, as env(1) names them.
- * @throws {MissingError} When a program or a package is missing.
+ * @throws {MissingError} If a program or a package is missing.
  */
 export async function aarch64Deno(signals: string[]): Promise<string[]> {
   const start = ["env", `--block-signal=${signals.join()}`, "DENO_V8_FLAGS=--single-threaded"];
@@ -56,7 +56,7 @@ async function fetchedDeno(): Promise<string> {
   try {
     const failures: string[] = [];
     for (const [i, version] of VERSIONS.entries()) {
-      // `npm install` refuses a package for another processor; `npm pack` only fetches it.
+      // `npm install` rejects a package for another processor; `npm pack` only downloads it.
       const failure = await run("npm", ["pack", `@deno/linux-arm64-glibc@${version}`], unpacked) ??
         await run("tar", ["-xzf", `deno-linux-arm64-glibc-${version}.tgz`], unpacked);
       if (failure === undefined) {
@@ -71,7 +71,7 @@ async function fetchedDeno(): Promise<string> {
   }
 }
 
-/** Runs a program to its end; gives what it complained about if it failed. */
+/** Runs a program to its end, and returns its error messages if it failed. */
 async function run(command: string, args: string[], cwd: string): Promise<string | undefined> {
   const signal = AbortSignal.timeout(120_000);
   const { success, stderr } = await new Deno.Command(command, {

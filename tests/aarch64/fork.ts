@@ -1,4 +1,4 @@
-/** Guest program: children without a runtime, and what becomes of them. */
+/** Guest program: children without a runtime, and how they end. */
 import { assert, assertEquals } from "@std/assert";
 import { randomBytes } from "node:crypto";
 import * as tine from "../../mod.ts";

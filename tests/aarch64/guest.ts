@@ -1,13 +1,12 @@
 /**
- * What the guest programs share: a line for each check, and children that tell
- * their parent what they saw.
+ * What the guest programs share: a line for each check, and children that report to their parent.
  */
 import { assertEquals } from "@std/assert";
 import * as tine from "../../mod.ts";
 
 let checks = 0;
 
-/** Runs a check and prints `ok NAME` or `not ok NAME: REASON`; the rest goes on in any case. */
+/** Runs a check, and prints `ok NAME` or `not ok NAME: REASON`. The program continues in any case. */
 export async function check(name: string, body: () => void | Promise<void>): Promise<void> {
   checks++;
   const pid = tine.getpid();
@@ -18,17 +17,17 @@ export async function check(name: string, body: () => void | Promise<void>): Pro
     const reason = error instanceof Error ? error.stack ?? error.message : String(error);
     line = `not ok ${name}: ${reason.replaceAll("\n", "\n  ")}`;
   }
-  // A child that got here would run all other checks beside its parent.
+  // A child that came here would also run all other checks.
   if (tine.getpid() !== pid) tine._exit(99);
   console.log(line);
 }
 
-/** Prints how many checks there were: without this line the program did not reach its end. */
+/** Prints the number of checks. If this line is missing, the program did not reach its end. */
 export function end(): void {
   console.log(`1..${checks}`);
 }
 
-/** What a function gives in a forked child. */
+/** Returns what a function returns in a forked child. */
 export function inChild<T>(body: () => T): T {
   const [readEnd, writeEnd] = tine.pipe();
   const pid = tine.forkChild(() => {
@@ -41,7 +40,7 @@ export function inChild<T>(body: () => T): T {
   return JSON.parse(answer);
 }
 
-/** Reads a descriptor to its end, and closes it. */
+/** Reads a descriptor up to its end, and closes it. */
 export function readAll(fd: tine.Descriptor): string {
   let all = "";
   for (;;) {
@@ -61,14 +60,14 @@ export function listenLocally(): tine.Socket {
   return listener;
 }
 
-/** Both ends of a fresh connection. */
+/** Both ends of a new connection. */
 export function connectTo(listener: tine.Socket): [client: tine.Socket, server: tine.Socket] {
   const client = new tine.Socket(listener.family, tine.SOCK_STREAM);
   client.connect(listener.getsockname());
   return [client, listener.accept()[0]];
 }
 
-/** The code of the {@linkcode tine.SyscallError} that a call fails with. */
+/** Returns the code of the {@linkcode tine.SyscallError} with which a call fails. */
 export function codeOf(call: () => unknown): string {
   try {
     call();
@@ -79,12 +78,12 @@ export function codeOf(call: () => unknown): string {
   return "no error";
 }
 
-/** Waits until a condition holds, in a process whose event loop stands still. */
+/** Waits until a condition is met, without running the event loop. */
 export function waitUntil(condition: () => boolean, what: string): void {
   const late = performance.now() + 20_000;
   while (!condition()) {
     if (performance.now() > late) throw new Error(`Waited 20 seconds in vain for ${what}`);
-    // The handler of a signal may end it early, and is welcome to.
+    // The handler of a signal may interrupt it, which does no harm.
     tine.sleep(0.005);
   }
 }

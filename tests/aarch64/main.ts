@@ -1,19 +1,19 @@
 /**
- * Runs tine on aarch64, under emulation where the machine has another processor:
- * the constants, the struct layouts, both kinds of fork, and a real server.
+ * Tests tine on aarch64, under emulation if the machine has another processor: the constants, the
+ * struct layouts, both kinds of fork, and a real server.
  *
  * `deno task test:aarch64 [--require]`
  *
- * Without what the emulation takes, it says what is missing and that it skipped
- * all; with `--require` that is a failure. Emulation ignores `MADV_DONTFORK`, so
- * this says nothing about the sharing of V8's heap.
+ * If the emulator is missing, all tests are skipped, and a message says what is missing; with
+ * `--require` that is a failure. The emulator ignores `MADV_DONTFORK`, so these tests say nothing
+ * about the sharing of V8's heap.
  */
 import { exchange, HELLO, portOf, Program, ROOT, until, zombiesOf } from "../support.ts";
 import { aarch64Deno, emulated, MissingError } from "./emulation.ts";
 
 const PATIENCE = 180_000;
 
-/** The guest programs, with the signals that they handle. */
+/** The guest programs and the signals that they handle. */
 const GUESTS = [
   { file: "calls.ts", signals: ["CHLD"] },
   { file: "fork.ts", signals: ["CHLD"] },
@@ -26,7 +26,7 @@ interface Tally {
   failed: number;
 }
 
-/** Starts a program of the repository on aarch64. */
+/** Starts a program of this repository on aarch64. */
 async function startThere(
   file: string,
   flags: string[],
@@ -38,7 +38,7 @@ async function startThere(
   return new Program(command!, [...start, "run", "--no-lock", ...flags, path, ...args]);
 }
 
-/** Runs a guest program to its end, and counts its lines. */
+/** Runs a guest program to its end, and counts its checks. */
 async function runGuest(file: string, signals: string[]): Promise<Tally> {
   const folder = Deno.makeTempDirSync({ prefix: "tine_aarch64_" });
   try {
@@ -60,7 +60,7 @@ async function runGuest(file: string, signals: string[]): Promise<Tally> {
   }
 }
 
-/** The finished server of the article, with clients from outside. */
+/** The last server of the article, with clients outside the emulator. */
 async function runServer(): Promise<Tally> {
   const name = "examples/part3/webserver3g.ts answers 20 clients and leaves no zombies";
   try {

@@ -43,7 +43,7 @@ for (const round of [1, 2]) {
         data: await textOf("data:,hello"),
         own: await textOf(`http://127.0.0.1:${own.addr.port}`, { method: "POST", body: "x" }),
         parent: await textOf(`${origin}/from-child`),
-        // The timer is the parent's, and never runs in the child.
+        // The timer belongs to the parent, and never runs in the child.
         ticks: ticks - ticksBefore,
       };
     });
@@ -64,7 +64,7 @@ for (const round of [1, 2]) {
 await check("a child's event loop is registered with the parent's tokens", async () => {
   const parents = registrations();
   const [child, childs] = await inRuntimeChild(() => Promise.resolve(registrations()));
-  // The waker, and tokio's own socket for signals: a wrong layout loses a token that is not 0.
+  // The waker, and tokio's socket for signals: with a wrong layout, a token other than 0 is lost.
   assertEquals(childs.map(token), [0, 1]);
   for (const registration of childs) {
     assert(parents.includes(registration), [registration, "is none of", ...parents].join("\n"));
@@ -104,14 +104,14 @@ clearInterval(ticker);
 await server.shutdown();
 end();
 
-/** A child with a runtime: its pid, and what an asynchronous function gives in it. */
+/** Forks a child with a runtime: its pid, and what an asynchronous function resolves to in it. */
 async function inRuntimeChild<T>(body: () => Promise<T>): Promise<[pid: number, value: T]> {
   const [readEnd, writeEnd] = tine.pipe();
   const pid = await tine.forkRuntimeChild(async () => {
     writeEnd.write(bytes(JSON.stringify(await body())));
   });
   writeEnd.close();
-  // The parent must not stand still: its server has to answer the child.
+  // The event loop of the parent must run: its server answers the child.
   while (tine.poll([{ fd: readEnd.fileno(), events: tine.POLLIN }], 0).length === 0) {
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
@@ -127,10 +127,10 @@ async function textOf(url: string, init?: RequestInit): Promise<string> {
   return await (await fetch(url, init)).text();
 }
 
-/** What the event loop watches: descriptors, events and tokens, as the kernel has them. */
+/** Returns what the event loop watches: descriptors, events and tokens, as the kernel shows them. */
 function registrations(): string[] {
   const watched = readNumbers("/proc/self/fd").filter(isEpoll).flatMap(registrationsOf);
-  // Duplicates of one epoll instance show the same.
+  // Duplicates of an epoll instance show the same registrations.
   return [...new Set(watched.map(({ fd, events, data }) => `${fd} ${events} ${data}`))]
     .sort((a, b) => token(a) - token(b));
 }

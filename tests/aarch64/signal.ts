@@ -1,6 +1,6 @@
 /**
- * Guest program: handlers at interruption points. It is started with SIGCHLD,
- * SIGUSR1 and SIGALRM blocked, so that it is forkable from its start.
+ * Guest program: handlers at interruption points. It is started with SIGCHLD, SIGUSR1 and SIGALRM
+ * blocked, so that it can fork from its start.
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import * as tine from "../../mod.ts";
@@ -17,7 +17,7 @@ import {
   waitUntil,
 } from "./guest.ts";
 
-// Under emulation it could not run the program again: the kernel refuses to execute it.
+// Under emulation the program cannot run again: the kernel refuses to execute it.
 tine.becomeForkable({ signals: [SIGCHLD, SIGUSR1, SIGALRM] });
 
 await check("`becomeForkable()` returns immediately when all threads block the signals", () => {
@@ -57,7 +57,7 @@ await check("`accept()`, `recv()`, `poll()` and `pause()` fail with EINTR after 
     assertEquals(codeOf(call), "EINTR");
     assertEquals(seen.splice(0), [SIGCHLD, pid]);
   }
-  // What was interrupted works afterwards.
+  // The interrupted call works afterwards.
   client.sendall(bytes("x"));
   assertEquals(server.recv(9).length, 1);
   client.close();
@@ -127,7 +127,7 @@ await check("a handler reaps 20 children", () => {
 });
 
 await check("`waitpid()` for one child is interrupted by the end of another", () => {
-  // Left by a child that was reaped while the handler ran.
+  // Pending because of a child that was reaped while the handler ran.
   while (codeOf(() => tine.poll([], 0)) === "EINTR");
   let runs = 0;
   tine.signal(SIGCHLD, () => {

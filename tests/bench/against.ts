@@ -1,7 +1,7 @@
 /**
- * Two checkouts beside each other: the same programs of both take turns, and what counts is
- * the ratio within one turn. The programs are each checkout's own, through what is public of
- * it; what measures them, and the apps that are served, are this one's.
+ * Compares two checkouts: the same programs run alternately with each, and only the ratio within a
+ * round counts. Each checkout runs its own code, through its public interface. The measuring
+ * programs, and the apps that are served, come from this checkout.
  */
 import { bundle } from "../bundle.ts";
 import {
@@ -28,16 +28,16 @@ import { memoryOf } from "./memory.ts";
 import { figureOf, figureOfServer, here, isThere, tine } from "./peers.ts";
 import { startOf } from "./start.ts";
 
-/** What every median is to reach: a change may cost what no measurement can tell. */
+/** The least median of the ratios: a smaller loss cannot be measured. */
 const LEAST = 0.97;
 
 const ROUND_TRIPS = 400;
 const RUNTIME_ROUND_TRIPS = 100;
 const CONNECTIONS = 400;
-/** How many loads of a second a server gets before it is started anew. */
+/** How often a server is put under load for a second before it is restarted. */
 const LOADS = 10;
 
-/** A checkout, and what it is called. */
+/** A checkout and its name. */
 interface Checkout {
   readonly label: "this" | "other";
   readonly root: string;
@@ -53,9 +53,9 @@ interface Figure {
 /** Figures that are measured in the same rounds. */
 interface Part {
   readonly rounds: number;
-  /** Programs of which it takes one, and the package that has them. */
+  /** Programs of which one is needed, and the package that contains them. */
   readonly needs?: { readonly oneOf: readonly string[]; readonly install: string };
-  /** @param atEnd Ends what lasts for more than one round. */
+  /** @param atEnd Stops what runs for more than one round. */
   readonly figures: (folder: string, atEnd: AsyncDisposableStack) => readonly Figure[];
 }
 
@@ -157,8 +157,8 @@ function fromSource({ label, root }: Checkout, app: string, workers: number): Ht
 }
 
 /**
- * A server's requests per second. Both servers are there all the time, so that no more than a
- * second lies between the two that are compared.
+ * The requests per second of a server. Both servers run all the time, so that the two values of a
+ * round are measured within two seconds.
  */
 function underLoad(
   server: HttpServer,
@@ -183,13 +183,13 @@ function underLoad(
   });
 }
 
-/** A program of this folder, with the checkout's tine. */
+/** Runs a program of this folder with the tine of a checkout. */
 function roundTrips({ label, root }: Checkout, program: string, count: number): Contestant {
   const line = tine(program, `${root}/deno.json`);
   return contestant(label, () => figureOf([...line, `${count}`]));
 }
 
-/** What is wrong with what is to be measured; nothing if it can be. */
+/** Returns why the parts cannot be measured; `undefined` if they can. */
 export function findObstacle(root: string, parts: readonly string[]): string | undefined {
   for (const file of ["mod.ts", "server/cli.ts", "deno.json"]) {
     if (!exists(`${root}/${file}`)) return `${root} is no checkout of tine: it has no ${file}`;
@@ -215,13 +215,13 @@ function exists(path: string): boolean {
 }
 
 /**
- * Measures this checkout and another one, and prints how they compare.
+ * Measures this checkout and another one, and prints a comparison.
  *
- * @param root The other one's folder.
- * @param parts What is measured.
- * @param folder For temporary files.
- * @param budget How long, and how often unless each part knows that itself.
- * @returns Whether this one is as good.
+ * @param root The folder of the other checkout.
+ * @param parts The parts to measure.
+ * @param folder A folder for temporary files.
+ * @param budget The time limit, and the number of rounds if it is not the default of each part.
+ * @returns Whether this checkout is as good as the other.
  */
 export async function against(
   root: string,
@@ -250,11 +250,11 @@ export async function against(
   return print(contests);
 }
 
-/** Prints the table; says whether all ratios are good enough. */
+/** Prints the table, and returns whether all ratios are good enough. */
 function print(contests: readonly Contest[]): boolean {
   const rows = contests.map(({ title, better, contestants }) => {
     const [ours, theirs] = contestants as [Contestant, Contestant];
-    // The larger, the better this one.
+    // Above 1, this checkout is the better one.
     const ratio = better === "more" ? ratiosOf(ours, theirs) : ratiosOf(theirs, ours);
     return {
       isGood: ratio.median >= LEAST,

@@ -1,4 +1,4 @@
-/** Bar charts as SVG: a bar per median, a whisker from the least to the most. */
+/** Bar charts as SVG: a bar for each median, with a whisker from the minimum to the maximum. */
 
 /** One bar. */
 export interface Bar {
@@ -12,7 +12,7 @@ export interface Bar {
 export interface Panel {
   readonly title: string;
   readonly bars: readonly Bar[];
-  /** Where the dashed line stands that the bars are compared with. */
+  /** The value of the dashed line with which the bars are compared. */
   readonly line: number;
 }
 
@@ -22,7 +22,7 @@ const FIGURES = 190; // right of them
 const ROW = 26;
 const TITLE = 48;
 
-/** Draws the panels below each other. */
+/** Draws the panels, one below the other. */
 export function barChart(panels: readonly Panel[], footnote: string): string {
   let top = 0;
   const body = panels.map((panel) => {

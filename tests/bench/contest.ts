@@ -1,24 +1,24 @@
-/** Contests: programs that do the same in turns, their figures, and the ratios that count. */
+/** Contests: programs that do the same work in turns, their figures, and the ratios of these. */
 import type { Bar, Panel } from "./chart.ts";
 
-/** Programs that do the same; the first one is what the others are compared with. */
+/** Programs that do the same work. The others are compared with the first one. */
 export interface Contest {
   readonly title: string;
   readonly unit: string;
   readonly better: "less" | "more";
   readonly contestants: readonly Contestant[];
-  /** What one contestant is to reach beside others. */
+  /** The goals of a contestant, relative to others. */
   readonly goals?: readonly Goal[];
 }
 
-/** One program and its figures, one per round. */
+/** A program and its figures, one for each round. */
 export interface Contestant {
   readonly label: string;
   readonly measure: () => Promise<number>;
   readonly figures: number[];
 }
 
-/** A ratio of two contestants' figures, and what it must be. */
+/** A ratio of the figures of two contestants, and its required value. */
 export interface Goal {
   readonly of: string;
   readonly to: string;
@@ -26,18 +26,18 @@ export interface Goal {
   readonly atMost?: number;
 }
 
-/** How long and how often is measured. */
+/** The time limit and the number of rounds. */
 export interface Budget {
   readonly rounds: number;
   readonly milliseconds: number;
 }
 
-/** A contestant that has not begun. */
+/** Returns a contestant without figures. */
 export function contestant(label: string, measure: () => Promise<number>): Contestant {
   return { label, measure, figures: [] };
 }
 
-/** Measures all contestants in turns, forth and back, until the rounds or the time are used up. */
+/** Measures all contestants in turns, in alternating order, until the rounds or the time are used up. */
 export async function measure(
   contests: readonly Contest[],
   { rounds, milliseconds }: Budget,
@@ -57,7 +57,7 @@ export async function measure(
   }
 }
 
-/** Prints a contest's figures, its ratios, and whether its goals are reached. */
+/** Prints the figures and ratios of a contest, and whether its goals are reached. */
 export function printTable({ title, unit, better, contestants, goals = [] }: Contest): void {
   const first = contestants[0]!;
   const rows = contestants.map((contestant) => {
@@ -89,14 +89,14 @@ export function printTable({ title, unit, better, contestants, goals = [] }: Con
   ]);
 }
 
-/** Prints a table: the first column to the left, the others to the right. */
+/** Prints a table: the first column is left-aligned, the others are right-aligned. */
 export function printRows(rows: readonly (readonly string[])[]): void {
   for (const [label, ...cells] of rows) {
     console.log(label!.padEnd(32) + cells.map((cell) => cell.padStart(10)).join(""));
   }
 }
 
-/** The same, with columns as wide as what stands in them. */
+/** Aligns the columns of a table to the widest cells. */
 export function printColumns(rows: readonly (readonly string[])[]): void {
   const widths = rows[0]!.map((_, i) => Math.max(...rows.map((cells) => cells[i]!.length)));
   for (const [label, ...cells] of rows) {
@@ -105,7 +105,7 @@ export function printColumns(rows: readonly (readonly string[])[]): void {
   }
 }
 
-/** A contest as part of a chart. */
+/** Returns a contest as a part of a chart. */
 export function panelOf({ title, unit, better, contestants }: Contest): Panel {
   const first = contestants[0]!;
   return {
@@ -115,12 +115,12 @@ export function panelOf({ title, unit, better, contestants }: Contest): Panel {
   };
 }
 
-/** A contestant's figures over another's, round by round. */
+/** Divides the figures of a contestant by those of another, round by round. */
 export function ratiosOf({ label, figures }: Contestant, other: Contestant): Bar {
   return spread(label, figures.map((figure, round) => figure / other.figures[round]!));
 }
 
-/** The least, the median and the most of some figures. */
+/** The minimum, the median and the maximum of some figures. */
 export function spread(label: string, figures: readonly number[]): Bar {
   const sorted = figures.toSorted((a, b) => a - b);
   const [low, high] = [sorted[(sorted.length - 1) >> 1]!, sorted[sorted.length >> 1]!];

@@ -1,5 +1,5 @@
-// How long a child takes that is made, leaves at once, and is reaped: microseconds
-// per round trip. fork_roundtrip.py and fork_roundtrip.c do the same.
+// Forks a child that exits immediately, and reaps it: microseconds per round trip.
+// fork_roundtrip.py and fork_roundtrip.c do the same.
 import { _exit, becomeForkable, fork, waitpid } from "@tine/tine";
 
 becomeForkable();

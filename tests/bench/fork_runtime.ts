@@ -1,5 +1,5 @@
-// How long a child takes that is made with an event loop of its own, has one answer from it,
-// leaves, and is reaped: microseconds per round trip.
+// Forks a child with an event loop of its own, which waits for one event and exits, and reaps it:
+// microseconds per round trip.
 import { _exit, becomeForkable, fork, waitpid } from "@tine/tine";
 
 becomeForkable();

@@ -1,4 +1,4 @@
-/** fork() beside Python's and C's, and the article's last server in the three languages. */
+/** Compares fork(), and the article's last server, with Python and C. */
 import { type Contest, contestant } from "./contest.ts";
 import {
   type CommandLine,
@@ -14,14 +14,14 @@ const ROUND_TRIPS = 400;
 const CONNECTIONS = 400;
 const CONCURRENCY = 4;
 
-/** The C compiler; a missing one is named. */
+/** Returns the C compiler, or reports that there is none. */
 function compiler(): string | undefined {
   const found = ["gcc", "cc"].find(isThere);
   if (found === undefined) console.error("Skipped: the programs in C, for there is no gcc or cc");
   return found;
 }
 
-/** A child that is made, leaves at once, and is reaped. */
+/** A child that is forked, exits immediately, and is reaped. */
 export function forks(python: string, folder: string): Contest[] {
   const cc = compiler();
   const one = (label: string, [command, ...args]: CommandLine, ...more: string[]) =>
@@ -43,7 +43,7 @@ export function forks(python: string, folder: string): Contest[] {
   }];
 }
 
-/** Connections to a server with a child for each. */
+/** Connections to a server that forks a child for each. */
 export function forkingServers(python: string, folder: string): Contest[] {
   const cc = compiler();
   const client = clientFor(python, folder);
@@ -62,7 +62,7 @@ export function forkingServers(python: string, folder: string): Contest[] {
   }];
 }
 
-/** What makes the connections, in C if there is a compiler. */
+/** The client that opens the connections, in C if there is a compiler. */
 export function clientFor(
   python: string,
   folder: string,

@@ -1,4 +1,4 @@
-// An app that does what no app should. hostility.ts looks at how the other clients fare.
+// An app that does what no app should do. isolation.ts measures what it costs other clients.
 function neverReturns(): never {
   for (;;);
 }
@@ -8,7 +8,7 @@ function exhaustsHeap(): never {
   for (;;) hoard.push(new Array(1000).fill(0.5));
 }
 
-// SIGSEGV from kill() would not do: V8 has a handler for it, which lets the first one pass.
+// A SIGSEGV from kill() is not enough: V8 has a handler, which ignores the first one.
 function readsWhereNothingIs(): never {
   new Deno.UnsafePointerView(Deno.UnsafePointer.create(8n)!).getUint8();
   throw new Error("Something is there");

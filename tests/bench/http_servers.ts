@@ -1,7 +1,7 @@
-/** The HTTP servers that are compared: how each is started, known to be ready, and ended. */
+/** The HTTP servers that are compared: how each one is started and stopped, and when it is ready. */
 import { type CommandLine, freePort, here, isThere } from "./peers.ts";
 
-/** How long a server may take to answer first, in milliseconds. */
+/** The time limit for the first response of a server, in milliseconds. */
 const PATIENCE = 60_000;
 
 /** A server that can be started on a port. */
@@ -16,20 +16,20 @@ export interface HttpServer {
 export interface RunningServer extends AsyncDisposable {
   readonly pid: number;
   readonly port: number;
-  /** From its start to its first response, in milliseconds. */
+  /** The time from its start to its first response, in milliseconds. */
   readonly startTime: number;
 }
 
-/** What all contestants answer. */
+/** The body of all responses. */
 export const GREETING = "Hello, World!\n";
 
-/** How Deno is started unless something else is said. */
+/** The default command line of Deno. */
 export const DENO: CommandLine = [Deno.execPath(), "run", "--allow-all"];
 
 const ROOT = here("../..");
 const SOURCE = `${ROOT}/server/cli.ts`;
 
-/** tine's preforking server, from its command line's source. */
+/** The preforking server, from the source of its command line. */
 export function prefork(app: string, workers: number, ...options: string[]): HttpServer {
   return preforkOf("tine", [...DENO, SOURCE], app, workers, ...options);
 }
@@ -39,12 +39,12 @@ export function preforkAtOnce(app: string, workers: number): HttpServer {
   return preforkOf("tine, with V8's flags", [...forkableDeno(ROOT), SOURCE], app, workers);
 }
 
-/** The same from one file, as the README has it installed. */
+/** The same from one file, installed as the README says. */
 export function preforkInstalled(cli: string, app: string, workers: number): HttpServer {
   return preforkOf("tine, installed", [...forkableDeno(ROOT), cli], app, workers);
 }
 
-/** The same with any command line before its own arguments. */
+/** The same, with another command line before its arguments. */
 export function preforkOf(
   label: string,
   [command, ...args]: CommandLine,
@@ -63,8 +63,8 @@ export function preforkOf(
 }
 
 /**
- * How a checkout's `deno task serve` starts Deno: with all that makes a process one that can
- * fork, so that it need not be executed twice.
+ * Returns how `deno task serve` of a checkout starts Deno: so that the process can fork from its
+ * start, and is not executed twice.
  */
 export function forkableDeno(root: string): CommandLine {
   const { tasks } = JSON.parse(Deno.readTextFileSync(`${root}/deno.json`));
@@ -74,7 +74,7 @@ export function forkableDeno(root: string): CommandLine {
   return [command!, ...args];
 }
 
-/** `deno serve`, one process with one thread of JavaScript. */
+/** `deno serve`: one process with one JavaScript thread. */
 export function denoServe(app: string, ...options: string[]): HttpServer {
   return {
     label: "deno serve",
@@ -94,7 +94,7 @@ export function denoServeParallel(app: string, threads: number, ...options: stri
   };
 }
 
-/** The servers of Debian's packages that are installed, two workers each; missing ones are named. */
+/** The servers from Debian packages, with two workers each. Missing ones are reported. */
 export function debianServers(folder: string): HttpServer[] {
   Deno.chmodSync(folder, 0o755); // nginx and Apache give up root
   return [nginx(folder), apache(folder), gunicorn(), unicorn(folder)]
@@ -192,7 +192,7 @@ function write(file: string, text: string): string {
   return file;
 }
 
-/** Starts a server and waits for its first response. Disposing ends it. */
+/** Starts a server and waits for its first response. Disposing of it stops it. */
 export async function start(server: HttpServer): Promise<RunningServer> {
   const port = freePort();
   const [command, ...args] = server.commandLine(port);
@@ -217,8 +217,8 @@ export async function start(server: HttpServer): Promise<RunningServer> {
     port,
     startTime,
     async [Symbol.asyncDispose]() {
-      // Master first, so that it replaces none. Nothing gentler: at SIGTERM Apache ends its whole
-      // process group, which is this program's too.
+      // The master first, so that it replaces no worker. SIGTERM would not do: Apache then sends it to
+      // its whole process group, to which this program belongs.
       for (const pid of processTree(child.pid)) kill(pid);
       await child.status;
     },
@@ -237,7 +237,7 @@ async function firstResponse(port: number): Promise<void> {
   }
 }
 
-/** Asks for a path over a connection of its own; fails unless the answer is 200. */
+/** Requests a path over a new connection. Throws an error unless the status is 200. */
 export async function get(port: number, path: string): Promise<void> {
   using connection = await Deno.connect({ hostname: "127.0.0.1", port });
   await connection.write(
@@ -251,7 +251,7 @@ export async function get(port: number, path: string): Promise<void> {
   if (!status.startsWith("HTTP/1.1 200")) throw new Error(`Cannot get ${path}: "${status}"`);
 }
 
-/** A process and all its descendants. */
+/** Returns a process and all its descendants. */
 export function processTree(pid: number): number[] {
   return [pid, ...childrenOf(pid).flatMap(processTree)];
 }

@@ -1,19 +1,19 @@
-/** How clients fare while another one sends requests that break what answers them. */
+/** What clients notice while another client sends requests that break their worker. */
 import { printRows } from "./contest.ts";
 import { denoServeParallel, get, type HttpServer, prefork, start } from "./http_servers.ts";
 import { here } from "./peers.ts";
 
 const WORKERS = 4;
-/** A request every so many milliseconds, each over a connection of its own. */
+/** The time between two requests, each over a new connection, in milliseconds. */
 const INTERVAL = 5;
-/** A request without an answer for so long has failed, in milliseconds. */
+/** The time after which a request without a response has failed, in milliseconds. */
 const PATIENCE = 5000;
-/** How often each blow is dealt, and the pause after each. */
+/** The number of harmful requests of each kind, and the pause after each. */
 const BLOWS = 5;
 const PAUSE = 500;
 const PATHS = ["/throw", "/exit", "/crash", "/heap", "/hang"];
 
-/** Prints latencies and failures of well-behaved clients, for each kind of blow. */
+/** Prints the latencies and failures of the other clients, for each kind of harmful request. */
 export async function isolation(): Promise<void> {
   const app = here("hostile.ts");
   for (
@@ -38,7 +38,7 @@ export async function isolation(): Promise<void> {
   }
 }
 
-/** So that it is exhausted soon. */
+/** A small heap, which is exhausted soon. */
 function withSmallHeap(server: HttpServer): HttpServer {
   return { ...server, env: { ...server.env, DENO_V8_FLAGS: "--max-old-space-size=128" } };
 }
@@ -55,7 +55,7 @@ async function underBlows(server: HttpServer, path: string): Promise<Outcome> {
   const id = setInterval(() => pending.push(ask(running.port, outcome)), INTERVAL);
   await pause();
   for (let blow = 0; blow < BLOWS; blow++) {
-    // It ends when it is answered, or the worker with it.
+    // It ends with a response, or together with the worker.
     await within(PATIENCE, get(running.port, path)).catch(() => {});
     await pause();
   }

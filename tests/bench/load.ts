@@ -1,28 +1,28 @@
-/** Load on an HTTP server, from wrk: one thread, so that the servers have the rest of the machine. */
+/** Load on an HTTP server, from wrk, with one thread: the rest of the machine is for the server. */
 import { type CommandLine, here, outputOf } from "./peers.ts";
 
-/** Connections at a time, the same for every server. */
+/** The number of concurrent connections, the same for every server. */
 const CONNECTIONS = 32;
 
-/** What wrk has counted. */
+/** The counts that wrk reports. */
 export interface Load {
   readonly requests: number;
   readonly perSecond: number;
-  /** Connections that failed, and answers that were none. */
+  /** Failed connections, and responses with an error status. */
   readonly errors: number;
 }
 
-/** Requests over connections that are kept, for some seconds. */
+/** Sends requests over kept connections for some seconds. */
 export async function keepAlive(port: number, seconds: number): Promise<Load> {
   return await wrk(port, [`-d${seconds}`]);
 }
 
-/** Requests with a connection each, for some seconds. */
+/** Sends requests over a new connection each for some seconds. */
 export async function fresh(port: number, seconds: number): Promise<Load> {
   return await wrk(port, [`-d${seconds}`, "-H", "Connection: close"]);
 }
 
-/** A number of requests for paths from `/0` on, over connections that are kept. */
+/** Sends a number of requests, for the paths from `/0` on, over kept connections. */
 export async function requests(port: number, count: number, paths: number): Promise<Load> {
   return await wrk(port, ["-d60", "-s", here("requests.lua")], [`${count}`, `${paths}`]);
 }

@@ -1,7 +1,6 @@
 /**
- * Side-by-side measurements: tine and others do the same work in turns, and what
- * counts is the ratio within one turn. So a machine that is busy with other things
- * slows all of them down alike.
+ * Side-by-side measurements: tine and others do the same work in turns, and only the ratio within a
+ * round counts. A machine that is busy with other work slows all of them down alike.
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { cleaningUp } from "../clean_up.ts";
@@ -52,14 +51,14 @@ Programs that are missing are named and left out. With gcc (or cc) fork and 3g
 measure the programs in C too. The other measurements need wrk. How fast a Python
 forks depends on what it has loaded before its first line; that is printed first.`;
 
-/** What is measured in turns, how often, and what it needs. */
+/** What is measured in turns: the number of rounds, and what is needed. */
 interface Contests {
   readonly rounds: number;
   readonly needs: readonly string[];
   readonly prepare: (folder: string) => Contest[];
 }
 
-/** What is measured once, and tells its figures itself. */
+/** What is measured once, and prints its figures itself. */
 interface Report {
   readonly needs: readonly string[];
   readonly print: () => Promise<void>;
@@ -131,7 +130,7 @@ function listMeasurements(python: string): Record<string, Contests | Report> {
 
 interface Arguments {
   readonly names: readonly string[];
-  /** The other checkout, and what is measured of it. */
+  /** The other checkout, and the parts to measure. */
   readonly other: string | undefined;
   readonly parts: readonly string[];
   readonly rounds: number | undefined;
@@ -179,14 +178,14 @@ function wholeNumber(option: string, value: string, most: number): number {
   fail(`${option}: expected a whole number from 1 to ${most}, not "${value}"`);
 }
 
-/** On what was measured. */
+/** Describes the machine. */
 async function footnote(python: string): Promise<string> {
   const peer = isThere(python) ? `, ${await describe(python)}` : "";
   return `Median, least and most of all rounds. Deno ${Deno.version.deno}${peer}, ` +
     `${Deno.build.arch}, ${navigator.hardwareConcurrency} processors.`;
 }
 
-/** Which Python it is, and how much it is before its first line. */
+/** Describes Python: its version, and what it has loaded before its first line. */
 async function describe(python: string): Promise<string> {
   return await outputOf([
     python,

@@ -1,4 +1,4 @@
-/** What a large dataset costs in memory that four workers, or four threads, read from. */
+/** The memory that a large dataset takes when four workers, or four threads, read it. */
 import { type Contest, contestant } from "./contest.ts";
 import {
   denoServe,
@@ -15,7 +15,7 @@ const REQUESTS = 100_000;
 const RECORDS = 1_000_000;
 const WORKERS = 4;
 
-/** The contest: megabytes of all processes together, shared pages counted once. */
+/** The contest: megabytes of all processes, with shared pages counted once. */
 export function memory(): Contest[] {
   const app = here("../../examples/lab/dataset.ts");
   return [{
@@ -31,7 +31,7 @@ export function memory(): Contest[] {
   }];
 }
 
-/** Megabytes of all of a server's processes together, after many requests. */
+/** Returns the memory of all processes of a server after many requests, in megabytes. */
 export async function memoryOf(server: HttpServer): Promise<number> {
   await using running = await start(server);
   const load = await requests(running.port, REQUESTS, RECORDS);
@@ -39,7 +39,7 @@ export async function memoryOf(server: HttpServer): Promise<number> {
   return proportionalSetSize(processTree(running.pid)) / 1024;
 }
 
-/** What processes take together, in kB: a page that several have is divided among them. */
+/** Returns the memory of processes, in kB: a shared page is divided among those that share it. */
 export function proportionalSetSize(pids: readonly number[]): number {
   const sizes = pids.map((pid) => {
     const text = Deno.readTextFileSync(`/proc/${pid}/smaps_rollup`);

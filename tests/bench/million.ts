@@ -1,4 +1,4 @@
-/** What a million requests leave behind. */
+/** What is left after a million requests. */
 import { printRows } from "./contest.ts";
 import { prefork, processTree, start } from "./http_servers.ts";
 import { fresh, keepAlive, requests } from "./load.ts";
@@ -8,7 +8,7 @@ import { here } from "./peers.ts";
 const REQUESTS = 1_000_000;
 const SECONDS_OF_FRESH_CONNECTIONS = 3;
 
-/** Prints the master's and the workers' state before and after a million requests. */
+/** Prints the state of the master and the workers before and after a million requests. */
 export async function million(): Promise<void> {
   await using server = await start(prefork(here("hello.ts"), 2));
   await keepAlive(server.port, 1); // compiles what is to be compiled
@@ -16,7 +16,7 @@ export async function million(): Promise<void> {
   const onFresh = await fresh(server.port, SECONDS_OF_FRESH_CONNECTIONS);
   const kept = REQUESTS - onFresh.requests;
   const onKept = [];
-  // In parts, so that each ends in time on a slow machine.
+  // In parts, so that each one ends within its time limit on a slow machine.
   for (let part = 0; part < 10; part++) {
     onKept.push(await requests(server.port, Math.ceil(kept / 10), 1));
   }
@@ -57,7 +57,7 @@ function descriptors(pid: number): number {
   return [...Deno.readDirSync(`/proc/${pid}/fd`)].length;
 }
 
-/** What is in memory and not a file's. */
+/** Returns the memory that is not backed by a file. */
 function residentMemory(pid: number): number {
   return Number(Deno.readTextFileSync(`/proc/${pid}/status`).match(/^RssAnon:\s+(\d+) kB$/m)![1]);
 }

@@ -1,28 +1,28 @@
-/** The programs that are compared: how each is compiled, started and asked for its figure. */
+/** The programs that are compared: how each one is compiled and started, and gives its figure. */
 
-/** No program may take longer, in milliseconds. */
+/** The time limit for a program, in milliseconds. */
 const PATIENCE = 60_000;
 
 /** A command line. */
 export type CommandLine = readonly [command: string, ...args: string[]];
 
-/** The path of a file, seen from this folder. */
+/** Returns the path of a file that is given relative to this folder. */
 export function here(file: string): string {
   return new URL(file, import.meta.url).pathname;
 }
 
 /**
- * A program of ours as its user starts it.
+ * Returns how users start a program of this repository.
  *
- * @param file Its path, seen from this folder.
- * @param config The deno.json that says which tine it gets, if not the one above it.
+ * @param file Its path, relative to this folder.
+ * @param config The deno.json that determines which tine it imports, if it is not the usual one.
  */
 export function tine(file: string, config?: string): CommandLine {
   const options = config === undefined ? [] : ["--config", config];
   return [Deno.execPath(), "run", "--no-lock", ...options, "--allow-ffi", here(file)];
 }
 
-/** Whether a command can be run. Not each one knows the option, and that does not matter. */
+/** Whether a command can be run. A command that does not know the option can be run, too. */
 export function isThere(command: string): boolean {
   try {
     const { code } = new Deno.Command(command, {
@@ -37,7 +37,7 @@ export function isThere(command: string): boolean {
   }
 }
 
-/** Compiles a C file that stands beside this one. */
+/** Compiles a C file of this folder. */
 export function compile(compiler: string, file: string, folder: string): string {
   const program = `${folder}/${file.replace(".c", "")}`;
   const { success } = new Deno.Command(compiler, {
@@ -55,7 +55,7 @@ export async function figureOf(line: CommandLine): Promise<number> {
   return Number.parseFloat(output);
 }
 
-/** Runs a program and gives what it printed. */
+/** Runs a program, and returns its output. */
 export async function outputOf([command, ...args]: CommandLine): Promise<string> {
   const { success, stdout } = await new Deno.Command(command, {
     args,
@@ -67,7 +67,7 @@ export async function outputOf([command, ...args]: CommandLine): Promise<string>
   return new TextDecoder().decode(stdout).trim();
 }
 
-/** Starts a server, which gets the port as its last argument, and asks a client for its figure. */
+/** Starts a server with the port as its last argument, and returns the figure that a client prints. */
 export async function figureOfServer(
   [command, ...args]: CommandLine,
   client: (port: number, count: number) => CommandLine,
@@ -88,7 +88,7 @@ export async function figureOfServer(
   return figure;
 }
 
-/** A port that nobody listens on. */
+/** Returns a free port. */
 export function freePort(): number {
   using listener = Deno.listen({ port: 0 });
   return listener.addr.port;

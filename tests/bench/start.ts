@@ -1,4 +1,4 @@
-/** From the command line to the first response, beside `deno serve`. */
+/** The time from the command line to the first response, compared with `deno serve`. */
 import { type Contest, type Contestant, contestant } from "./contest.ts";
 import { bundle } from "../bundle.ts";
 import {
@@ -43,11 +43,11 @@ function contestOf(title: string, servers: readonly HttpServer[], folder: string
 }
 
 /**
- * A server's time to the first response, in milliseconds.
+ * The time to the first response of a server, in milliseconds.
  *
  * @param server The server.
- * @param cache A folder for Deno's compiled code, which it keeps by its source, and V8 takes only
- *   with the flags that it was compiled with: in turns, each would undo the other's.
+ * @param cache A folder for the code that Deno compiles. V8 rejects code that was compiled with other
+ *   flags: with a common folder, each server would replace the code of the other.
  */
 export function startOf(server: HttpServer, cache: string): Contestant {
   const cached = { ...server, env: { ...server.env, DENO_DIR: cache } };

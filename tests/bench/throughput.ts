@@ -1,4 +1,4 @@
-/** Requests per second of the preforking server beside others, with two workers each. */
+/** Requests per second of the preforking server and of others, with two workers each. */
 import { type Contest, type Contestant, contestant } from "./contest.ts";
 import {
   debianServers,
@@ -14,7 +14,7 @@ const WORKERS = 2;
 const WARM_UP = 1;
 const SECONDS = 2;
 
-/** What tine is to reach beside each peer, connections being kept. */
+/** The goals of tine relative to each peer, with kept connections. */
 const GOALS: Record<string, number> = {
   "deno serve --parallel": 0.95,
   "nginx, a constant": 0.85,
@@ -23,7 +23,7 @@ const GOALS: Record<string, number> = {
   "unicorn": 5,
 };
 
-/** The contests: connections that are kept, and a fresh one for each request. */
+/** The contests: with kept connections, and with a new one for each request. */
 export function throughput(folder: string): Contest[] {
   const app = here("hello.ts");
   const ours = [denoServeParallel(app, WORKERS), prefork(app, WORKERS)];
