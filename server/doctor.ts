@@ -1,6 +1,6 @@
 /**
- * Checks all that tine relies on: the system, permissions, limits, and the six facts that the README
- * explains, each in a child.
+ * Checks all that tine relies on: the system, permissions, limits, and the six facts that the
+ * README explains, each in a child.
  */
 import { AF_INET } from "../ffi/address.ts";
 import { O_CLOEXEC, pipe } from "../ffi/descriptor.ts";

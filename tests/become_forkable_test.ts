@@ -117,8 +117,8 @@ Deno.test("becomeForkable() blocks the signals in every thread", async () => {
 });
 
 Deno.test("becomeForkable() does not run the program again if V8 is single-threaded", async () => {
-  // Spelled with a hyphen, V8 has no threads, and the mask can be set later. Else V8 has some, which
-  // run nothing and take no orders: the mask must be there from the start.
+  // Spelled with a hyphen, V8 has no threads, and the mask can be set later. Else V8 has some,
+  // which run nothing and take no orders: the mask must be there from the start.
   const shell = "exec env --block-signal=CHLD,USR1,TERM sh -c '\"$@\"' --";
   for (
     const options of [

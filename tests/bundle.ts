@@ -1,4 +1,7 @@
-/** The command line as its users install it: one file, and a process that is forkable from its start. */
+/**
+ * The command line as its users install it: one file, and a process that is forkable from its
+ * start.
+ */
 import { ROOT } from "./support.ts";
 
 /** The flags with which V8 is as `becomeForkable()` would start it again, so that it need not. */

@@ -121,7 +121,10 @@ Deno.test("`ffi/runtime/globals.ts` is the only file that replaces globals", asy
   assertEquals([...replacing], [["ffi/errno.ts", limit]]);
 });
 
-/** A program that puts something around `fetch` at some time, and asks its own server in a runtime child. */
+/**
+ * A program that puts something around `fetch` at some time, and asks its own server in a runtime
+ * child.
+ */
 const FETCHING = `
 const [when, passes] = Deno.args;
 let calls = 0;

@@ -633,7 +633,9 @@ Deno.test("`serve` reports on the terminal why it cannot start, even with an err
   assertMatch(server.stderr, /^error: Cannot bind 127\.0\.0\.1:\d+: EADDRINUSE [^\n]*\n$/);
 });
 
-/** Moves the logs away as the example's logrotate file says; with logrotate itself if it is there. */
+/**
+ * Moves the logs away as the example's logrotate file says; with logrotate itself if it is there.
+ */
 async function rotate(folder: string, number: number): Promise<void> {
   const config = example("tine.logrotate")
     .replaceAll("/var/log/tine", folder)

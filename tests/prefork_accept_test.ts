@@ -17,7 +17,9 @@ import {
   writeApp,
 } from "./support.ts";
 
-/** The states of a server's sockets of a port, or of its clients', as `/proc/net/tcp` shows them. */
+/**
+ * The states of a server's sockets of a port, or of its clients', as `/proc/net/tcp` shows them.
+ */
 function socketsOf(port: number, end: "server" | "client"): { state: string; queue: number }[] {
   const hex = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
   // sl, local address, remote address, state, transmit queue:receive queue

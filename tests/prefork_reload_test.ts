@@ -25,7 +25,9 @@ function slowApp(folder: string, text = "new"): string {
   return writeApp(folder, source);
 }
 
-/** Has a deploy land that is broken, after the canary has loaded the code and before the master has. */
+/**
+ * Has a deploy land that is broken, after the canary has loaded the code and before the master has.
+ */
 async function breakBetween(server: Server, folder: string): Promise<void> {
   server.kill("SIGHUP");
   await server.logged(/re-executing the master/);

@@ -23,7 +23,9 @@ class Crowd implements AsyncDisposable {
     this.kept = new Load({ hostname: "127.0.0.1", port }, { ...options, keepAlive: true });
   }
 
-  /** Ends the load: no request may have failed but those that met the close of an idle connection. */
+  /**
+   * Ends the load: no request may have failed but those that met the close of an idle connection.
+   */
   async unharmed(): Promise<void> {
     const { fresh, kept } = this;
     await until(() => fresh.ok > 50 && kept.ok > 50, "some answers");

@@ -8,8 +8,8 @@ export const MODELS = {
 /**
  * Tests one behavior on each rung: the test gets the rung's value and name.
  *
- * These are steps, and not `@std/testing/bdd`, because the npm package that `@std` is mapped to lacks
- * a file of that module.
+ * These are steps, and not `@std/testing/bdd`, because the npm package that `@std` is mapped to
+ * lacks a file of that module.
  */
 export function onEachRung<Rung extends string, Value>(
   rungs: Readonly<Record<Rung, Value>>,

@@ -5,7 +5,10 @@ import { ROOT, run, scratch, start, writeApp } from "./support.ts";
 const MOD = new URL("mod.ts", ROOT).href;
 const TIMERS = new URL("../ffi/runtime/timers.ts", import.meta.url).href;
 
-/** Forks a child with a runtime after the parent has set timers in all ways, and looks whose code runs there. */
+/**
+ * Forks a child with a runtime after the parent has set timers in all ways, and looks whose code
+ * runs there.
+ */
 async function forkAmongTimers(): Promise<void> {
   if (Deno.args.includes("hidden")) Object.defineProperty(Deno, "internal", { value: undefined });
   const { after, every, nextTurn } = await import(Deno.args[0]!);
@@ -96,7 +99,10 @@ Deno.test("a program's own timers do not require Node's", async () => {
   assertEquals(output, "true 0 \n");
 });
 
-/** Makes timers that are none any more, and prints how many timers and lists of them a child asks for. */
+/**
+ * Makes timers that are none any more, and prints how many timers and lists of them a child asks
+ * for.
+ */
 async function countAsked(): Promise<void> {
   const isUnannounced = Deno.args[0] === "by fork() alone";
   if (!isUnannounced) tine.becomeForkable({ signals: [] });

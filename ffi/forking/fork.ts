@@ -108,8 +108,8 @@ export function forkWithoutWaiting(): number {
 }
 
 /**
- * Makes the self-check ahead of the first fork, with a child that ends at once. If it cannot be made
- * now (no process is free, a thread is busy), it is made with the next child.
+ * Makes the self-check ahead of the first fork, with a child that ends at once. If it cannot be
+ * made now (no process is free, a thread is busy), it is made with the next child.
  *
  * @param options Options of the children to come.
  * @throws {UnsupportedRuntimeError} If the test fails.

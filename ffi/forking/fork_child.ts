@@ -48,7 +48,8 @@ const ROOM_PATIENCE = 1000 * ASSUMPTIONS.poolIdleSeconds.value + 5000;
  * fork happens when none is pending.
  *
  * If the runtime's pool has so many threads that the child could not start any, this function waits
- * until the idle ones end, about 10 seconds. (`fork()` does not: meanwhile, nothing else would run.)
+ * until the idle ones end, about 10 seconds. (`fork()` does not: meanwhile, nothing else would
+ * run.)
  *
  * @param child Runs in the child. The value it resolves to is the exit code, 0 if `undefined`. If
  *   it rejects, the error is printed and the exit code is 1.

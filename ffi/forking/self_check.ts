@@ -84,14 +84,16 @@ let plainPassed = false;
 let runtimePassed = false;
 
 /**
- * Whether the next child is to be tested: no child has passed, or a test is not over. A child with a
- * runtime is tested for one without as well.
+ * Whether the next child is to be tested: no child has passed, or a test is not over. A child with
+ * a runtime is tested for one without as well.
  */
 export function needsTest(withRuntime: boolean): boolean {
   return !(withRuntime ? runtimePassed : plainPassed) || trials.size > 0;
 }
 
-/** What fork() is told: what the event loop watches, if that is known. It returns 0 in the child. */
+/**
+ * What fork() is told: what the event loop watches, if that is known. It returns 0 in the child.
+ */
 type Fork = (survey?: readonly EpollInstance[]) => number;
 
 /** A child whose test is not over. */

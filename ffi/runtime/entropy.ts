@@ -36,8 +36,8 @@ let checked: typeof random | undefined;
 
 /**
  * The bytes that nanoid has drawn in advance: up to version 5, it draws those of 128 ids at once.
- * Only what is recognized as such a pool is drawn again. Any other random bytes may be a secret that
- * the processes share on purpose, or a table that other data depends on.
+ * Only what is recognized as such a pool is drawn again. Any other random bytes may be a secret
+ * that the processes share on purpose, or a table that other data depends on.
  */
 let pools: WeakRef<Uint8Array<ArrayBuffer>>[] = [];
 const IDS_AT_ONCE = 128;
@@ -103,8 +103,8 @@ function renewPools(): void {
 }
 
 /**
- * Numbers from each source that a program has without loading a module; none where the program has a
- * function of its own, which may be meant to repeat itself, and whose state is left alone.
+ * Numbers from each source that a program has without loading a module; none where the program has
+ * a function of its own, which may be meant to repeat itself, and whose state is left alone.
  */
 export interface Numbers {
   readonly values: readonly number[];

@@ -122,7 +122,9 @@ export function rebuildEventLoop(survey: readonly EpollInstance[]): void {
 const { epolls: EPOLLS, wakers: WAKERS, signalSockets: SIGNAL_SOCKETS } =
   ASSUMPTIONS.eventLoop.value;
 
-/** Returns how the event loop differs from what a rebuilt one would be; `undefined` if not at all. */
+/**
+ * Returns how the event loop differs from what a rebuilt one would be; `undefined` if not at all.
+ */
 export function findStrangeLoop(survey: readonly EpollInstance[]): string | undefined {
   if (survey.some(isEventLoop)) return undefined;
   const [found] = survey;

@@ -13,9 +13,9 @@
 interface Replaceable {
   /**
    * When tine is loaded, and again before a fork if V8's function is back (`entropy.ts`). V8
-   * generates numbers from memory that fork() copies, and never reseeds: siblings would generate the
-   * same numbers. A package that keeps the function when it is loaded keeps the replacement if tine
-   * is imported before it.
+   * generates numbers from memory that fork() copies, and never reseeds: siblings would generate
+   * the same numbers. A package that keeps the function when it is loaded keeps the replacement if
+   * tine is imported before it.
    *
    * Not replaced if the program has installed its own function, for example a seeded one: that
    * stays, in each child as in the parent.
@@ -119,8 +119,8 @@ export function replaceGetter<N extends keyof Replaceable>(
 }
 
 /**
- * Reports the first use of a global object that Deno loads when it is used. The property is the same
- * as before then.
+ * Reports the first use of a global object that Deno loads when it is used. The property is the
+ * same as before then.
  *
  * @param name The name of the property of `globalThis`.
  * @param callback Called before the program gets the object.

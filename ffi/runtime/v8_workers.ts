@@ -165,8 +165,8 @@ function programCode(): (address: bigint) => boolean {
 }
 
 /**
- * Returns a thread that sleeps, with the two words that it shares with those that wake it. One is in
- * V8's object for the thread: the address of a record in which the thread waits for a futex. The
+ * Returns a thread that sleeps, with the two words that it shares with those that wake it. One is
+ * in V8's object for the thread: the address of a record in which the thread waits for a futex. The
  * other is the lock, whose address is on the thread's stack, before that of the record.
  */
 function workerOf(tid: number, start: bigint, argument: bigint): Worker | undefined {

@@ -27,15 +27,17 @@ export interface LimitOptions {
   readonly maxBodyBytes: number;
   /**
    * How long a client may pause within a body that the app is reading, or has left unread in a
-   * request that has its response; 0 for no limit. If the client's silence is not known (UNIX sockets), the limit applies only to a body that is read as
-   * a stream.
+   * request that has its response; 0 for no limit. If the client's silence is not known (UNIX
+   * sockets), the limit applies only to a body that is read as a stream.
    */
   readonly bodyTimeout: number;
   /**
    * Returns for how many milliseconds a client has sent nothing; `undefined` if that is not known.
    */
   readonly silence: (client: Client) => number | undefined;
-  /** Called with the client of a request that is about to be refused, which may still be sending. */
+  /**
+   * Called with the client of a request that is about to be refused, which may still be sending.
+   */
   readonly onRefused: (client: Client) => void;
   /**
    * Called with the client of a request that fails after its response has begun: only the end of
@@ -236,8 +238,8 @@ export function limitRequests(
     }
 
     /**
-     * Reads and discards a body that the app has not read, so that the client gets as far as reading
-     * the response. Deno itself would do so without limit.
+     * Reads and discards a body that the app has not read, so that the client gets as far as
+     * reading the response. Deno itself would do so without limit.
      */
     async function readUnread(body: RequestBody): Promise<void> {
       isLeft = true;

@@ -16,11 +16,12 @@ export class MissingError extends Error {}
 export const emulated = Deno.build.os !== "linux" || Deno.build.arch !== "aarch64";
 
 /**
- * Returns the beginning of a command line that runs an aarch64 Deno. It is downloaded into the user's
- * cache folder if necessary.
+ * Returns the beginning of a command line that runs an aarch64 Deno. It is downloaded into the
+ * user's cache folder if necessary.
  *
- * The emulator cannot execute an aarch64 program from inside, so `becomeForkable()` must have nothing
- * left to do: V8 starts without worker threads, and the emulated threads inherit the signals that
+ * The emulator cannot execute an aarch64 program from inside, so `becomeForkable()` must have
+ * nothing left to do: V8 starts without worker threads, and the emulated threads inherit the
+ * signals that
  * `env` blocks.
  *
  * @param signals The signals that every thread blocks, as env(1) names them.

@@ -6,7 +6,9 @@ import * as tine from "../../mod.ts";
 
 let checks = 0;
 
-/** Runs a check, and prints `ok NAME` or `not ok NAME: REASON`. The program continues in any case. */
+/**
+ * Runs a check, and prints `ok NAME` or `not ok NAME: REASON`. The program continues in any case.
+ */
 export async function check(name: string, body: () => void | Promise<void>): Promise<void> {
   checks++;
   const pid = tine.getpid();

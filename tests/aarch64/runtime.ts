@@ -127,7 +127,9 @@ async function textOf(url: string, init?: RequestInit): Promise<string> {
   return await (await fetch(url, init)).text();
 }
 
-/** Returns what the event loop watches: descriptors, events and tokens, as the kernel shows them. */
+/**
+ * Returns what the event loop watches: descriptors, events and tokens, as the kernel shows them.
+ */
 function registrations(): string[] {
   const watched = readNumbers("/proc/self/fd").filter(isEpoll).flatMap(registrationsOf);
   // Duplicates of an epoll instance show the same registrations.

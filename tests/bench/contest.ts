@@ -37,7 +37,10 @@ export function contestant(label: string, measure: () => Promise<number>): Conte
   return { label, measure, figures: [] };
 }
 
-/** Measures all contestants in turns, in alternating order, until the rounds or the time are used up. */
+/**
+ * Measures all contestants in turns, in alternating order, until the rounds or the time are used
+ * up.
+ */
 export async function measure(
   contests: readonly Contest[],
   { rounds, milliseconds }: Budget,

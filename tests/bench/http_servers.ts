@@ -1,4 +1,6 @@
-/** The HTTP servers that are compared: how each one is started and stopped, and when it is ready. */
+/**
+ * The HTTP servers that are compared: how each one is started and stopped, and when it is ready.
+ */
 import { type CommandLine, freePort, here, isThere } from "./peers.ts";
 
 /** The time limit for the first response of a server, in milliseconds. */
@@ -217,8 +219,8 @@ export async function start(server: HttpServer): Promise<RunningServer> {
     port,
     startTime,
     async [Symbol.asyncDispose]() {
-      // The master first, so that it replaces no worker. SIGTERM would not do: Apache then sends it to
-      // its whole process group, to which this program belongs.
+      // The master first, so that it replaces no worker. SIGTERM would not do: Apache then sends it
+      // to its whole process group, to which this program belongs.
       for (const pid of processTree(child.pid)) kill(pid);
       await child.status;
     },

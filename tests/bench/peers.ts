@@ -67,7 +67,9 @@ export async function outputOf([command, ...args]: CommandLine): Promise<string>
   return new TextDecoder().decode(stdout).trim();
 }
 
-/** Starts a server with the port as its last argument, and returns the figure that a client prints. */
+/**
+ * Starts a server with the port as its last argument, and returns the figure that a client prints.
+ */
 export async function figureOfServer(
   [command, ...args]: CommandLine,
   client: (port: number, count: number) => CommandLine,

@@ -1,4 +1,6 @@
-/** The app that the tests of the preforking server serve: each route does one thing, good or bad. */
+/**
+ * The app that the tests of the preforking server serve: each route does one thing, good or bad.
+ */
 import { getpid } from "../../mod.ts";
 
 const leaked: Uint8Array[] = [];

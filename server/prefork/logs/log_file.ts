@@ -139,8 +139,8 @@ export function openLogFile(target: string | 1 | 2): LogFile {
 }
 
 /**
- * Checks whether a file can be opened as a log, so that not every worker fails on it. A file that is
- * not there is removed again: workers may run as another user, who must own the file.
+ * Checks whether a file can be opened as a log, so that not every worker fails on it. A file that
+ * is not there is removed again: workers may run as another user, who must own the file.
  *
  * @param path The file.
  * @throws {SyscallError} If it cannot be opened.

@@ -40,8 +40,9 @@ export interface ConnectionOptions {
   /** Whether the connections use TLS. If so, no answer is sent in plain text. */
   readonly secure: boolean;
   /**
-   * How long a client may take for a request's header; 0 for no limit. Over TLS the kernel cannot tell what is sent, and a client that has
-   * stopped sending gets the idle timeout. So does an HTTP/2 client.
+   * How long a client may take for a request's header; 0 for no limit. Over TLS the kernel cannot
+   * tell what is sent, and a client that has stopped sending gets the idle timeout. So does an
+   * HTTP/2 client.
    */
   readonly headerTimeout: number;
   /** How long a client may be idle between requests, or not read its response; 0 for no limit. */
@@ -303,7 +304,10 @@ export function watchConnections(options: ConnectionOptions): Connections {
     }
   }
 
-  /** Whether a client has kept the worker waiting for too long, for the rest of a header or a request. */
+  /**
+   * Whether a client has kept the worker waiting for too long, for the rest of a header or a
+   * request.
+   */
   function isOverdue(connection: Connection, info: TcpInfo): boolean {
     const { bytesReceived: received, bytesAcked: acked } = info;
     // If both happened in the same tick of the kernel's clock, it was a request and its response.
