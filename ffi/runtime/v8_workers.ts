@@ -17,6 +17,7 @@
  * what the kernel says. If one does not fit, the threads count as unknown (see
  * {@linkcode knowsV8Workers}), and `becomeForkable()` lets V8 do without them.
  */
+import { SyscallError } from "../errno.ts";
 import { pauseBriefly } from "../interruption.ts";
 import { libc } from "../libc.ts";
 import { architecture, SYSTEM_CALLS } from "../platform.ts";
@@ -97,7 +98,11 @@ export function awaitV8Workers(): boolean {
   return true;
 }
 
-/** In a child, starts the threads again that it lacks. They block all signals. */
+/**
+ * In a child, starts the threads again that it lacks. They block all signals.
+ *
+ * @throws {SyscallError} `EAGAIN` if the user has too many processes and threads.
+ */
 export function restartV8Workers(): void {
   if (workers === undefined) return;
   const mask = kernelMask();
@@ -105,7 +110,10 @@ export function restartV8Workers(): void {
   setKernelMask(allSignals);
   const id = new BigUint64Array(1);
   for (const { sleeper, lock } of workers) for (const word of [sleeper, lock]) word.fill(0);
-  for (const { start, argument } of workers) libc().pthread_create(id, null, start, argument);
+  for (const { start, argument } of workers) {
+    const number = libc().pthread_create(id, null, start, argument); // an errno
+    if (number !== 0) throw new SyscallError("pthread_create", number, "V8's worker threads");
+  }
   setKernelMask(mask);
   workers = undefined; // the new threads have other ids
 }
