@@ -13,7 +13,7 @@ import { isSyscallError } from "../errno.ts";
 import { pauseBriefly } from "../interruption.ts";
 import { libc } from "../libc.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
-import { isIdle, isPoolThread, ofThread, type Thread, threads } from "./threads.ts";
+import { isIdle, isPoolThread, isV8Worker, ofThread, type Thread, threads } from "./threads.ts";
 
 /**
  * How long a thread must stay in one of the parent's system calls to count as at rest, in
@@ -235,11 +235,12 @@ function endTurn(): void {
 /**
  * Returns what the relevant threads are doing: the number and the arguments of their system calls.
  * Relevant are the pool's threads, and any other thread while it is not waiting: a thread that has
- * just been created does not have its name yet.
+ * just been created does not have its name yet. V8's threads are watched elsewhere
+ * (`v8_workers.ts`).
  */
 function threadCalls(): string[] {
   return threads().flatMap((thread) => {
-    if (thread.tid === libc().getpid()) return [];
+    if (thread.tid === libc().getpid() || isV8Worker(thread)) return [];
     const call = ofThread(thread.tid, "syscall")?.trim();
     if (call === undefined || (!isPoolThread(thread) && isWaiting(call))) return [];
     return [call];
