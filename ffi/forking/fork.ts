@@ -8,7 +8,7 @@ import {
   regainSignals,
   takeSignals,
 } from "./child_signals.ts";
-import { commandLine, isForkable } from "./become_forkable.ts";
+import { isForkable } from "./become_forkable.ts";
 import {
   forkAndTest,
   forkOnTrial,
@@ -39,6 +39,7 @@ import {
   surveyEventLoop,
 } from "../runtime/event_loop.ts";
 import { abandonTimers, watchTimers } from "../runtime/timers.ts";
+import { denosArguments } from "../runtime/v8_flags.ts";
 import { awaitV8Workers, restartV8Workers } from "../runtime/v8_workers.ts";
 
 /** What the child gets in addition to memory and descriptors. */
@@ -265,8 +266,7 @@ function refuseFileWatchers(): void {
 
 /** Deno watches the modules that a program imports, and waits for the same thread. */
 function warnOfReloading(): void {
-  const ownArguments = commandLine().slice(0, -Deno.args.length || undefined);
-  if (!ownArguments.some((one) => /^--watch(-hmr)?(=|$)/.test(one))) return;
+  if (!denosArguments().some((one) => /^--watch(-hmr)?(=|$)/.test(one))) return;
   console.error(
     "warning: Under --watch, a forked child hangs when it imports a module that its parent has not " +
       "imported",

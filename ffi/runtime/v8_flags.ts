@@ -62,8 +62,8 @@ export function isSeeded(): boolean {
   return denosArguments().some((arg) => /^--seed(=|$)/.test(arg));
 }
 
-/** Returns the arguments before the program's own. */
-function denosArguments(): string[] {
+/** Returns the arguments of this process before the program's own, with Deno's name first. */
+export function denosArguments(): string[] {
   const line = readText("/proc/self/cmdline").split("\0").slice(0, -1);
   return line.slice(0, line.length - Deno.args.length);
 }
