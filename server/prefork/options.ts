@@ -126,9 +126,29 @@ const CHECKS: {
   accessLogFormat: checkFormat,
   errorLog: checkFile,
   pidFile: checkFile,
-  admin: checkFile,
+  admin: checkAdmin,
   adminHosts: checkNames,
 };
+
+/** The names of all options. */
+export const PREFORK_OPTIONS = Object.keys(CHECKS) as readonly (keyof PreforkOptions)[];
+
+/**
+ * Rejects an invalid value of an option.
+ *
+ * @param option The option.
+ * @param value Its value.
+ * @param name The option's name in an error message. The default is the option's own name.
+ * @throws {RangeError} If the value is out of range.
+ * @throws {TypeError} If the value has the wrong type.
+ */
+export function checkOption(
+  option: keyof PreforkOptions,
+  value: unknown,
+  name: string = option,
+): void {
+  CHECKS[option](name, value);
+}
 
 /**
  * Fills in the defaults and rejects invalid values. Paths become absolute, because the app may
@@ -145,10 +165,10 @@ export function resolveOptions(
   nameOf: (option: keyof PreforkOptions) => string = (option) => option,
 ): Config {
   const given: Partial<Record<keyof PreforkOptions, unknown>> = {};
-  for (const option of Object.keys(CHECKS) as (keyof PreforkOptions)[]) {
+  for (const option of PREFORK_OPTIONS) {
     const value = options[option];
     if (value === undefined) continue;
-    CHECKS[option](nameOf(option), value);
+    checkOption(option, value, nameOf(option));
     given[option] = value;
   }
   const config = {
@@ -190,7 +210,7 @@ export function resolveOptions(
     accessLog: config.accessLog === "-" ? "-" : absolute(config.accessLog),
     errorLog: absolute(config.errorLog),
     pidFile: absolute(config.pidFile),
-    admin: config.admin === undefined ? undefined : adminAddress(nameOf("admin"), config.admin),
+    admin: config.admin === undefined ? undefined : adminAddress(config.admin),
     timeout: timeLimit("timeout", config.timeout),
     headerTimeout: timeLimit("headerTimeout", config.headerTimeout),
     idleTimeout: timeLimit("idleTimeout", config.idleTimeout),
@@ -252,7 +272,13 @@ function checkBoolean(name: string, value: unknown): void {
   if (typeof value !== "boolean") throw new TypeError(`${cannot(name, value)} true or false`);
 }
 
-function checkFile(name: string, value: unknown): void {
+/**
+ * Rejects a value that is not a path.
+ *
+ * @throws {RangeError} If it is empty.
+ * @throws {TypeError} If it has another type.
+ */
+export function checkFile(name: string, value: unknown): asserts value is string {
   checkText(name, value);
   if (value === "") throw new RangeError(`${cannot(name, value)} a non-empty path`);
 }
@@ -264,24 +290,37 @@ function checkFormat(name: string, value: unknown): void {
 }
 
 /**
- * Parses the address of the admin process. A word that may be a network address is refused as the
- * path of a UNIX socket: it would create a socket that nobody looks for.
+ * Rejects an invalid address of the admin process. A word that may be a network address is refused
+ * as the path of a UNIX socket: it would create a socket that nobody looks for.
  */
-function adminAddress(name: string, text: string): Address {
-  if (text.includes("/")) return absolute(text);
-  const [, host, port] = text.match(/^(\[.*\]|[^:]*):(\d+)$/) ?? [];
-  if (host !== undefined) {
-    checkPort(`${name} port`, Number(port));
-    return [host.replace(/^\[(.*)\]$/, "$1"), Number(port)];
-  }
-  if (/:|^[\d.]+$|^localhost$/.test(text)) {
-    const example = /^\d+$/.test(text) ? text : "9090";
+function checkAdmin(name: string, value: unknown): void {
+  checkFile(name, value);
+  const address = networkAddress(value);
+  if (address !== undefined) return checkPort(`${name} port`, address[1]);
+  if (!value.includes("/") && /:|^[\d.]+$|^localhost$/.test(value)) {
+    const example = /^\d+$/.test(value) ? value : "9090";
     throw new RangeError(
-      `${cannot(name, text)} host:port, such as 127.0.0.1:${example} or [::1]:${example}, or the ` +
+      `${
+        cannot(name, value)
+      } host:port, such as 127.0.0.1:${example} or [::1]:${example}, or the ` +
         "path of a UNIX socket, such as ./admin.sock",
     );
   }
-  return absolute(text);
+}
+
+/**
+ * Parses the address of the admin process.
+ *
+ * @param text A valid address.
+ * @returns The host and the port; `undefined` if it is the path of a UNIX socket.
+ */
+export function networkAddress(text: string): [host: string, port: number] | undefined {
+  const [, host, port] = text.match(/^(\[[^/]*\]|[^:/]*):(\d+)$/) ?? [];
+  return host === undefined ? undefined : [host.replace(/^\[(.*)\]$/, "$1"), Number(port)];
+}
+
+function adminAddress(text: string): Address {
+  return networkAddress(text) ?? absolute(text);
 }
 
 function absolute(path: string): string;
