@@ -22,7 +22,7 @@ import { checkLogFile } from "./logs/log_file.ts";
 import { redirectStderr, reopenStderr, stderrLog } from "./logs/error_log.ts";
 import { checkCertificate, formatUrl, openListener, removeStaleSocket } from "../listen.ts";
 import { isCanary, LOADED } from "./master/canary.ts";
-import type { ChildContext, Place } from "./master/context.ts";
+import type { ChildContext, Inheritance, Place } from "./master/context.ts";
 import { inherit } from "./master/inheritance.ts";
 import { supervise } from "./master/loop.ts";
 import type { Config } from "./options.ts";
@@ -43,29 +43,88 @@ const ROOM_PATIENCE = 15_000;
  *
  * @param app The app's module, or the app itself.
  * @param config The configuration.
+ * @param refused The names of options that a restart should change, and the caller could not.
  * @returns The exit code, in the master.
  * @throws As `servePrefork()` does.
  */
-export async function serve(app: App | string | URL, config: Config): Promise<number> {
+export async function serve(
+  app: App | string | URL,
+  config: Config,
+  refused: readonly string[] = [],
+): Promise<number> {
   const startDirectory = findStartDirectory(); // before the app can change it
-  if (config.cert !== undefined) checkCertificate(config.cert, config.key!);
   if (isCanary()) {
+    checkCertificateOf(config);
     if (isSpecifier(app)) await loadApp(String(app));
     testFork({ runtime: true }); // Deno may be a new one, too
+    checkAccessLog(config);
     Deno.exit(LOADED);
   }
   const inheritance = inherit();
-  const { place, loaded } = inheritance === undefined
-    ? await start(app, config)
-    : await restart(app, config, inheritance);
+  if (inheritance === undefined) {
+    checkCertificateOf(config);
+    return await run(app, config, startDirectory, await start(app, config));
+  }
+  const fixed = fixedOptions(inheritance.config, config);
+  const kept = { ...config, ...fixed };
+  const begun = await restart(app, kept, inheritance);
+  const names = [...Object.keys(fixed), ...refused];
+  if (names.length > 0) {
+    stderrLog("master")(
+      `SIGHUP cannot change ${names.join(", ")}: stop the server and start it again for that`,
+    );
+  }
+  return await run(app, kept, startDirectory, begun, inheritance);
+}
+
+/**
+ * Goes on supervising the old workers if this is a master that has re-executed itself, and the new
+ * options are invalid. Its canary could still use them, so they have changed once more.
+ *
+ * @param error What is wrong with the new options.
+ * @returns The exit code, in the master.
+ * @throws The error, if this process has inherited no workers.
+ */
+export async function keepServing(error: unknown): Promise<number> {
+  const inheritance = isCanary() ? undefined : inherit();
+  if (inheritance === undefined) throw error;
+  const { scoreboard, config } = inheritance;
+  reportUnloadable(error, inheritance);
+  const begun = { place: inheritance, loaded: undefined };
+  return await run(scoreboard.app, config, findStartDirectory(), begun, inheritance);
+}
+
+/** The options that are in use for as long as a server runs. */
+const FIXED = ["port", "hostname", "path", "backlog", "pidFile", "admin"] as const;
+
+/** Returns the old values of those options that a restart should change, and cannot. */
+function fixedOptions(old: Config, config: Config): Partial<Config> {
+  const names = FIXED.filter((name) => String(old[name]) !== String(config[name]));
+  const fixed = Object.fromEntries(names.map((name) => [name, old[name]]));
+  // Where standard error went before is not known any more.
+  return config.errorLog === undefined && old.errorLog !== undefined
+    ? { ...fixed, errorLog: old.errorLog }
+    : fixed;
+}
+
+/** Runs the master, and in each child what it was forked for. */
+async function run(
+  app: App | string | URL,
+  config: Config,
+  startDirectory: string,
+  { place, loaded }: Start,
+  inheritance?: Inheritance,
+): Promise<number> {
   const cleanUp = cleanUpFor(config, place);
   try {
     const { scoreboard, listeners } = place;
     scoreboard.master = getpid();
     scoreboard.started ||= Date.now();
     scoreboard.generation += inheritance === undefined ? 0 : 1;
-    scoreboard.url = formatUrl(listeners[0]!.getsockname(), config.cert !== undefined);
-    scoreboard.app = isSpecifier(app) ? String(app) : "";
+    if (loaded !== undefined) {
+      scoreboard.url = formatUrl(listeners[0]!.getsockname(), config.cert !== undefined);
+      scoreboard.app = isSpecifier(app) ? String(app) : "";
+    }
     const log = stderrLog("master");
     // No promise job is pending when a turn of the event loop begins, so none runs in a child.
     const turn = nextTurn();
@@ -118,7 +177,7 @@ async function start(app: App | string | URL, config: Config): Promise<Start> {
     }
     if (config.pidFile !== undefined) writePidFile(config.pidFile);
     const loaded = await interruptibly(loadInTime(app, config).then(whenThereIsRoom), cleanUp);
-    if (config.accessLog !== undefined && config.accessLog !== "-") checkLogFile(config.accessLog);
+    checkAccessLog(config);
     if (config.errorLog !== undefined) redirectStderr(config.errorLog);
     return { place, loaded };
   } catch (error) {
@@ -140,13 +199,26 @@ async function restart(app: App | string | URL, config: Config, place: Place): P
     stderrLog("master")((error as Error).message);
   }
   try {
+    checkCertificateOf(config);
     return { place, loaded: await loadInTime(app, config).then(whenThereIsRoom) };
   } catch (error) {
-    const { message } = error as Error;
-    stderrLog("master")(`The new code cannot be loaded, the old workers keep serving: ${message}`);
-    place.scoreboard.recordReload(message);
+    reportUnloadable(error, place);
     return { place, loaded: undefined };
   }
+}
+
+function reportUnloadable(error: unknown, { scoreboard }: Place): void {
+  const { message } = error as Error;
+  stderrLog("master")(`The new code cannot be loaded, the old workers keep serving: ${message}`);
+  scoreboard.recordReload(message);
+}
+
+function checkCertificateOf({ cert, key }: Config): void {
+  if (cert !== undefined) checkCertificate(cert, key!);
+}
+
+function checkAccessLog({ accessLog }: Config): void {
+  if (accessLog !== undefined && accessLog !== "-") checkLogFile(accessLog);
 }
 
 function openPlace(config: Config): Place {

@@ -46,6 +46,8 @@ export interface Knowledge {
   readonly resized: { readonly from: number; readonly to: number };
   /** The number of consecutive failed attempts to load new code. */
   readonly failedRestarts: number;
+  /** Its options. `cert` and `key` are not passed on: others may read the environment. */
+  readonly config: Config;
 }
 
 /** What a master passes to itself when it re-executes itself. */
@@ -53,7 +55,6 @@ export type Inheritance = Place & Knowledge;
 
 /** The environment of a master. It does not change while the program runs. */
 export interface Context extends Inheritance {
-  readonly config: Config;
   /**
    * Whether an app is loaded to fork workers from; false if new code failed to load after a
    * restart.

@@ -17,6 +17,9 @@ import type { Context, Inheritance, InheritedWorker, Knowledge } from "./context
 /** The name of the environment variable. */
 const INHERITANCE = "TINE_INHERITANCE";
 
+// TypeScript does not know it yet.
+const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
+
 /**
  * An inheritance as the environment variable holds it: descriptors and slots are given by number.
  */
@@ -39,9 +42,10 @@ interface Record extends Omit<Knowledge, "workers"> {
  * @param knowledge What else the new program must know.
  * @returns The error if execution failed; nothing has changed then.
  */
-export function executeAnew(context: Context, { workers, ...knowledge }: Knowledge): Error {
+export function executeAnew(context: Context, { workers, config, ...knowledge }: Knowledge): Error {
   const record: Record = {
     ...knowledge,
+    config: { ...config, cert: undefined, key: undefined },
     pid: getpid(),
     listeners: context.listeners.map((socket) => socket.fileno()),
     admin: context.admin?.fileno(),
@@ -61,7 +65,7 @@ export function executeAnew(context: Context, { workers, ...knowledge }: Knowled
   try {
     Deno.chdir(context.startDirectory);
     setCloseOnExec(record, false);
-    setenv(INHERITANCE, JSON.stringify(record));
+    setenv(INHERITANCE, stringify(record));
     runAgain(new Set(HANDLED_SIGNALS), programSignals());
   } catch (error) {
     setCloseOnExec(record, true);
@@ -69,6 +73,12 @@ export function executeAnew(context: Context, { workers, ...knowledge }: Knowled
     Deno.chdir(directory);
     return error as Error;
   }
+}
+
+/** Whether the master that executed this program passed something on. */
+export function isInheriting(): boolean {
+  const text = getenv(INHERITANCE);
+  return text !== undefined && (JSON.parse(text) as Record).pid === getpid();
 }
 
 /**
@@ -79,7 +89,7 @@ export function inherit(): Inheritance | undefined {
   if (text === undefined) return undefined;
   unsetenv(INHERITANCE);
   const record: Record = JSON.parse(text);
-  const { pid, resized, failedRestarts } = record;
+  const { pid, resized, failedRestarts, config } = record;
   if (pid !== getpid()) return undefined;
   setCloseOnExec(record, true);
   const { scoreboard, file } = findScoreboard(record);
@@ -91,12 +101,18 @@ export function inherit(): Inheritance | undefined {
     scoreboardFile: file,
     resized,
     failedRestarts,
+    config,
     workers: record.workers.map(({ slot, channel, ...worker }) => ({
       ...worker,
       slot: scoreboard.slots[slot]!,
       channel: Socket.fromDescriptor(channel),
     })),
   };
+}
+
+/** JSON has no Infinity, but its parser makes one of a number that is too large. */
+function stringify(record: Record): string {
+  return JSON.stringify(record, (_, value) => value === Infinity ? rawJSON("1e999") : value);
 }
 
 function findScoreboard({ scoreboard: fd, workers }: Record): {

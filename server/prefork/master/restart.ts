@@ -107,9 +107,11 @@ export class Restart {
    */
   #executeAnew(): void {
     this.#context.log("The new code can be loaded: re-executing the master");
+    const { config } = this.#context;
     const error = executeAnew(this.#context, {
       workers: this.#workers.handOn(),
-      resized: { from: this.#context.config.workers, to: this.#workers.wanted },
+      config,
+      resized: { from: config.workers, to: this.#workers.wanted },
       failedRestarts: this.#failures,
     });
     this.#fail(`Cannot re-execute the master: ${error.message}`);
