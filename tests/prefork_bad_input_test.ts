@@ -34,7 +34,7 @@ Deno.test("serve rejects an invalid command line", async () => {
     ],
     [["--port", ""], /missing value of --port: expected N$/],
     [["--unknown", "1"], /unknown option --unknown/],
-    [["--cert", "cert.pem"], /--cert and --key must be given together/],
+    [["--cert", "cert.pem"], /HTTPS with only one of --cert and --key: expected both$/],
     [["--timeout", "soon"], /Cannot serve with --timeout "soon": expected a number of seconds$/],
     [["--grace", "9999999"], /with --grace 9999999: expected at most 2147483 seconds, which is/],
     [["--boot-timeout", "0"], /with --boot-timeout 0: expected a number above 0/],

@@ -79,10 +79,15 @@ export async function loadApp(specifier: string): Promise<App> {
 
 function resolve(specifier: string): string {
   if (specifier === "") throw new AppError("Cannot load an app without a name: expected a file");
-  // The scheme of a URL has at least two letters.
-  if (/^[a-z][a-z0-9+.-]+:/i.test(specifier)) return specifier;
+  if (isUrl(specifier)) return specifier;
   const path = specifier.startsWith("/") ? specifier : `${Deno.cwd()}/${specifier}`;
   return new URL(`file://${path.split("/").map(encodeURIComponent).join("/")}`).href;
+}
+
+/** Whether an app's name is a URL, and not a path. */
+export function isUrl(specifier: string): boolean {
+  // The scheme of a URL has at least two letters.
+  return /^[a-z][a-z0-9+.-]+:/i.test(specifier);
 }
 
 const HOW = "An app is a module with export default { fetch(request) { return new Response() } }";

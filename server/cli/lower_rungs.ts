@@ -6,16 +6,25 @@ import { loadApp } from "../app/load_app.ts";
 import { serveFetchForking } from "../gateway/forking.ts";
 import { serveFetchIterative } from "../gateway/iterative.ts";
 import { formatUrl, openListener, removeStaleSocket } from "../listen.ts";
-import type { Config, PreforkOptions } from "../prefork/options.ts";
 import { HANDLED_SIGNALS } from "../prefork/signals.ts";
+import { nameOf, type Settings, SOURCES } from "./settings.ts";
 import { UsageError } from "./usage.ts";
 
 /** The models other than prefork. */
 export type LowerModel = "iterative" | "forking";
 
-type Option = keyof PreforkOptions;
-
-const COMMON = ["port", "hostname", "path", "cert", "key", "backlog", "grace", "idleTimeout"];
+const COMMON = [
+  "app",
+  "model",
+  "port",
+  "hostname",
+  "path",
+  "cert",
+  "key",
+  "backlog",
+  "grace",
+  "idleTimeout",
+];
 const APPLICABLE: Record<LowerModel, readonly string[]> = {
   iterative: COMMON,
   forking: [...COMMON, "timeout", "maxConnections"],
@@ -25,25 +34,13 @@ const APPLICABLE: Record<LowerModel, readonly string[]> = {
  * Serves an app with a model other than prefork, until a signal ends the server.
  *
  * @param model The model.
- * @param app The app's module.
- * @param config All options.
- * @param given The options that the command line contains.
- * @param flagOf Returns an option's name on the command line.
+ * @param settings What to serve, and how.
  * @returns The exit code.
  * @throws {UsageError} If an option does not apply to the model.
  */
-export async function serveLower(
-  model: LowerModel,
-  app: string,
-  config: Config,
-  given: readonly Option[],
-  flagOf: (option: Option) => string,
-): Promise<number> {
-  for (const option of given) {
-    if (!APPLICABLE[model].includes(option)) {
-      throw new UsageError(`${flagOf(option)} does not apply to --model ${model}`);
-    }
-  }
+export async function serveLower(model: LowerModel, settings: Settings): Promise<number> {
+  checkApplicable(model, settings);
+  const { app, config, sources } = settings;
   const { port, hostname, path, backlog, grace, cert, key, idleTimeout, timeout } = config;
   // These models do not use the other signals, which would stay held and never be handled.
   const used = [SIGCHLD, SIGTERM, SIGINT];
@@ -66,12 +63,26 @@ export async function serveLower(
       await serveFetchForking(socket, loaded, {
         ...common,
         timeout,
-        ...given.includes("maxConnections") && { maxChildren: config.maxConnections },
+        ...sources.has("maxConnections") && { maxChildren: config.maxConnections },
       });
     }
     return 0;
   } finally {
     socket.close();
     if (path !== undefined) removeStaleSocket(path);
+  }
+}
+
+/**
+ * Rejects options that do not apply to the model. Those of the environment are meant for any
+ * program, and a file that leaves the model open may be used with several.
+ */
+function checkApplicable(model: LowerModel, { sources, file }: Settings): void {
+  const chosenBy = SOURCES.indexOf(sources.get("model")!);
+  for (const [name, source] of sources) {
+    if (name === "app" || name === "model" || APPLICABLE[model].includes(name)) continue;
+    if (source === "environment") continue;
+    if (SOURCES.indexOf(source) > chosenBy) continue;
+    throw new UsageError(`${nameOf(name, source, file)} does not apply to --model ${model}`);
   }
 }

@@ -4,7 +4,7 @@ import { UnsupportedPlatformError } from "../../ffi/platform.ts";
 import { AppError } from "../app/load_app.ts";
 import { ActivationError } from "../prefork/host/activation.ts";
 import { PidFileError } from "../prefork/host/pid_file.ts";
-import { UsageError } from "./usage.ts";
+import { ConfigFileError, UsageError } from "./usage.ts";
 
 /**
  * Reports an error in a plain line, if its message says all.
@@ -14,6 +14,10 @@ import { UsageError } from "./usage.ts";
  * @throws The error if it needs its stack trace.
  */
 export function report(error: unknown): number {
+  if (error instanceof ConfigFileError) {
+    console.error(`error: ${error.message}`);
+    return 2;
+  }
   if (error instanceof UsageError) {
     console.error(`error: ${error.message}\nTry --help.`);
     return 2;

@@ -2,3 +2,8 @@
 export class UsageError extends Error {
   override name = "UsageError";
 }
+
+/** The configuration file is invalid. The message is one line that names it. */
+export class ConfigFileError extends Error {
+  override name = "ConfigFileError";
+}

@@ -1,0 +1,120 @@
+/**
+ * What `serve` is to do: the command line, the environment and the configuration file together.
+ * This needs no package: it may run in the app's world, where tine's import map does not hold.
+ */
+import { getenv } from "../../ffi/environment.ts";
+import { type Config, type PreforkOptions, resolveOptions } from "../prefork/options.ts";
+import { readConfigFile } from "./config_file.ts";
+import { flagOf, type Model, OPTIONS, readPem, type Setting } from "./options.ts";
+import { ConfigFileError, UsageError } from "./usage.ts";
+
+/** The configuration file, unless `--config` names another. It need not exist. */
+const CONFIG_FILE = "tine.json";
+
+/** What the command line says. It can be passed on as JSON. */
+export interface CommandLine {
+  readonly app: string | undefined;
+  /** The configuration file. */
+  readonly config: string | undefined;
+  /** The other options. `cert` and `key` are the names of files. */
+  readonly options: { readonly [name in Setting]?: unknown };
+}
+
+/** Where settings come from. Each source overrides those after it. */
+export const SOURCES = ["command line", "environment", "file", "default"] as const;
+/** One of {@linkcode SOURCES}. */
+export type Source = typeof SOURCES[number];
+
+/** What to serve, and how. */
+export interface Settings {
+  /** The app's module. */
+  readonly app: string;
+  readonly model: Model;
+  readonly config: Config;
+  /** The configuration file; `undefined` if there is none. */
+  readonly file: string | undefined;
+  /** Where each setting comes from, unless it has its default. */
+  readonly sources: ReadonlyMap<Setting | "app", Exclude<Source, "default">>;
+}
+
+/**
+ * Reads the environment and the configuration file, and fills in the defaults.
+ *
+ * @param line What the command line says.
+ * @returns All settings.
+ * @throws {UsageError} If the command line or the environment is invalid.
+ * @throws {ConfigFileError} If the configuration file is.
+ * @throws {AppError} If a certificate or its key cannot be read.
+ */
+export function readSettings({ app, config: named, options }: CommandLine): Settings {
+  const file = named ?? CONFIG_FILE;
+  const content = readConfigFile(file);
+  if (content === undefined && named !== undefined) {
+    throw new ConfigFileError(`Cannot read ${file}: there is no such file`);
+  }
+  const sources: Settings["sources"] & Map<string, Source> = new Map();
+  const settings: Record<string, unknown> = {};
+  const add = (source: Source, values: object) => {
+    // An address overrides a path of lower rank, and not only another address.
+    const hasAddress = sources.has("port") || sources.has("hostname");
+    for (const [name, value] of Object.entries(values)) {
+      if (value === undefined || sources.has(name) || (name === "path" && hasAddress)) continue;
+      settings[name] = value;
+      sources.set(name, source);
+    }
+  };
+  add("command line", { app, ...options, ...pemOf(options) });
+  add("environment", readEnvironment());
+  add("file", content ?? {});
+
+  const { app: module, model = "prefork", ...rest } = settings;
+  if (module === undefined) {
+    throw new UsageError(`missing app: expected its module, such as serve app.ts`);
+  }
+  try {
+    const config = resolveOptions(rest, (option) => nameOf(option, sources.get(option), file));
+    return {
+      app: String(module),
+      model: model as Model,
+      config,
+      file: content === undefined ? undefined : file,
+      sources,
+    };
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+/** Returns the name that a setting has where it is set. */
+export function nameOf(name: Setting, source: Source | undefined, file?: string): string {
+  switch (source) {
+    case "environment":
+      return variableOf(name);
+    case "file":
+      return `${name} in ${file}`;
+    default:
+      return flagOf(name);
+  }
+}
+
+function readEnvironment(): Record<string, unknown> {
+  const settings: Record<string, unknown> = {};
+  for (const option of Object.values(OPTIONS)) {
+    if (typeof option === "string" || option.variable === undefined) continue;
+    const text = getenv(option.variable);
+    if (text) settings[option.sets] = option.kind(text, option.variable);
+  }
+  return settings;
+}
+
+function pemOf({ cert, key }: CommandLine["options"]): PreforkOptions {
+  return {
+    ...cert !== undefined && { cert: readPem(String(cert), flagOf("cert")) },
+    ...key !== undefined && { key: readPem(String(key), flagOf("key")) },
+  };
+}
+
+function variableOf(name: Setting): string {
+  const option = Object.values(OPTIONS).find((one) => typeof one !== "string" && one.sets === name);
+  return (option as { variable: string }).variable;
+}
