@@ -1,6 +1,6 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import * as tine from "../mod.ts";
-import { DENO, ROOT, run, scratch, start, writeApp } from "./support.ts";
+import { DENO, ROOT, run, scratch, start, startServer, writeApp } from "./support.ts";
 
 const MOD = new URL("mod.ts", ROOT).href;
 
@@ -157,12 +157,22 @@ for (
   const [name, imports, id] of [
     ["nanoid 3", 'import { nanoid } from "npm:nanoid@3.3.20";', "nanoid()"],
     ["nanoid 5", 'import { nanoid } from "npm:nanoid@5.1.16";', "nanoid()"],
+    ["a module of nanoid 4", 'import * as nano from "npm:nanoid@4.0.2";', "nano.nanoid()"],
     [
       "an alphabet of nanoid 5",
       'import { customAlphabet } from "npm:nanoid@5.1.16";\n' +
       'const custom = customAlphabet("0123456789abcdef", 20);',
       "custom()",
     ],
+    ["nanoid 6", 'import { nanoid } from "npm:nanoid@6.0.2";', "nanoid()"],
+    [
+      "an alphabet of nanoid 6",
+      'import { customAlphabet } from "npm:nanoid@6.0.2";\n' +
+      'const custom = customAlphabet("0123456789", 20);',
+      "custom()",
+    ],
+    ["uuid 8", 'import { v4 } from "npm:uuid@8.3.2";', "v4()"],
+    ["uuid 13", 'import { v4, v6, v7 } from "npm:uuid@13.0.2";', "v4() + v6() + v7()"],
     ["uuid 14", 'import { v4, v7 } from "npm:uuid@14.0.3";', "v4() + v7()"],
     ["cuid2 2", 'import { createId } from "npm:@paralleldrive/cuid2@2.2.2";', "createId()"],
     ["ulid 3", 'import { ulid } from "npm:ulid@3.0.2";', "ulid()"],
@@ -183,6 +193,71 @@ for (
     }
   });
 }
+
+for (
+  const [name, imports, common] of [
+    ["uuid 11's v1()", 'import { v1 } from "npm:uuid@11.1.1";', "v1().slice(24)"],
+    ["uuid 14's v1()", 'import { v1 } from "npm:uuid@14.0.3";', "v1().slice(24)"],
+    ["bson", 'import { ObjectId } from "npm:bson@7.3.4";', "String(new ObjectId()).slice(8, 18)"],
+  ] as const
+) {
+  Deno.test(`what all ids of ${name} have in common differs from process to process`, async () => {
+    await using folder = scratch();
+    const program = writeApp(
+      folder.path,
+      `
+      import { becomeForkable, forkChild, forkRuntimeChild, waitpid } from ${JSON.stringify(MOD)};
+      ${imports}
+      becomeForkable();
+      const draw = () => [1, 2, 3].map(() => ${common});
+      const print = () => console.log([...new Set(draw())].join());
+      draw();
+      for (let i = 0; i < 4; i++) {
+        waitpid(i % 2 === 0 ? forkChild(print) : await forkRuntimeChild(async () => print()));
+      }
+      print();`,
+      "program.js",
+    );
+    await using started = start(program, [], { flags: ["-A"] });
+    assertEquals((await started.ended(60_000)).code, 0, started.stderr);
+    const nodes = started.stdout.trimEnd().split("\n");
+    assertEquals([nodes.length, new Set(nodes).size], [5, 5], started.stdout);
+    for (const node of nodes) assertMatch(node, /^[0-9a-f]+$/);
+    assertEquals(started.stderr, "");
+  });
+}
+
+const OLD_UUID = 'import { v1, v4 } from "npm:uuid@10.0.0";\n';
+const WARNING = /uuid has made an id with v1\(\) before the fork.*Make the first one in .*\n/g;
+
+Deno.test("the first fork warns, once, if uuid 10 has made an id with v1()", async () => {
+  await using folder = scratch();
+  for (const [drawn, warnings] of [["v4(); v1();", 1], ["v4();", 0]] as const) {
+    const program = writeApp(
+      folder.path,
+      `import { becomeForkable, forkChild, waitpid } from ${JSON.stringify(MOD)};
+      ${OLD_UUID}
+      becomeForkable();
+      ${drawn}
+      for (let i = 0; i < 2; i++) waitpid(forkChild(() => v1()));`,
+      "program.js",
+    );
+    await using started = start(program, [], { flags: ["-A"] });
+    assertEquals((await started.ended(60_000)).code, 0, started.stderr);
+    assertEquals(started.stderr.match(WARNING)?.length ?? 0, warnings, started.stderr);
+  }
+});
+
+Deno.test("the preforking server warns if its app has made an id with uuid 10's v1()", async () => {
+  await using folder = scratch();
+  const handler = "export default { fetch: () => new Response(id) };";
+  const app = writeApp(folder.path, `${OLD_UUID}const id = v1();\n${handler}`);
+  await using server = await startServer([], { app });
+  assertEquals(server.stderr.match(WARNING)?.length, 1, server.stderr);
+  assertStringIncludes(server.stderr, "onWorkerStart");
+  await using separate = await startServer(["--no-preload"], { app });
+  assertEquals(separate.stderr.match(WARNING), null, separate.stderr);
+});
 
 Deno.test("Math.random() stays between 0 and 1, and evenly distributed, after a fork", async () => {
   const output = await run(() => {

@@ -21,6 +21,7 @@ import { discardStock, makeEntropyForkSafe } from "../runtime/entropy.ts";
 import { renewFetch } from "../runtime/fetch.ts";
 import { replaceGetter, replaceGlobal } from "../runtime/globals.ts";
 import { forkWithHeap } from "../runtime/heap.ts";
+import { findFixedIds } from "../runtime/id_pools.ts";
 import { allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
 import { hasNodeProcess, renewNodePid } from "../runtime/node_process.ts";
 import {
@@ -280,6 +281,8 @@ let prepared = false;
 /** Prepares, before the first fork, everything that a copy of this process would get wrong. */
 function prepare(): void {
   makeEntropyForkSafe();
+  const fixed = findFixedIds();
+  if (fixed !== undefined) console.error(`warning: ${fixed}. Make the first one in each child`);
   if (prepared) return;
   prepared = true;
   watchTimers();

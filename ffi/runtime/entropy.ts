@@ -10,7 +10,8 @@
  */
 
 import { ASSUMPTIONS } from "./assumptions.ts";
-import { onFirstUse, replaceGlobal } from "./globals.ts";
+import { replaceGlobal } from "./globals.ts";
+import { renewPools } from "./id_pools.ts";
 import { isSeeded } from "./v8_flags.ts";
 
 // A whole block, from wherever in the block the generator stands.
@@ -33,37 +34,6 @@ function random(): number {
 }
 
 let checked: typeof random | undefined;
-
-/**
- * The bytes that nanoid has drawn in advance: up to version 5, it draws those of 128 ids at once.
- * Only what is recognized as such a pool is drawn again. Any other random bytes may be a secret
- * that the processes share on purpose, or a table that other data depends on.
- */
-let pools: WeakRef<Uint8Array<ArrayBuffer>>[] = [];
-const IDS_AT_ONCE = 128;
-/** Who allocates a pool, also in a bundle, where a name may have a number. */
-const NANOID = /\bat fillPool\d* .*\n\s*at (nanoid|random)\d* /;
-/** Files are read in larger pieces. */
-const LARGEST_POOL = 32_768;
-/** How many more stack traces may be taken in search of pools: each takes 50 µs. */
-let lookups = 100;
-
-// A package gets Buffer from the global object each time it uses it. The first use loads it, which
-// takes tens of milliseconds: not here.
-onFirstUse(
-  "Buffer",
-  () =>
-    replaceGlobal("Buffer.allocUnsafe", (original) =>
-      function allocUnsafe(this: unknown, size) {
-        const buffer = original.call(this, size);
-        if (size % IDS_AT_ONCE === 0 && isForNanoid(size)) pools.push(new WeakRef(buffer));
-        return buffer;
-      }),
-);
-
-function isForNanoid(size: number): boolean {
-  return size > 0 && size <= LARGEST_POOL && lookups-- > 0 && NANOID.test(new Error().stack ?? "");
-}
 
 /**
  * Replaces V8's `Math.random()`, whose state is not aware of forks: when tine is loaded, because a
@@ -91,15 +61,7 @@ export function discardStock(): void {
   for (let i = 0; i < UUIDS_AT_ONCE; i++) crypto.randomUUID();
   BLOCK.fill(0);
   left = 0;
-  if (pools.length > 0) renewPools();
-}
-
-function renewPools(): void {
-  pools = pools.filter((pool) => {
-    const bytes = pool.deref();
-    if (bytes !== undefined) crypto.getRandomValues(bytes);
-    return bytes !== undefined;
-  });
+  renewPools();
 }
 
 /**

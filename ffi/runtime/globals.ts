@@ -23,9 +23,11 @@ interface Replaceable {
   "Math.random": typeof Math.random;
 
   /**
-   * When the program first uses `Buffer` (`entropy.ts`), which finds the pools of random bytes that
-   * nanoid allocates. The replacement calls the previous function.
+   * When the program first uses `Buffer` (`id_pools.ts`), to find the random bytes that packages
+   * draw in advance for ids. The replacement calls the previous function.
    */
+  "Buffer.alloc": (size: number, ...rest: unknown[]) => Uint8Array<ArrayBuffer>;
+  /** See `Buffer.alloc`. nanoid 6 gets a buffer with two methods of its own. */
   "Buffer.allocUnsafe": (size: number) => Uint8Array<ArrayBuffer>;
 
   /**
@@ -147,11 +149,12 @@ function find<N extends keyof Replaceable>(
 }
 
 /**
- * Replaces a property of one of Deno's prototypes. There are two, both for the timers that a child
- * must not run (`timers.ts`), from `becomeForkable()` on:
+ * Replaces a property of a prototype. There are two:
  *
- * - that of Node's `Timeout`, if timers were created before: it reports the timers created later.
- * - that of Deno's lists of timers, see {@linkcode interceptProperty}.
+ * - that of Node's `Timeout`, from `becomeForkable()` on, if timers were created before: it reports
+ *   the timers created later, which a child must not run (`timers.ts`).
+ * - that of all typed arrays, when tine is loaded: `slice()` finds the random bytes that uuid has
+ *   drawn in advance (`id_pools.ts`). It calls the previous function.
  */
 export function replaceProperty<T extends object, K extends keyof T>(
   owner: T,
@@ -162,7 +165,8 @@ export function replaceProperty<T extends object, K extends keyof T>(
 }
 
 /**
- * Reports each object of a prototype when it first gets a property. The object keeps the property.
+ * Reports each object of a prototype of Deno's when it first gets a property, which is one of a
+ * list of timers (`timers.ts`), from `becomeForkable()` on. The object keeps the property.
  *
  * @param prototype The objects' prototype.
  * @param property The property, which a constructor assigns.

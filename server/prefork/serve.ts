@@ -5,6 +5,7 @@
 import { AF_UNIX } from "../../ffi/address.ts";
 import { testFork } from "../../ffi/forking/fork.ts";
 import { unreachableListener } from "../../ffi/runtime/acceptor.ts";
+import { findFixedIds } from "../../ffi/runtime/id_pools.ts";
 import { poolRoom } from "../../ffi/runtime/pool.ts";
 import { checkThrowAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 import { after, delay, every, nextTurn, type Timer } from "../../ffi/runtime/timers.ts";
@@ -126,6 +127,10 @@ async function run(
       scoreboard.app = isSpecifier(app) ? String(app) : "";
     }
     const log = stderrLog("master");
+    const fixed = findFixedIds();
+    if (fixed !== undefined) {
+      log(`${fixed}. Make the first one in onWorkerStart(), or start with --no-preload`);
+    }
     // No promise job is pending when a turn of the event loop begins, so none runs in a child.
     const turn = nextTurn();
     prepareWorkers();
