@@ -4,18 +4,25 @@
  *
  * @module
  */
-import { becomeForkable } from "../ffi/forking/become_forkable.ts";
-import { checkDeno } from "../ffi/platform.ts";
-import { HANDLED_SIGNALS } from "./prefork/signals.ts";
+import { runInstead } from "./cli/run_instead.ts";
+import { start } from "./cli/start.ts";
 
-// Without V8's flags, everything up to here runs twice, so as little as possible is loaded.
-try {
-  checkDeno();
-  if (Deno.args[0] === "serve") becomeForkable({ signals: HANDLED_SIGNALS });
-} catch (error) {
-  const { report } = await import("./cli/report.ts");
-  Deno.exit(report(error));
+// A literal in `import()` would have Deno load that module, and all that it imports, before the
+// first line; and `start()` may run the program again from there. `deno cache` finds the module in a
+// type of `start()`.
+const MAIN: string = "./cli/main.ts";
+
+// To load files that no literal names takes permission.
+const root = new URL("../", import.meta.url);
+if (
+  root.protocol === "file:" &&
+  Deno.permissions.querySync({ name: "read", path: root }).state !== "granted"
+) {
+  try {
+    runInstead(import.meta.url, import.meta.resolve("./cli/whole.ts"));
+  } catch (error) {
+    console.error(`error: ${(error as Error).message}`);
+    Deno.exit(1);
+  }
 }
-
-const { main } = await import("./cli/main.ts");
-Deno.exit(await main(Deno.args));
+await start(() => import(MAIN));

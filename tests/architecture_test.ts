@@ -17,6 +17,8 @@ interface Import {
   readonly specifier: string;
   /** The file that is meant, from the root; or a package's URL. */
   readonly to: string;
+  /** Whether only types are imported, which \`deno run\` does not load. */
+  readonly isType: boolean;
 }
 
 /** All files of these folders that are TypeScript, from the root. */
@@ -59,7 +61,8 @@ async function importsOf(files: readonly string[]): Promise<Import[]> {
       if (to === undefined) {
         throw new Error(`${module.specifier} imports ${specifier}: there is none`);
       }
-      return { from: nameOf(module.specifier), specifier, to: nameOf(to) };
+      const isType = code === undefined;
+      return { from: nameOf(module.specifier), specifier, to: nameOf(to), isType };
     });
   });
 }
@@ -157,9 +160,27 @@ Deno.test("mod.ts needs no packages and no import map", () => {
   assert(graph.size > 50, `mod.ts needs ${graph.size} files only`);
 });
 
-Deno.test("only an app's module is imported under a name not known in advance", () => {
+Deno.test("the command line loads only what makes it forkable before its first line, and its types name the rest", () => {
+  const reached = (start: string, isWanted: (one: Import) => boolean) => {
+    const graph = new Set([start]);
+    for (const file of graph) {
+      for (const one of ofHouse) if (one.from === file && isWanted(one)) graph.add(one.to);
+    }
+    return graph;
+  };
+  const loaded = reached("server/cli.ts", ({ isType }) => !isType);
+  assert(loaded.has("ffi/forking/become_forkable.ts"));
+  assert(loaded.size < 40, `${loaded.size} files are loaded: ${[...loaded].join(" ")}`);
+  const whole = reached("server/cli/whole.ts", ({ isType }) => !isType);
+  assert(whole.has("server/prefork/serve.ts"));
+  assertEquals([...whole.difference(reached("server/cli.ts", () => true))], [
+    "server/cli/whole.ts",
+  ]);
+});
+
+Deno.test("only an app's module, and the command line's, is imported without a literal", () => {
   const unknown = HOUSE.filter((file) =>
     /\bimport\(\s*[^"'\s]/.test(Deno.readTextFileSync(new URL(file, ROOT)))
   );
-  assertEquals(unknown, ["server/app/load_app.ts"]);
+  assertEquals(unknown, ["server/app/load_app.ts", "server/cli.ts"]);
 });

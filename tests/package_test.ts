@@ -111,6 +111,20 @@ Deno.test("the published package has a working command line, installed or not", 
   assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
 });
 
+Deno.test("`deno cache` fetches all that the command line of the published package needs", async () => {
+  await using folder = scratch();
+  const options: Deno.CommandOptions = { cwd: folder.path };
+  {
+    await using registry = await publish(folder.path);
+    options.env = registry.env;
+    await deno(["cache", "jsr:@tine/tine/cli"], options);
+  }
+  const line = ["run", "-A", "--cached-only", "jsr:@tine/tine/cli"];
+  assertMatch(await deno([...line, "serve", "--help"], options), /^Serves a module/);
+  const diagnosis = await deno([...line, "doctor", "--json"], options);
+  assertEquals(JSON.parse(diagnosis).ok, true);
+});
+
 Deno.test("the published package is complete, and contains no tests", async () => {
   await using folder = scratch();
   await using registry = await publish(folder.path);

@@ -1,6 +1,15 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { MODELS, onEachRung } from "./rungs.ts";
-import { scratch, spawnServer, startServer, until, writeApp } from "./support.ts";
+import {
+  DENO,
+  Program,
+  ROOT,
+  scratch,
+  spawnServer,
+  startServer,
+  until,
+  writeApp,
+} from "./support.ts";
 
 const appOf = (text: string) => `export default { fetch: () => new Response("${text}") };`;
 const LEAST = ["--allow-ffi", "--allow-read", "--allow-net=127.0.0.1"];
@@ -40,6 +49,25 @@ onEachRung(MODELS, "serve reports a missing permission when it starts", async (m
   for (const [missing, message] of cases) {
     const permissions = LEAST.filter((flag) => !flag.startsWith(missing));
     assertMatch(await complaint(permissions, ["--model", model], app), message);
+  }
+});
+
+Deno.test("tine's own files need no permission, however the command line is named", async () => {
+  await using folder = scratch();
+  const link = `${folder.path}/50% of #tine?`;
+  Deno.symlinkSync(ROOT.pathname, link);
+  const cases: [cwd: string, cli: string][] = [
+    [`${link}/server`, "cli.ts"],
+    [folder.path, `./${link.slice(folder.path.length + 1)}/ffi/../server/cli.ts`],
+    [folder.path, `${link}/server/cli.ts`],
+    [folder.path, new URL("server/cli.ts", ROOT).href],
+  ];
+  for (const [cwd, cli] of cases) {
+    await using program = new Program(DENO, ["run", "--allow-ffi", cli, "serve", "--help"], {
+      cwd,
+    });
+    assertEquals((await program.ended()).code, 0, `${cli}: ${program.stderr}`);
+    assertMatch(program.stdout, /^Serves a module/);
   }
 });
 

@@ -41,7 +41,7 @@ if (import.meta.main) {
 }
 
 async function bundle(file: string): Promise<void> {
-  const source = new URL("../cli.ts", import.meta.url).href;
+  const source = new URL("whole.ts", import.meta.url).href;
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["bundle", "--quiet", "--platform", "deno", source, "--output", file],
     cwd: new URL("../..", import.meta.url),

@@ -1,6 +1,8 @@
 import { report } from "./report.ts";
 import { UsageError } from "./usage.ts";
 
+export { report };
+
 const HELP = `\
 tine: serves a fetch app with forked processes.
 
