@@ -21,14 +21,22 @@ interface Import {
   readonly isType: boolean;
 }
 
-/** All files of these folders that are TypeScript, from the root. */
+/**
+ * All files of these folders that are TypeScript, from the root. A folder with a configuration of
+ * its own is a user's app.
+ */
 function sources(...folders: string[]): string[] {
   return folders.flatMap((folder) =>
     [...Deno.readDirSync(new URL(folder, ROOT))].flatMap(({ name, isDirectory }) => {
-      if (isDirectory) return sources(`${folder}${name}/`);
+      if (isDirectory) return isApp(`${folder}${name}`) ? [] : sources(`${folder}${name}/`);
       return name.endsWith(".ts") ? [`${folder}${name}`] : [];
     })
   );
+}
+
+function isApp(folder: string): boolean {
+  const names = [...Deno.readDirSync(new URL(folder, ROOT))].map(({ name }) => name);
+  return names.some((name) => name === "deno.json" || name === "package.json");
 }
 
 /** All imports of some files, static and dynamic, of values and of types, as Deno sees them. */

@@ -2,7 +2,7 @@
  * All checks before a commit, the quick ones first. If a step fails, the others still run. The last
  * line shows how many tests passed, and how many tests and steps failed.
  *
- * `deno task ok [--aarch64] [--versions]`
+ * `deno task ok [--aarch64] [--versions] [--apps]`
  */
 
 /** The counts of passed and failed tests. */
@@ -28,7 +28,7 @@ const STEPS: readonly Step[] = [
   { name: "tests", args: ["task", "--quiet", "test"], counts: true },
 ];
 
-/** Steps that take more: an emulator, or other versions of Deno. */
+/** Steps that take more: an emulator, other versions of Deno, or packages and databases. */
 const FURTHER: Readonly<Record<string, Step>> = {
   "--aarch64": {
     name: "aarch64",
@@ -38,6 +38,11 @@ const FURTHER: Readonly<Record<string, Step>> = {
   "--versions": {
     name: "versions",
     args: ["task", "--quiet", "test:versions", "--ci"],
+    counts: true,
+  },
+  "--apps": {
+    name: "apps",
+    args: ["task", "--quiet", "test:apps"],
     counts: true,
   },
 };

@@ -26,6 +26,7 @@ async function project(source: string): Promise<{ path: string } & AsyncDisposab
       "test": "deno test --allow-all tests",
       "test:aarch64": "echo 3 passed, 0 failed",
       "test:versions": "echo 2 passed, 0 failed",
+      "test:apps": "echo 4 passed, 0 failed",
     },
     fmt,
   };
@@ -86,7 +87,7 @@ Deno.test(".ci/run ends with the tally, even if a step prints none", async () =>
   command("npx", `shift 2; exec "${Deno.execPath()}" "$@"`);
   assertEquals(
     await run(),
-    { code: 0, steps: [...STEPS, "aarch64", "versions"], last: "6 passed, 0 failed" },
+    { code: 0, steps: [...STEPS, "aarch64", "versions", "apps"], last: "10 passed, 0 failed" },
   );
   command("npx", "echo cannot fetch deno; exit 1");
   assertEquals(await run(), { code: 1, steps: [], last: "0 passed, 1 failed" });
@@ -97,6 +98,6 @@ Deno.test(".ci/run ends with the tally, even if a step prints none", async () =>
   assertEquals(await run(), { code: 1, steps: [], last: "0 passed, 1 failed" });
   assertMatch(
     Deno.readTextFileSync(`${path}/.ci/run`),
-    /deno@\d+\.\d+\.\d+ task ok --aarch64 --versions/,
+    /deno@\d+\.\d+\.\d+ task ok --aarch64 --versions --apps/,
   );
 });

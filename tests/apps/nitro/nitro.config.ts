@@ -1,0 +1,5 @@
+//https://nitro.build/config
+export default defineNitroConfig({
+  compatibilityDate: "latest",
+  srcDir: "server"
+});

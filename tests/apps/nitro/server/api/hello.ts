@@ -1,0 +1,3 @@
+export default defineEventHandler(() => {
+  return { api: "works" };
+});
