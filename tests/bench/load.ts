@@ -17,6 +17,19 @@ export async function keepAlive(port: number, seconds: number): Promise<Load> {
   return await wrk(port, [`-d${seconds}`]);
 }
 
+/** Sends requests to several servers at once, which have the connections between them. */
+export async function keepAliveOnEach(ports: readonly number[], seconds: number): Promise<Load> {
+  const connections = CONNECTIONS / ports.length;
+  const loads = await Promise.all(
+    ports.map((port) => wrk(port, [`-d${seconds}`], { connections })),
+  );
+  return {
+    requests: loads.reduce((sum, { requests }) => sum + requests, 0),
+    perSecond: loads.reduce((sum, { perSecond }) => sum + perSecond, 0),
+    errors: loads.reduce((sum, { errors }) => sum + errors, 0),
+  };
+}
+
 /** Sends requests over a new connection each for some seconds. */
 export async function fresh(port: number, seconds: number): Promise<Load> {
   return await wrk(port, [`-d${seconds}`, "-H", "Connection: close"]);
@@ -24,13 +37,18 @@ export async function fresh(port: number, seconds: number): Promise<Load> {
 
 /** Sends a number of requests, for the paths from `/0` on, over kept connections. */
 export async function requests(port: number, count: number, paths: number): Promise<Load> {
-  return await wrk(port, ["-d60", "-s", here("requests.lua")], [`${count}`, `${paths}`]);
+  const scriptOptions = [`${count}`, `${paths}`];
+  return await wrk(port, ["-d60", "-s", here("requests.lua")], { scriptOptions });
 }
 
-async function wrk(port: number, options: string[], scriptOptions: string[] = []): Promise<Load> {
+async function wrk(
+  port: number,
+  options: string[],
+  { connections = CONNECTIONS, scriptOptions = [] as string[] } = {},
+): Promise<Load> {
   const line: CommandLine = [
     "wrk",
-    ...["-t1", `-c${CONNECTIONS}`, ...options, `http://127.0.0.1:${port}/`, "--"],
+    ...["-t1", `-c${connections}`, ...options, `http://127.0.0.1:${port}/`, "--"],
     ...scriptOptions,
   ];
   const output = await outputOf(line);

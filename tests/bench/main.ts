@@ -5,6 +5,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { cleaningUp } from "../clean_up.ts";
 import { against, findObstacle, PART_NAMES } from "./against.ts";
+import { apps } from "./apps.ts";
 import { barChart } from "./chart.ts";
 import { type Contest, measure, panelOf, printTable } from "./contest.ts";
 import { forkingServers, forks } from "./forks.ts";
@@ -24,12 +25,14 @@ Usage: deno task bench [measurement ...] [options]
   3g             the article's last server beside Python's and C's
   prefork        requests per second, beside deno serve --parallel, nginx, Apache,
                  gunicorn and unicorn, two workers each
+  apps           the same for apps of Express, Fastify and node:http beside node:cluster
+                 in Node, Deno and Bun, and for a fetch app beside Bun; installs them
   start          from the command line to the first response, beside deno serve
   memory         what a million records take with four workers, beside deno serve
   million        what a million requests leave behind
   isolation      how clients fare while another one breaks its worker
 
-All of them if none is named: about ten minutes.
+All of them if none is named: about fourteen minutes.
 
 With --against another checkout of tine and this one are measured in turns, and
 nothing else: about eight minutes. The exit code is 1 when the median of a ratio
@@ -40,7 +43,7 @@ blurs it; with --against . both are this one, which shows by how much.
   --against DIR  the folder of the other checkout
   --only PART,.. what is measured of them; all parts if left out
   --rounds N     how often each program is measured, 1 to 100 (fork, 3g: 9,
-                 prefork: 7, start: 15, memory: 3; with --against start: 41,
+                 prefork, apps: 7, start: 15, memory: 3; with --against start: 41,
                  memory: 3, others: 31)
   --seconds N    of each measurement no round is begun that would end later (240)
   --python FILE  the Python to compare with (python3)
@@ -121,6 +124,7 @@ function listMeasurements(python: string): Record<string, Contests | Report> {
     "fork": { rounds: 9, needs: [python], prepare: (folder) => forks(python, folder) },
     "3g": { rounds: 9, needs: [python], prepare: (folder) => forkingServers(python, folder) },
     "prefork": { rounds: 7, needs: ["wrk"], prepare: throughput },
+    "apps": { rounds: 7, needs: ["wrk"], prepare: apps },
     "start": { rounds: 15, needs: [], prepare: starts },
     "memory": { rounds: 3, needs: ["wrk"], prepare: memory },
     "million": { needs: ["wrk"], print: million },
