@@ -12,7 +12,14 @@ import { isSyscallError } from "../ffi/errno.ts";
 import { AppError } from "./app/load_app.ts";
 import { SOCK_STREAM, Socket } from "../ffi/socket.ts";
 import { unlink } from "../ffi/unlink.ts";
-import { IPPROTO_TCP, SO_REUSEADDR, SOL_SOCKET, TCP_NODELAY } from "../ffi/socket_calls.ts";
+import {
+  IPPROTO_IPV6,
+  IPPROTO_TCP,
+  IPV6_V6ONLY,
+  SO_REUSEADDR,
+  SOL_SOCKET,
+  TCP_NODELAY,
+} from "../ffi/socket_calls.ts";
 
 /**
  * Opens a listening socket for a server. It reuses a port with connections in TIME_WAIT, and the
@@ -25,16 +32,38 @@ import { IPPROTO_TCP, SO_REUSEADDR, SOL_SOCKET, TCP_NODELAY } from "../ffi/socke
  * @throws {AppError} If the host name has no address.
  */
 export function openListener(address: Address, backlog: number): Socket {
-  const socket = new Socket(familyOf(address), SOCK_STREAM);
+  const socket = bindSocket(address);
+  try {
+    socket.listen(backlog);
+    return socket;
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
+}
+
+/**
+ * Creates a socket for {@linkcode openListener} and binds it. It does not listen yet.
+ *
+ * @param address The address.
+ * @param dualStack For an IPv6 address: whether to accept connections over IPv4, too. The default is
+ *   the system's.
+ * @throws As {@linkcode openListener} does.
+ */
+export function bindSocket(address: Address, dualStack?: boolean): Socket {
+  const family = familyOf(address);
+  const socket = new Socket(family, SOCK_STREAM);
   try {
     if (typeof address === "string") {
       if (isStale(address)) unlink(address);
     } else {
       socket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
       socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1); // accepted sockets inherit it
+      if (family === AF_INET6 && dualStack !== undefined) {
+        socket.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, dualStack ? 0 : 1);
+      }
     }
     socket.bind(address);
-    socket.listen(backlog);
     return socket;
   } catch (error) {
     socket.close();
@@ -78,6 +107,7 @@ export function removeStaleSocket(path: string): void {
 
 /** Whether a path is that of a UNIX socket on which no process listens. */
 function isStale(path: string): boolean {
+  if (path.startsWith("\0")) return false; // an abstract address is gone with its socket
   using socket = new Socket(AF_UNIX, SOCK_STREAM);
   socket.fcntl(F_SETFL, O_NONBLOCK); // a live server may have a full backlog
   try {

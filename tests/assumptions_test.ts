@@ -371,6 +371,61 @@ const timers = lookOnce<Timers>(() => shown(lookAtTimers));
 const requests = lookOnce<Requests>(() => shown(lookAtRequests));
 const pool = lookOnce<Pool>(() => shown(lookAtPool, [READ_ASYNC]));
 
+const nodeServer = lookOnce<NodeServer>(() => shown(lookAtNodeServer));
+
+interface NodeServer {
+  events: number;
+  loaded: string;
+  names: Record<string, string>;
+}
+
+async function lookAtNodeServer(): Promise<void> {
+  // deno-lint-ignore no-explicit-any
+  const anyDeno = Deno as any;
+  const loaded = "__bootstrapNodeProcess";
+  const wasLoaded = loaded in anyDeno[anyDeno.internal];
+  const { Server } = await import("node:net");
+  const http = await import("node:http");
+  // deno-lint-ignore no-explicit-any
+  const prototype = Server.prototype as any;
+  const { _listen2 } = prototype;
+  const calls: unknown[] = [];
+  prototype._listen2 = function (...args: unknown[]) {
+    calls.push(args.slice(0, 2));
+    _listen2.apply(this, args);
+  };
+  const registrations = () =>
+    [...Deno.readDirSync("/proc/self/fd")].flatMap(({ name }) => {
+      try {
+        const info = Deno.readTextFileSync(`/proc/self/fdinfo/${name}`);
+        return [...info.matchAll(/^tfd:.*events:\s*([0-9a-f]+) data:\s*([0-9a-f]+)/gm)];
+      } catch {
+        return [];
+      }
+    });
+  const before = registrations().map(([, , data]) => data);
+  // deno-lint-ignore no-explicit-any
+  const server = http.createServer() as any;
+  const own = Object.hasOwn(server, "_usingWorkers") ? "_usingWorkers" : "";
+  server.listen(0, "127.0.0.1");
+  let events: number | undefined;
+  while (events === undefined) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    const found = registrations().find(([, , data]) => !before.includes(data));
+    if (found !== undefined) events = parseInt(found[1]!, 16);
+  }
+  const EPOLLRDHUP = 0x2000;
+  const handle = typeof server._handle?.getsockname === "function" ? "_handle" : "";
+  const path = "_pipeName" in server ? "_pipeName" : "";
+  const listen = JSON.stringify(calls) === '[["127.0.0.1",0]]' ? "_listen2" : "";
+  console.log(JSON.stringify({
+    events: (events & ~EPOLLRDHUP) >>> 0,
+    loaded: !wasLoaded && loaded in anyDeno[anyDeno.internal] ? loaded : "",
+    names: { own, listen, handle, path },
+  }));
+  Deno.exit();
+}
+
 /** Those of the names that are there. */
 function present(names: readonly string[], there: readonly string[]): string[] {
   return names.filter((name) => there.includes(name));
@@ -524,6 +579,9 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
     const { events } = await eventLoop();
     return events.length === 1 ? events[0] : events;
   },
+  nodeListenerEvents: async () => (await nodeServer()).events,
+  nodeLoaded: async () => (await nodeServer()).loaded,
+  nodeServer: async () => (await nodeServer()).names,
   fetchKeepsConnections: async () => (await eventLoop()).kept,
   idleCall: async () => {
     const names = new Map([[202, "x86_64 futex"], [98, "aarch64 futex"]]);

@@ -19,7 +19,8 @@ import {
   writeApp,
 } from "./support.ts";
 
-const OPTIONS = Object.keys(resolveOptions({})) as (keyof PreforkOptions)[];
+const { givenAddress: _, ...DEFAULTS } = resolveOptions({});
+const OPTIONS = Object.keys(DEFAULTS) as (keyof PreforkOptions)[];
 
 Deno.test("resolveOptions() treats an undefined option as omitted", () => {
   assertEquals(OPTIONS.length, 25);

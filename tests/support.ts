@@ -407,6 +407,8 @@ export interface ServerOptions extends Deno.CommandOptions {
   flags?: string[];
   /** A shell command line to run before it, such as `ulimit -n 256;`. */
   shell?: string;
+  /** Whether the app has an address of its own: no port is given. */
+  ownAddress?: boolean;
 }
 
 /** Starts the command line's `serve` on a free port, without waiting for anything. */
@@ -417,9 +419,11 @@ export function spawnServer(args: string[] = [], options: ServerOptions = {}): S
     permissions = ["--allow-all"],
     flags = [],
     shell,
+    ownAddress = false,
     ...command
   } = options;
-  const address = args.some((arg) => /^--(port|unix)$/.test(arg)) ? [] : ["--port", "0"];
+  const isGiven = ownAddress || args.some((arg) => /^--(port|unix)$/.test(arg));
+  const address = isGiven ? [] : ["--port", "0"];
   const count = args.some((arg) => /^--(workers|model)$/.test(arg)) ? [] : ["--workers", "2"];
   const line = [DENO, "run", "--no-lock", ...permissions, ...flags, cli, "serve"];
   line.push(...address, ...count, ...args, ...app === "" ? [] : [app]);

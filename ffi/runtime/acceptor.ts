@@ -70,14 +70,27 @@ export function acceptFrom<T>(
       `Cannot take over a listener: expected one new listener, found ${fresh.length}`,
     );
   }
-  const { epoll, ...registration } = found;
+  return { server, acceptor: takeOver(found, fd, ASSUMPTIONS.listenerEvents.value) };
+}
+
+/**
+ * Makes an existing listener of Deno's accept from another listening socket.
+ *
+ * @param listener The registration of its socket in the event loop.
+ * @param fd The listening socket, as for {@linkcode acceptFrom}.
+ * @param wanted The events for which the listener waits.
+ * @returns The acceptor.
+ * @throws {SyscallError} If the kernel refuses.
+ */
+export function takeOver(listener: Watched, fd: number, wanted: number): Acceptor {
+  const { epoll, ...registration } = listener;
   // Deno continues to accept until accept(2) reports that no connection is left, with or without
   // further events; any other error ends its server. On a socket that nobody can connect to, no
   // connection is ever left.
   const quiet = unreachableListener();
   const shared = new Descriptor(fcntl(fd, F_DUPFD_CLOEXEC));
   unregister(epoll, registration.fd);
-  const events = (ASSUMPTIONS.listenerEvents.value | EPOLLEXCLUSIVE) >>> 0;
+  const events = (wanted | EPOLLEXCLUSIVE) >>> 0;
   let isWatched = false;
   let closed = false;
   const own = [registration.fd, quiet.fileno(), shared.fileno()].map(socketCookie);
@@ -113,7 +126,7 @@ export function acceptFrom<T>(
     },
   };
   acceptor.resume();
-  return { server, acceptor };
+  return acceptor;
 }
 
 let unreachable: Socket | undefined;

@@ -150,6 +150,27 @@ export const ASSUMPTIONS = {
     value: 0x8000_0001,
     otherwise: "a worker is not told about connections, or repeatedly about the same one",
   },
+  /**
+   * The events for which a listener of Node's waits, apart from EPOLLRDHUP, which a shared one may
+   * not wait for: EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP and EPOLLET.
+   */
+  nodeListenerEvents: {
+    value: 0x8000_001d,
+    otherwise: "a worker is not told about connections, or repeatedly about the same one",
+  },
+  /** A property of Deno's internal object that it gets with the first module of Node's. */
+  nodeLoaded: {
+    value: "__bootstrapNodeProcess",
+    otherwise: "a program that listens with node:http listens in the master, which is refused",
+  },
+  /**
+   * Node's `net.Server`: a property that only it has, which its constructor assigns; the method that
+   * listens, once the arguments are known; and where its listening socket is.
+   */
+  nodeServer: {
+    value: { own: "_usingWorkers", listen: "_listen2", handle: "_handle", path: "_pipeName" },
+    otherwise: "a program that listens with node:http listens in the master, which is refused",
+  },
   /** `fetch` keeps a connection open after the response, for the next request. */
   fetchKeepsConnections: {
     value: true,
@@ -177,9 +198,9 @@ export const ASSUMPTIONS = {
     value: ["createTimer", "cancelTimer", "immediateQueue", "clearImmediate"],
     otherwise: "the public functions clear the timers one by one, or the parent's run in a child",
   },
-  /** The properties of a core timer: its number, its delay, its callback, its neighbors. */
+  /** The properties of a core timer: its number, delay, callback, neighbors and interval. */
   coreTimer: {
-    value: ["_timerId", "_idleTimeout", "_onTimeout", "_idlePrev", "_idleNext"],
+    value: ["_timerId", "_idleTimeout", "_onTimeout", "_idlePrev", "_idleNext", "_repeat"],
     otherwise: "the public functions clear the timers one by one, or the parent's run in a child",
   },
   /** The number of the first timer. Later ones count up from it. */

@@ -16,6 +16,7 @@ import { architecture } from "../platform.ts";
 import { readlink, readNumbers, readText } from "../proc.ts";
 import { AF_UNIX } from "../address.ts";
 import { SOCK_STREAM } from "../socket.ts";
+import { getsockopt, SO_ACCEPTCONN, SOL_SOCKET } from "../socket_calls.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
 import { leaveParking } from "./pool.ts";
 
@@ -87,6 +88,21 @@ let epolls: readonly number[] = [];
 export function watchedDescriptors(): Watched[] {
   if (epolls.length === 0 || !epolls.every(isEpoll)) surveyEventLoop();
   return epolls.flatMap((epoll) => registrationsOf(epoll).map((one) => ({ epoll, ...one })));
+}
+
+/** Returns the listening sockets that the event loop watches. */
+export function listeningSockets(): Watched[] {
+  return watchedDescriptors().filter(({ fd }) => isListening(fd));
+}
+
+/** Whether a descriptor is a socket that listens. */
+export function isListening(fd: number): boolean {
+  try {
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN) === 1;
+  } catch (error) {
+    if (isSyscallError(error)) return false; // ENOTSOCK
+    throw error;
+  }
 }
 
 function isEpoll(fd: number): boolean {

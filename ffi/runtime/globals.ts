@@ -73,6 +73,13 @@ interface Replaceable {
   "Deno.upgradeWebSocket": typeof Deno.upgradeWebSocket;
 
   /**
+   * Before the preforking server loads a program that may listen itself (`caught_servers.ts`). The
+   * replacement remembers the server, which each worker starts on a socket that all workers share.
+   * tine itself uses the previous function, see {@linkcode originalOf}.
+   */
+  "Deno.serve": typeof Deno.serve;
+
+  /**
    * In a worker of the preforking server (`error_log.ts`). If standard error or output cannot be
    * written to (a full disk), the app's request would fail. The replacement calls the previous
    * function.
@@ -103,6 +110,37 @@ export function replaceGlobal<N extends keyof Replaceable>(
   const [owner, property] = find(name);
   // Not an assignment: Deno 2.8.0 to 2.8.2 have a getter for Deno.upgradeWebSocket.
   Object.defineProperty(owner, property, { value: make(owner[property]!), writable: true });
+}
+
+/** The previous functions, by their names, of those that were replaced without being loaded. */
+const originals = new Map<keyof Replaceable, () => unknown>();
+
+/**
+ * Replaces a function that Deno loads when it is first referenced, without loading it.
+ *
+ * @param name The name of the function.
+ * @param make Creates the new function; the argument returns the previous one.
+ */
+export function replaceUnloaded<N extends keyof Replaceable>(
+  name: N,
+  make: (original: () => Replaceable[N]) => Replaceable[N],
+): void {
+  const [owner, property] = find(name);
+  const descriptor = Object.getOwnPropertyDescriptor(owner, property)!;
+  const original = () => descriptor.get === undefined ? descriptor.value : descriptor.get();
+  originals.set(name, original);
+  Object.defineProperty(owner, property, {
+    value: make(original),
+    writable: true,
+    enumerable: true,
+    configurable: true,
+  });
+}
+
+/** Returns the function that {@linkcode replaceUnloaded} has replaced, or else the present one. */
+export function originalOf<N extends keyof Replaceable>(name: N): Replaceable[N] {
+  const [owner, property] = find(name);
+  return originals.has(name) ? originals.get(name)!() as Replaceable[N] : owner[property]!;
 }
 
 /**
@@ -149,12 +187,14 @@ function find<N extends keyof Replaceable>(
 }
 
 /**
- * Replaces a property of a prototype. There are two:
+ * Replaces a property of a prototype. There are three:
  *
  * - that of Node's `Timeout`, from `becomeForkable()` on, if timers were created before: it reports
  *   the timers created later, which a child must not run (`timers.ts`).
  * - that of all typed arrays, when tine is loaded: `slice()` finds the random bytes that uuid has
  *   drawn in advance (`id_pools.ts`). It calls the previous function.
+ * - that of Node's `net.Server`, when a program that the preforking server has loaded creates its
+ *   first server (`node_servers.ts`): what listens is a socket that all workers share.
  */
 export function replaceProperty<T extends object, K extends keyof T>(
   owner: T,
@@ -181,6 +221,37 @@ export function interceptProperty<T extends object>(
     set(this: T, value: unknown): void {
       Object.defineProperty(this, property, { value });
       onSet(this);
+    },
+  });
+}
+
+/**
+ * Reports the first assignment of a property that no object of a prototype has before its
+ * constructor assigns it. Afterwards the prototype is as before. There are two uses
+ * (`node_servers.ts`), from the time when the preforking server loads a program that may listen
+ * itself: Deno's internal object, when Deno loads the first module of Node's; and from then on
+ * `Object.prototype`, until the first server of Node's is created.
+ *
+ * @param owner The object, or the prototype.
+ * @param property The property.
+ * @param onSet Called with the object that gets the property, before it has it.
+ */
+export function onFirstAssignment(
+  owner: object,
+  property: string,
+  onSet: (object: object) => void,
+): void {
+  Object.defineProperty(owner, property, {
+    configurable: true,
+    set(this: object, value: unknown): void {
+      delete (owner as Record<string, unknown>)[property];
+      onSet(this);
+      Object.defineProperty(this, property, {
+        value,
+        writable: true,
+        enumerable: true,
+        configurable: true,
+      });
     },
   });
 }

@@ -136,6 +136,13 @@ export function poolRoom(): number {
   return POOL_SIZE - lost - threads().filter(isPoolThread).length;
 }
 
+/** Returns the system calls of the pool's threads that are at work. */
+export function busyThreads(): string[] {
+  return threads().filter(isPoolThread)
+    .map(({ tid }) => ofThread(tid, "syscall")?.trim())
+    .filter((call) => call !== undefined && !isIdle(call)) as string[];
+}
+
 /** Sets, in a child, the value of {@linkcode poolRoom} at the fork. */
 export function setPoolRoom(room: number): void {
   lost = POOL_SIZE - room;

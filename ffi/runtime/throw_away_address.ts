@@ -3,6 +3,7 @@
  * No client should find it there.
  */
 import { AF_UNIX } from "../address.ts";
+import { originalOf } from "./globals.ts";
 
 /**
  * An address that is not used for anything else, in the form that `Deno.serve` and `Deno.listen`
@@ -53,14 +54,17 @@ export function checkThrowAwayAddress(family: number): void {
  * @param address The address.
  * @param certificate A certificate and its key, in PEM, for HTTPS; ignored for a UNIX socket.
  * @param handle Called with each request.
+ * @param options Further options of `Deno.serve`, which come first.
  */
 export function serveAt(
   address: ThrowAwayAddress,
   { cert, key }: { readonly cert?: string | undefined; readonly key?: string | undefined },
   handle: Deno.ServeHandler,
+  options: object = {},
 ): Deno.HttpServer {
+  const serve = originalOf("Deno.serve");
   const onListen = () => {};
-  if (address.transport === "unix") return Deno.serve({ ...address, onListen }, handle);
+  if (address.transport === "unix") return serve({ ...options, ...address, onListen }, handle);
   const tls = cert === undefined || key === undefined ? {} : { cert, key };
-  return Deno.serve({ ...address, onListen, ...tls }, handle);
+  return serve({ ...tls, ...options, ...address, onListen }, handle);
 }

@@ -31,6 +31,8 @@ interface AnyTimer {
   /** The neighbors in the list of timers with the same delay; unset while the timer runs. */
   readonly _idlePrev: CoreTimer | TimersList | null;
   readonly _idleNext: CoreTimer | TimersList | null;
+  /** The interval of a repeated timer, in milliseconds. */
+  readonly _repeat: number | null;
 }
 
 /** A list of timers with the same delay: a ring, closed by the list itself. */
@@ -108,7 +110,27 @@ function set(milliseconds: number, isRepeated: boolean, callback: () => void): T
   }
   const timer = core.createTimer(callback, milliseconds, undefined, isRepeated, true);
   rememberListOf(timer);
+  own.add(timer);
   return { cancel: () => core?.cancelTimer(timer) };
+}
+
+/** The timers of tine's own. */
+const own = new WeakSet<CoreTimer>();
+
+/**
+ * Returns the names of the program's own timers that will run once, and had at most the given delay;
+ * none if Deno hides its timers.
+ */
+export function timersWithin(milliseconds: number): string[] {
+  return [...lists.values()].flatMap((ref) => {
+    const list = ref.deref();
+    const found: string[] = [];
+    if (list === undefined || list[DURATION] > milliseconds) return found;
+    for (let one = list._idleNext; !isList(one); one = one._idleNext!) {
+      if (!own.has(one) && !one._repeat && !resetsDate(one)) found.push(`timer ${one._timerId}`);
+    }
+    return found;
+  });
 }
 
 /** The lists by duration. The references are weak, so lists that Deno has dropped are collected. */

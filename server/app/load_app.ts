@@ -67,14 +67,23 @@ export class AppError extends Error {
  * ```
  */
 export async function loadApp(specifier: string): Promise<App> {
+  return appOf(await importModule(specifier), specifier);
+}
+
+/**
+ * Imports a module.
+ *
+ * @param specifier The module, as for {@linkcode loadApp}.
+ * @returns What it exports.
+ * @throws {AppError} If there is no such module, it has a syntax error, or it throws.
+ */
+export async function importModule(specifier: string): Promise<Record<string, unknown>> {
   const url = resolve(specifier);
-  let module: Record<string, unknown>;
   try {
-    module = await import(url);
+    return await import(url);
   } catch (error) {
     throw new AppError(`Cannot load ${specifier}: ${explain(error, url)}`, { cause: error });
   }
-  return appOf(module, specifier);
 }
 
 function resolve(specifier: string): string {
@@ -90,9 +99,23 @@ export function isUrl(specifier: string): boolean {
   return /^[a-z][a-z0-9+.-]+:/i.test(specifier);
 }
 
-const HOW = "An app is a module with export default { fetch(request) { return new Response() } }";
+const HOW =
+  "An app is a module with export default { fetch(request) { return new Response() } }, " +
+  "or a program that listens itself";
 
-function appOf(module: Record<string, unknown>, specifier: string): App {
+/** Whether a module's default export has a `fetch` method. */
+export function hasApp(module: Record<string, unknown>): boolean {
+  return isObject(module.default) && typeof module.default.fetch === "function";
+}
+
+/**
+ * Returns the app that a module exports.
+ *
+ * @param module What the module exports.
+ * @param specifier The module, for messages.
+ * @throws {AppError} If it is not an app.
+ */
+export function appOf(module: Record<string, unknown>, specifier: string): App {
   const target = module.default;
   if (target === undefined) {
     throw new AppError(`Cannot serve ${specifier}: it has no default export. ${HOW}`);

@@ -87,6 +87,8 @@ export type Config =
   & {
     /** Where the admin process listens; `undefined` if there is no admin process. */
     readonly admin: Address | undefined;
+    /** The address where it was given: a program that listens itself has one of its own. */
+    readonly givenAddress: Pick<PreforkOptions, "port" | "hostname" | "path">;
   };
 
 type Optional =
@@ -207,6 +209,11 @@ export function resolveOptions(
   return {
     ...config,
     path: absolute(config.path),
+    givenAddress: {
+      ...options.port === undefined ? {} : { port: options.port },
+      ...options.hostname === undefined ? {} : { hostname: options.hostname },
+      ...options.path === undefined ? {} : { path: absolute(options.path) },
+    },
     accessLog: config.accessLog === "-" ? "-" : absolute(config.accessLog),
     errorLog: absolute(config.errorLog),
     pidFile: absolute(config.pidFile),

@@ -13,7 +13,9 @@ import { getpid } from "../../ffi/process.ts";
 import { signal } from "../../ffi/signal.ts";
 import { SIGINT, SIGQUIT, SIGTERM } from "../../ffi/signals.ts";
 import type { Socket } from "../../ffi/socket.ts";
-import { type App, AppError, loadApp } from "../app/load_app.ts";
+import { catchServers } from "../app/caught_servers.ts";
+import { type App, AppError } from "../app/load_app.ts";
+import { loadProgram, type Program } from "../app/load_program.ts";
 import { sleepInterruptibly } from "../sleep_interruptibly.ts";
 import { adminHandler } from "./status/admin.ts";
 import { admitHosts } from "./status/admin_hosts.ts";
@@ -21,11 +23,12 @@ import { LONGEST_TIMER } from "../options.ts";
 import { takeActivatedSockets } from "./host/activation.ts";
 import { checkLogFile } from "./logs/log_file.ts";
 import { redirectStderr, reopenStderr, stderrLog } from "./logs/error_log.ts";
-import { checkCertificate, formatUrl, openListener, removeStaleSocket } from "../listen.ts";
+import { checkCertificate, openListener, removeStaleSocket } from "../listen.ts";
 import { isCanary, LOADED } from "./master/canary.ts";
 import type { ChildContext, Inheritance, Place } from "./master/context.ts";
 import { inherit } from "./master/inheritance.ts";
 import { supervise } from "./master/loop.ts";
+import { bindOnTrial, ProgramSockets, urlsOf } from "./master/program_sockets.ts";
 import type { Config } from "./options.ts";
 import { openNotify } from "./host/notify.ts";
 import { removePidFile, writePidFile } from "./host/pid_file.ts";
@@ -56,7 +59,7 @@ export async function serve(
   const startDirectory = findStartDirectory(); // before the app can change it
   if (isCanary()) {
     checkCertificateOf(config);
-    if (isSpecifier(app)) await loadApp(String(app));
+    if (isSpecifier(app)) await loadProgram(String(app), catchServers(bindOnTrial));
     testFork({ runtime: true }); // Deno may be a new one, too
     checkAccessLog(config);
     Deno.exit(LOADED);
@@ -67,7 +70,7 @@ export async function serve(
     return await run(app, config, startDirectory, await start(app, config));
   }
   const fixed = fixedOptions(inheritance.config, config);
-  const kept = { ...config, ...fixed };
+  const kept = { ...config, ...fixed, givenAddress: inheritance.config.givenAddress };
   const begun = await restart(app, kept, inheritance);
   const names = [...Object.keys(fixed), ...refused];
   if (names.length > 0) {
@@ -123,7 +126,7 @@ async function run(
     scoreboard.started ||= Date.now();
     scoreboard.generation += inheritance === undefined ? 0 : 1;
     if (loaded !== undefined) {
-      scoreboard.url = formatUrl(listeners[0]!.getsockname(), config.cert !== undefined);
+      scoreboard.url = urlsOf(listeners, loaded, config);
       scoreboard.app = isSpecifier(app) ? String(app) : "";
     }
     const log = stderrLog("master");
@@ -166,7 +169,7 @@ function prepareWorkers(): void {
 interface Start {
   readonly place: Place;
   /** `undefined` if new code could not be loaded after a restart. */
-  readonly loaded: App | string | undefined;
+  readonly loaded: Program | string | undefined;
 }
 
 /**
@@ -174,18 +177,24 @@ interface Start {
  * log is opened last.
  */
 async function start(app: App | string | URL, config: Config): Promise<Start> {
-  const place = openPlace(config);
-  const cleanUp = cleanUpFor(config, place);
+  const { sockets, ...rest } = openPlace(config);
+  const cleanUp = cleanUpFor(config, { ...rest, listeners: [] });
   try {
+    if (config.pidFile !== undefined) writePidFile(config.pidFile);
+    const loading = loadInTime(app, config, sockets).then(whenThereIsRoom);
+    const loaded = await interruptibly(loading, () => {
+      sockets.close();
+      cleanUp();
+    });
+    const place = { ...rest, ...sockets.listen(loaded) };
     for (const socket of [...place.listeners, place.admin]) {
       if (socket !== undefined) checkThrowAwayAddress(socket.family);
     }
-    if (config.pidFile !== undefined) writePidFile(config.pidFile);
-    const loaded = await interruptibly(loadInTime(app, config).then(whenThereIsRoom), cleanUp);
     checkAccessLog(config);
     if (config.errorLog !== undefined) redirectStderr(config.errorLog);
     return { place, loaded };
   } catch (error) {
+    sockets.close();
     cleanUp();
     throw error;
   }
@@ -203,10 +212,13 @@ async function restart(app: App | string | URL, config: Config, place: Place): P
   } catch (error) {
     stderrLog("master")((error as Error).message);
   }
+  const sockets = new ProgramSockets(config, place);
   try {
     checkCertificateOf(config);
-    return { place, loaded: await loadInTime(app, config).then(whenThereIsRoom) };
+    const loaded = await loadInTime(app, config, sockets).then(whenThereIsRoom);
+    return { place: { ...place, ...sockets.listen(loaded) }, loaded };
   } catch (error) {
+    sockets.close();
     reportUnloadable(error, place);
     return { place, loaded: undefined };
   }
@@ -226,18 +238,14 @@ function checkAccessLog({ accessLog }: Config): void {
   if (accessLog !== undefined && accessLog !== "-") checkLogFile(accessLog);
 }
 
-function openPlace(config: Config): Place {
+function openPlace(
+  config: Config,
+): Omit<Place, "listeners" | "requested"> & { sockets: ProgramSockets } {
   const activated = takeActivatedSockets().map(({ socket }) => socket);
-  const address = config.path ?? [config.hostname, config.port] as const;
-  const listeners = activated.length > 0 ? activated : [openListener(address, config.backlog)];
+  const sockets = new ProgramSockets(config, { listeners: activated, requested: [] });
   const isActivated = activated.length > 0;
-  try {
-    const { file, scoreboard } = createScoreboard();
-    return { listeners, admin: openAdmin(config), isActivated, scoreboard, scoreboardFile: file };
-  } catch (error) {
-    cleanUpFor(config, { listeners, admin: undefined, isActivated })();
-    throw error;
-  }
+  const { file, scoreboard } = createScoreboard();
+  return { admin: openAdmin(config), isActivated, scoreboard, scoreboardFile: file, sockets };
 }
 
 /**
@@ -262,7 +270,11 @@ function cleanUpFor(
 /**
  * Loads the app with a time limit: a module's top level may wait for something that never happens.
  */
-async function loadInTime(app: App | string | URL, config: Config): Promise<App | string> {
+async function loadInTime(
+  app: App | string | URL,
+  config: Config,
+  sockets: ProgramSockets,
+): Promise<Program | string> {
   const { bootTimeout } = config;
   let timer: Timer | undefined;
   const late = new Promise<never>((_, reject) => {
@@ -273,7 +285,7 @@ async function loadInTime(app: App | string | URL, config: Config): Promise<App 
     timer = after(Math.min(bootTimeout * 1000, LONGEST_TIMER), () => reject(error));
   });
   try {
-    return await Promise.race([load(app, config), late]);
+    return await Promise.race([load(app, config, sockets), late]);
   } finally {
     timer?.cancel();
   }
@@ -300,10 +312,15 @@ async function interruptibly<T>(work: Promise<T>, cleanUp: () => void): Promise<
   }
 }
 
-/** Returns the app, or the specifier from which each worker loads it. */
-async function load(app: App | string | URL, { preload }: Config): Promise<App | string> {
-  if (!isSpecifier(app)) return app;
-  return preload ? await loadApp(String(app)) : String(app);
+/** Returns the program, or the specifier from which each worker loads it. */
+async function load(
+  app: App | string | URL,
+  { preload }: Config,
+  sockets: ProgramSockets,
+): Promise<Program | string> {
+  if (!isSpecifier(app)) return { app, servers: [], catcher: undefined };
+  if (!preload) return String(app);
+  return await loadProgram(String(app), catchServers((request) => sockets.bind(request)));
 }
 
 /**
@@ -324,9 +341,14 @@ async function whenThereIsRoom<T>(loaded: T): Promise<T> {
 }
 
 /** Runs a child that serves clients. */
-function serveAsWorker(config: Config, place: Place, child: ChildContext, app: App | string) {
+function serveAsWorker(
+  config: Config,
+  place: Place,
+  child: ChildContext,
+  program: Program | string,
+) {
   place.admin?.close();
-  return runWorker({ ...place, ...child, config, app });
+  return runWorker({ ...place, ...child, config, program });
 }
 
 /** Runs the child that serves the admin socket. */
@@ -340,7 +362,11 @@ function runAdmin(config: Config, place: Place, child: ChildContext): Promise<ne
   return runWorker({
     ...child,
     config: adminConfig(config),
-    app: { fetch: adminHandler(place.scoreboard, admitHosts(address, names)) },
+    program: {
+      app: { fetch: adminHandler(place.scoreboard, admitHosts(address, names)) },
+      servers: [],
+      catcher: undefined,
+    },
     listeners: [place.admin!],
     scoreboard: place.scoreboard,
   });

@@ -29,6 +29,13 @@ export interface AccessLogOptions {
  */
 export type EndEntry = (status: number, bytes: number | null) => void;
 
+/** The relevant part of Node's `IncomingMessage`. */
+export interface NodeRequest {
+  readonly method?: string | undefined;
+  readonly url?: string | undefined;
+  readonly headers: { readonly referer?: string; readonly "user-agent"?: string };
+}
+
 /** An open access log. */
 export interface AccessLog {
   /**
@@ -40,6 +47,14 @@ export interface AccessLog {
    * @returns A function to call once, when the request ends. Nothing is written before.
    */
   begin(request: Request, info: Deno.ServeHandlerInfo): EndEntry;
+  /**
+   * Records a request that a server of Node's has received.
+   *
+   * @param request The request.
+   * @param remote The client's address.
+   * @returns A function, as {@linkcode begin} returns it.
+   */
+  beginNode(request: NodeRequest, remote: string | undefined): EndEntry;
   /** Reopens the file after it was moved. A failure is logged. */
   reopen(): void;
   /** Closes the access log. */
@@ -83,29 +98,43 @@ export function openAccessLog({ target, format, log }: AccessLogOptions): Access
     dropped = 0;
   }
 
+  function open(
+    method: string,
+    url: string,
+    remote: string | undefined,
+    referer: string | null,
+    agent: string | null,
+  ): EndEntry {
+    const time = Date.now();
+    const start = performance.now();
+    return (status, bytes) => {
+      write(formatEntry(format, {
+        pid,
+        time,
+        remote,
+        method,
+        url,
+        status,
+        bytes: method === "HEAD" || hasNoBody(status) ? 0 : bytes,
+        duration: performance.now() - start,
+        referer,
+        agent,
+      }));
+    };
+  }
+
   return {
     begin(request, info): EndEntry {
-      const time = Date.now();
-      const start = performance.now();
-      const { method } = request;
-      const url = pathOf(request.url);
-      const remote = remoteOf(info);
-      const referer = wantsHeader ? fieldOf(request, "referer") : null;
-      const agent = wantsHeader ? fieldOf(request, "user-agent") : null;
-      return (status, bytes) => {
-        write(formatEntry(format, {
-          pid,
-          time,
-          remote,
-          method,
-          url,
-          status,
-          bytes: method === "HEAD" || hasNoBody(status) ? 0 : bytes,
-          duration: performance.now() - start,
-          referer,
-          agent,
-        }));
-      };
+      return open(
+        request.method,
+        pathOf(request.url),
+        remoteOf(info),
+        wantsHeader ? fieldOf(request, "referer") : null,
+        wantsHeader ? fieldOf(request, "user-agent") : null,
+      );
+    },
+    beginNode({ method = "", url = "", headers }, remote): EndEntry {
+      return open(method, url, remote, headers.referer ?? null, headers["user-agent"] ?? null);
     },
     reopen(): void {
       try {

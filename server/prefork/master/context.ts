@@ -30,6 +30,8 @@ export interface InheritedWorker extends ChildContext {
 export interface Place {
   /** The listening sockets, which the workers share. */
   readonly listeners: readonly Socket[];
+  /** The address that the program asked for, for each of them; empty if it asked for none. */
+  readonly requested: readonly string[];
   /** The listening socket of the admin process; `undefined` if there is no admin process. */
   readonly admin: Socket | undefined;
   /** Whether the service manager opened the listening sockets. */

@@ -26,6 +26,7 @@ const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
 interface Record extends Omit<Knowledge, "workers"> {
   readonly pid: number;
   readonly listeners: readonly number[];
+  readonly requested: readonly string[];
   readonly admin: number | undefined;
   readonly isActivated: boolean;
   readonly scoreboard: number;
@@ -48,6 +49,7 @@ export function executeAnew(context: Context, { workers, config, ...knowledge }:
     config: { ...config, cert: undefined, key: undefined },
     pid: getpid(),
     listeners: context.listeners.map((socket) => socket.fileno()),
+    requested: context.requested,
     admin: context.admin?.fileno(),
     isActivated: context.isActivated,
     scoreboard: context.scoreboardFile.fileno(),
@@ -95,6 +97,7 @@ export function inherit(): Inheritance | undefined {
   const { scoreboard, file } = findScoreboard(record);
   return {
     listeners: record.listeners.map((fd) => Socket.fromDescriptor(fd)),
+    requested: record.requested,
     admin: record.admin === undefined ? undefined : Socket.fromDescriptor(record.admin),
     isActivated: record.isActivated,
     scoreboard,

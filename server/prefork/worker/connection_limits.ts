@@ -35,10 +35,8 @@ import { lateHeaders } from "./late_headers.ts";
 
 /** Which connections to watch, and their limits. Times are in seconds. */
 export interface ConnectionOptions {
-  /** The addresses of the listening sockets. */
-  readonly addresses: readonly Address[];
-  /** Whether the connections use TLS. If so, no answer is sent in plain text. */
-  readonly secure: boolean;
+  /** The addresses of the listening sockets. More may be added later. */
+  readonly addresses: readonly ListeningAddress[];
   /**
    * How long a client may take for a request's header; 0 for no limit. Over TLS the kernel cannot
    * tell what is sent, and a client that has stopped sending gets the idle timeout. So does an
@@ -59,6 +57,20 @@ export interface ConnectionOptions {
   readonly acceptors: readonly Acceptor[];
 }
 
+/** The address of a listening socket. */
+export interface ListeningAddress {
+  readonly address: Address;
+  /** Whether the connections use TLS. If so, no answer is sent in plain text. */
+  readonly secure: boolean;
+  /**
+   * Ends a connection whose client does not complete a request's header. If it is omitted, the
+   * connection belongs to Deno's own server.
+   *
+   * @param client The client's address.
+   */
+  endLate?(client: string): void;
+}
+
 /** The client of a request. */
 type Client = Pick<Deno.ServeHandlerInfo, "remoteAddr">;
 
@@ -68,6 +80,8 @@ export interface Connections {
   readonly open: number;
   /** Must be called for each request, before the app gets it. */
   requested(request: Request, info: Deno.ServeHandlerInfo): void;
+  /** Whether a client has sent bytes that have not been read. */
+  hasInput(info: Client): boolean;
   /**
    * Must be called when a connection has become a WebSocket: it may be silent from then on.
    *
@@ -113,6 +127,8 @@ interface Connection {
   readonly cookie: number;
   /** The client's address; empty if it has none. */
   readonly client: string;
+  /** Where it was accepted. */
+  readonly listening: ListeningAddress;
   /** Whether the connection may be silent without limit. */
   upgraded: boolean;
   /** Whether the client uses HTTP/2, as far as is known. */
@@ -150,7 +166,7 @@ const LOOKS = 1000;
  * @returns The interface through which the worker reports and queries its connections.
  */
 export function watchConnections(options: ConnectionOptions): Connections {
-  const { addresses, secure, inFlight, acceptors } = options;
+  const { addresses, inFlight, acceptors } = options;
   const headerTimeout = options.headerTimeout * 1000 || Infinity;
   const idleTimeout = options.idleTimeout * 1000 || Infinity;
   const limit = Math.min(options.maxConnections, room());
@@ -228,9 +244,9 @@ export function watchConnections(options: ConnectionOptions): Connections {
         connections.set(fd, connection);
         continue;
       }
-      const client = clientAt(fd, addresses);
-      if (client === undefined) others.set(fd, cookie);
-      else connections.set(fd, begin(fd, cookie, client));
+      const listening = listeningAt(fd, addresses);
+      if (listening === undefined) others.set(fd, cookie);
+      else connections.set(fd, begin(fd, cookie, listening));
     }
     counted = descriptors = openDescriptors();
     // If descriptors cannot be counted, every count is a full check.
@@ -254,11 +270,12 @@ export function watchConnections(options: ConnectionOptions): Connections {
     }
   }
 
-  function begin(fd: number, cookie: number, client: string): Connection {
+  function begin(fd: number, cookie: number, listening: ListeningAddress): Connection {
     return {
       fd,
       cookie,
-      client,
+      client: clientAt(fd),
+      listening,
       upgraded: false,
       isHttp2: false,
       quiet: undefined,
@@ -298,9 +315,11 @@ export function watchConnections(options: ConnectionOptions): Connections {
     if (connection.upgraded || busy.has(connection.client) || info.unacked) {
       connection.quiet = undefined;
     } else if (isOverdue(connection, info)) {
-      const mayBeRequest = connection.quiet?.sends && info.bytesReceived > 0 && !secure &&
-        !connection.isHttp2 && connection.client !== "";
-      if (!mayBeRequest || !late.add(connection)) end(connection);
+      const { quiet, listening: { secure, endLate }, isHttp2, client } = connection;
+      const mayBeRequest = quiet?.sends && info.bytesReceived > 0 && !secure && !isHttp2 &&
+        client !== "";
+      if (mayBeRequest && endLate !== undefined) endLate(client);
+      else if (!mayBeRequest || !late.add(connection)) end(connection);
     }
   }
 
@@ -312,7 +331,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
     const { bytesReceived: received, bytesAcked: acked } = info;
     // If both happened in the same tick of the kernel's clock, it was a request and its response.
     const sends = isFresh(info) || info.sinceReceived < info.sinceSent;
-    const { quiet, isHttp2 } = connection;
+    const { quiet, isHttp2, listening: { secure } } = connection;
     if (
       quiet?.sends !== sends || quiet.acked !== acked || (isHttp2 && quiet.received !== received)
     ) {
@@ -323,6 +342,13 @@ export function watchConnections(options: ConnectionOptions): Connections {
     const mayBeIdle = (secure || isHttp2) && !isFresh(info) && received === quiet.received;
     const limit = sends && !mayBeIdle ? headerTimeout : idleTimeout;
     return clock - quiet.since >= limit;
+  }
+
+  function connectionOf(info: Client): Connection | undefined {
+    const client = clientOf(info);
+    if (client === undefined) return undefined;
+    const found = [...connections.values()].find((one) => one.client === client);
+    return found !== undefined && socketCookie(found.fd) === found.cookie ? found : undefined;
   }
 
   /** Whether the client does not read what was sent to it. */
@@ -349,12 +375,13 @@ export function watchConnections(options: ConnectionOptions): Connections {
     upgraded(client): void {
       upgraded.add(client);
     },
+    hasInput(info): boolean {
+      const found = connectionOf(info);
+      return found !== undefined && isReadable(found.fd);
+    },
     silence(info): number | undefined {
-      const client = clientOf(info);
-      if (client === undefined) return undefined;
-      const found = [...connections.values()].find((one) => one.client === client);
-      if (found === undefined || socketCookie(found.fd) !== found.cookie) return undefined;
-      return tcpInfo(found.fd)?.sinceReceived;
+      const found = connectionOf(info);
+      return found === undefined ? undefined : tcpInfo(found.fd)?.sinceReceived;
     },
     refused(info): void {
       const client = clientOf(info);
@@ -391,16 +418,23 @@ export function clientOf(request: { readonly remoteAddr?: Deno.Addr }): string |
   }
 }
 
-/** Returns the client of a connection to one of the addresses. */
-function clientAt(fd: number, addresses: readonly Address[]): string | undefined {
+/** Returns to which of the addresses a connection was made; `undefined` if it is none. */
+function listeningAt(
+  fd: number,
+  addresses: readonly ListeningAddress[],
+): ListeningAddress | undefined {
   try {
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN) !== 0) return undefined;
     const own = getsockname(fd);
-    if (!addresses.some((address) => includes(address, own))) return undefined;
+    return addresses.find(({ address }) => includes(address, own));
   } catch (error) {
     if (isSyscallError(error)) return undefined;
     throw error;
   }
+}
+
+/** Returns the client of a connection; empty if it has no address. */
+function clientAt(fd: number): string {
   try {
     return formatAddress(getpeername(fd));
   } catch (error) {

@@ -10,6 +10,13 @@ import { clientOf } from "./connection_limits.ts";
 export interface WebSockets {
   /** The number of WebSockets that are open or about to open. */
   size(): number;
+  /**
+   * Adds a WebSocket that was opened by other means than Deno's.
+   *
+   * @param close Closes it.
+   * @returns A function that must be called once it is closed.
+   */
+  add(close: (code: number, reason: string) => void): () => void;
   /** Closes all WebSockets. */
   close(code: number, reason: string): void;
 }
@@ -22,6 +29,7 @@ export interface WebSockets {
  */
 export function rememberWebSockets(onUpgrade: (client: string) => void): WebSockets {
   const open = new Set<WebSocket>();
+  const others = new Set<(code: number, reason: string) => void>();
   replaceGlobal("Deno.upgradeWebSocket", (upgradeWebSocket) => (request, options) => {
     // The upgrade makes Deno forget the address.
     const client = clientOf(innerRequest(request) ?? {});
@@ -32,12 +40,17 @@ export function rememberWebSockets(onUpgrade: (client: string) => void): WebSock
     return upgrade;
   });
   return {
-    size: () => open.size,
+    size: () => open.size + others.size,
+    add(close) {
+      others.add(close);
+      return () => others.delete(close);
+    },
     close(code, reason): void {
       for (const socket of open) {
         // Closing a WebSocket before it is open would be an error.
         if (socket.readyState === WebSocket.OPEN) socket.close(code, reason);
       }
+      for (const close of others) close(code, reason);
     },
   };
 }

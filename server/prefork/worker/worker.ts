@@ -25,7 +25,9 @@ import {
   ITIMER_PROF,
   setitimer,
 } from "../../../ffi/time.ts";
-import { type App, AppError, loadApp, type WorkerInfo } from "../../app/load_app.ts";
+import { catchServers } from "../../app/caught_servers.ts";
+import { AppError, type WorkerInfo } from "../../app/load_app.ts";
+import { loadProgram, type Program } from "../../app/load_program.ts";
 import { addrOf } from "../../app/request_host.ts";
 import type { Log } from "../../log.ts";
 import { LONGEST_TIMER } from "../../options.ts";
@@ -39,8 +41,8 @@ import { HANDLED_SIGNALS } from "../signals.ts";
 /** What a worker needs to start. */
 export interface WorkerContext {
   readonly config: Config;
-  /** The app if it was loaded before the fork; otherwise the specifier to load it from. */
-  readonly app: App | string;
+  /** The program if it was loaded before the fork; otherwise the specifier to load it from. */
+  readonly program: Program | string;
   readonly listeners: readonly Socket[];
   /** The worker's end of the socket pair shared with the master. */
   readonly channel: Socket;
@@ -75,13 +77,15 @@ export async function runWorker(context: WorkerContext): Promise<never> {
   releaseSignals(HANDLED_SIGNALS);
   try {
     const info: WorkerInfo = { pid: getpid(), number };
-    const app = typeof context.app === "string" ? await loadApp(context.app) : context.app;
+    const program = await load(context);
+    const { app } = program;
     const stopHeartbeat = startHeartbeat(slot, config.timeout);
-    await app.onWorkerStart?.(info);
+    await app?.onWorkerStart?.(info);
     const address = addrOf(listeners[0]!.getsockname());
     const onMaxRequests = () => tell(channel, "retire", `${config.maxRequests} requests`);
-    const service = openService(app, { config, listeners, slot, scoreboard, log, onMaxRequests });
-    app.onListen?.(address);
+    const options = { config, listeners, slot, scoreboard, log, onMaxRequests };
+    const service = await openService(program, options);
+    app?.onListen?.(address);
     slot.state = "ready";
     tell(channel, "ready");
     // From here on the worker notices that the master has ended. If the worker hangs and a timeout
@@ -100,7 +104,7 @@ export async function runWorker(context: WorkerContext): Promise<never> {
     next().then(beginEnd);
     if (order !== "leave") await service.acceptRest();
     await service.drain(() => end);
-    await app.onWorkerStop?.(info);
+    await app?.onWorkerStop?.(info);
     stopHeartbeat();
     _exit(0);
   } catch (error) {
@@ -108,6 +112,12 @@ export async function runWorker(context: WorkerContext): Promise<never> {
     log(error instanceof Error && !(error instanceof AppError) ? error.stack! : `${error}`);
     _exit(1);
   }
+}
+
+async function load({ program, listeners }: WorkerContext): Promise<Program> {
+  if (typeof program !== "string") return program;
+  const catcher = catchServers(() => listeners[0]!);
+  return await loadProgram(program, catcher);
 }
 
 /**

@@ -1,0 +1,393 @@
+/**
+ * Programs that listen themselves. While the preforking server loads a program, each call that
+ * would listen is caught: its handler and its address are kept, and the caller gets an object that
+ * behaves as if it listened. Each worker starts the caught servers on sockets that all workers
+ * share.
+ */
+import { type Address, formatAddress } from "../../ffi/address.ts";
+import { isSyscallError, type SyscallError } from "../../ffi/errno.ts";
+import type { Acceptor } from "../../ffi/runtime/acceptor.ts";
+import { listeningSockets } from "../../ffi/runtime/event_loop.ts";
+import { replaceUnloaded } from "../../ffi/runtime/globals.ts";
+import {
+  catchNodeServers,
+  listenOn,
+  type NodeHandle,
+  type NodeListen,
+  type NodeServer,
+} from "../../ffi/runtime/node_servers.ts";
+import { serveAt, throwAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
+import type { Socket } from "../../ffi/socket.ts";
+import { getsockname } from "../../ffi/socket_calls.ts";
+import { addrOf } from "./request_host.ts";
+
+/** What a caught call asks for. */
+export interface ListenRequest {
+  /** An address and a port, where 0 stands for a free port; or the path of a UNIX socket. */
+  readonly address: Address;
+  /** For an IPv6 address: whether the socket shall accept connections over IPv4, too. */
+  readonly dualStack?: boolean | undefined;
+}
+
+/** A server that was caught. */
+export type CaughtServer = CaughtFetchServer | CaughtNodeServer;
+
+/** The servers of a program. */
+export interface Catcher {
+  /** The servers that have been caught, and that the program has not closed since. */
+  readonly servers: readonly CaughtServer[];
+  /** Why a server cannot listen, if the program does not handle the error; else `undefined`. */
+  readonly failure: string | undefined;
+  /** How the program listens in a way that cannot be caught; `undefined` if it does not. */
+  readonly problem: string | undefined;
+  /**
+   * In a worker, once it serves: called with each server that is caught from then on, to start it.
+   */
+  onCaught: ((server: CaughtServer) => void) | undefined;
+}
+
+type Bind = (request: ListenRequest) => Socket;
+
+/**
+ * Catches every server that the program starts from now on.
+ *
+ * @param bind Returns a socket for a caught server, which is bound to the address and may or may
+ *   not listen.
+ */
+export function catchServers(bind: Bind): Catcher {
+  const servers: CaughtServer[] = [];
+  const before = listeningSockets().map(({ data }) => data);
+  let failure: string | undefined;
+  const catcher: Catcher = {
+    servers,
+    get failure() {
+      return failure;
+    },
+    get problem() {
+      const found = listeningSockets().find(({ data }) => !before.includes(data));
+      if (found === undefined) return undefined;
+      return `it listens on ${
+        nameOf(getsockname(found.fd))
+      } by other means than Deno.serve() and ` +
+        "node:net, so that workers cannot share the socket";
+    },
+    onCaught: undefined,
+  };
+
+  function caught<T extends CaughtServer>(server: T): T {
+    servers.push(server);
+    catcher.onCaught?.(server);
+    return server;
+  }
+
+  function forget(server: CaughtServer): void {
+    const index = servers.indexOf(server);
+    if (index !== -1) servers.splice(index, 1);
+  }
+
+  replaceUnloaded("Deno.serve", (original) => {
+    const serve = (...args: unknown[]): Deno.HttpServer => {
+      const call = readServe(args);
+      // Deno itself reports what is wrong, or knows an address that cannot be shared.
+      if (call === undefined) return Reflect.apply(original(), Deno, args);
+      const { options, handler } = call;
+      if (isAutomatic(options)) return new CaughtFetchServer(options, handler, undefined, forget);
+      const socket = bindForDeno(bind, requestOf(options));
+      return caught(new CaughtFetchServer(options, handler, socket, forget));
+    };
+    return serve as typeof Deno.serve;
+  });
+
+  catchNodeServers((call) => {
+    const request = requestOfNode(call);
+    try {
+      caught(new CaughtNodeServer(call, bind(request), forget));
+    } catch (error) {
+      if (isSyscallError(error) && call.server.listenerCount("error") > 0) {
+        throw nodeError(error, request);
+      }
+      failure = (error as Error).message;
+    }
+  });
+
+  return catcher;
+}
+
+/** The errors with which `Deno.serve` fails. */
+const DENO_ERRORS: { readonly [code: string]: (new (message: string) => Error) | undefined } = {
+  EADDRINUSE: Deno.errors.AddrInUse,
+  EADDRNOTAVAIL: Deno.errors.AddrNotAvailable,
+  EACCES: Deno.errors.PermissionDenied,
+};
+
+function bindForDeno(bind: Bind, request: ListenRequest): Socket {
+  try {
+    return bind(request);
+  } catch (error) {
+    const DenoError = isSyscallError(error) ? DENO_ERRORS[error.code] : undefined;
+    throw DenoError === undefined ? error : new DenoError((error as Error).message);
+  }
+}
+
+/** Creates the error that Node's `listen()` emits. */
+function nodeError({ code, errno, message }: SyscallError, { address }: ListenRequest): Error {
+  const at = typeof address === "string" ? { address } : { address: address[0], port: address[1] };
+  const error = new Error(`listen ${code}: ${message}`);
+  return Object.assign(error, { code, errno: -errno, syscall: "listen", ...at });
+}
+
+/** The options of `Deno.serve` that are used here. */
+interface AnyServeOptions {
+  readonly cert?: string;
+  readonly onError?: (error: unknown) => Response | Promise<Response>;
+  readonly port?: number;
+  readonly hostname?: string;
+  readonly path?: string;
+  readonly transport?: string;
+  readonly signal?: AbortSignal;
+  readonly onListen?: (address: Deno.Addr) => void;
+  readonly handler?: Deno.ServeHandler;
+}
+
+/** Returns the arguments of `Deno.serve`; `undefined` if they are not what this module knows. */
+function readServe(
+  [first, second]: unknown[],
+): { options: AnyServeOptions; handler: Deno.ServeHandler } | undefined {
+  const options = (typeof first === "function" ? second ?? {} : first) as AnyServeOptions;
+  if (typeof options !== "object" || options === null) return undefined;
+  const handler = [first, second, options.handler].find((one) => typeof one === "function");
+  const { transport = "tcp", path, port = 8000, hostname = "" } = options;
+  const isKnown = handler !== undefined && ["tcp", "unix"].includes(transport) &&
+    (path === undefined || typeof path === "string") && typeof hostname === "string" &&
+    Number.isInteger(port) && port >= 0 && port <= 65535;
+  return isKnown ? { options, handler: handler as Deno.ServeHandler } : undefined;
+}
+
+/** Whether Deno itself serves the default export of the program, which tine does. */
+function isAutomatic(options: object): boolean {
+  return Object.getOwnPropertySymbols(options).some((one) => one.description === "kLoadBalanced");
+}
+
+function requestOf({ path, hostname = "0.0.0.0", port = 8000 }: AnyServeOptions): ListenRequest {
+  return { address: path ?? [hostname, port] };
+}
+
+function requestOfNode({ address, ipv6Only }: NodeListen): ListenRequest {
+  if (typeof address === "string") return { address };
+  const [host, port] = address;
+  return { address: [host ?? "::", port], dualStack: !ipv6Only };
+}
+
+/** A call of `Deno.serve`, and what it returns. */
+export class CaughtFetchServer implements Deno.HttpServer {
+  /** Which of the servers it is. */
+  readonly kind = "fetch";
+  /** Whether it serves HTTPS. */
+  readonly secure: boolean;
+  /** Where it listens. */
+  readonly addr: Deno.Addr;
+  /** Settles in a worker, when the server has been shut down. */
+  readonly finished: Promise<void>;
+  /** The bound socket; `undefined` if tine serves the program's default export instead. */
+  readonly socket: Socket | undefined;
+  readonly #options: AnyServeOptions;
+  readonly #handler: Deno.ServeHandler;
+  readonly #forget: (server: CaughtFetchServer) => void;
+  readonly #end: () => void;
+  #running: { server: Deno.HttpServer; stopAccepting: () => void } | undefined;
+  #isRefed = true;
+  #isClosed = false;
+
+  /** Creates the object that the caller of `Deno.serve` gets. */
+  constructor(
+    options: AnyServeOptions,
+    handler: Deno.ServeHandler,
+    socket: Socket | undefined,
+    forget: (server: CaughtFetchServer) => void,
+  ) {
+    this.#options = options;
+    this.#handler = handler;
+    this.#forget = forget;
+    this.socket = socket;
+    this.secure = options.cert !== undefined;
+    this.addr = addrOf(socket?.getsockname() ?? requestOf(options).address);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.finished = promise;
+    this.#end = resolve;
+    options.signal?.addEventListener("abort", () => void this.shutdown(), { once: true });
+  }
+
+  /** Returns a name for messages. */
+  get name(): string {
+    return nameOf(this.socket?.getsockname() ?? requestOf(this.#options).address);
+  }
+
+  /**
+   * Calls the program's handler. Errors are the program's own `onError` to answer.
+   *
+   * @param request The request.
+   * @param info The request's info.
+   */
+  fetch(request: Request, info: Deno.ServeHandlerInfo): Response | Promise<Response> {
+    const { onError } = this.#options;
+    if (onError === undefined) return this.#handler(request, info);
+    try {
+      const response = this.#handler(request, info);
+      if (response instanceof Response) return response;
+      return Promise.resolve(response).then(checkResponse).catch(onError);
+    } catch (error) {
+      return onError(error);
+    }
+  }
+
+  /**
+   * Starts Deno's server on a throw-away address.
+   *
+   * @param family The address family of the shared socket.
+   * @param certificate A certificate and a key, if the program has none.
+   * @param handle Called with each request.
+   */
+  listen(
+    family: number,
+    certificate: { readonly cert: string | undefined; readonly key: string | undefined },
+    handle: Deno.ServeHandler,
+  ): Deno.HttpServer {
+    const {
+      port: _,
+      hostname: _hostname,
+      path: _path,
+      transport: _transport,
+      signal: _signal,
+      onListen: _onListen,
+      onError: _onError,
+      handler: _handler,
+      ...options
+    } = this.#options;
+    return serveAt(throwAwayAddress(family), certificate, handle, options);
+  }
+
+  /**
+   * Reports that the server accepts.
+   *
+   * @param server The server that {@linkcode listen} has returned.
+   * @param stopAccepting Gives up the shared socket.
+   */
+  started(server: Deno.HttpServer, stopAccepting: () => void): void {
+    const isFirst = this.#running === undefined;
+    this.#running = { server, stopAccepting };
+    if (!this.#isRefed) server.unref();
+    if (isFirst) this.#options.onListen?.(this.addr as Deno.NetAddr);
+  }
+
+  /** Reports that the server has been shut down. */
+  ended(): void {
+    this.#isClosed = true;
+    this.#end();
+  }
+
+  /** Keeps the worker running. */
+  ref(): void {
+    this.#isRefed = true;
+    this.#running?.server.ref();
+  }
+
+  /** Does not keep the worker running. The master does. */
+  unref(): void {
+    this.#isRefed = false;
+    this.#running?.server.unref();
+  }
+
+  /** Shuts the server down: in a worker, of this worker only. */
+  async shutdown(): Promise<void> {
+    if (this.#isClosed) return await this.finished;
+    this.#isClosed = true;
+    this.#forget(this);
+    if (this.#running === undefined) {
+      this.socket?.close();
+    } else {
+      this.#running.stopAccepting();
+      await this.#running.server.shutdown();
+    }
+    this.#end();
+  }
+
+  /** Shuts the server down. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.shutdown();
+  }
+}
+
+function checkResponse(response: Response): Response {
+  if (response instanceof Response) return response;
+  throw new TypeError(
+    "Return value from serve handler must be a response or a promise resolving to a response",
+  );
+}
+
+/** A call of `listen()` of a server of Node's. */
+export class CaughtNodeServer {
+  /** Which of the servers it is. */
+  readonly kind = "node";
+  /** Whether its connections use TLS. */
+  readonly secure: boolean;
+  /** Whether it serves HTTP. */
+  readonly isHttp: boolean;
+  /** The program's server. */
+  readonly server: NodeServer;
+  /** The bound socket. */
+  readonly socket: Socket;
+
+  /** Gives the server a handle that behaves as if it listened. */
+  constructor(
+    { server }: NodeListen,
+    socket: Socket,
+    forget: (server: CaughtNodeServer) => void,
+  ) {
+    this.server = server;
+    this.socket = socket;
+    this.secure = typeof server.setSecureContext === "function";
+    this.isHttp = server.headersTimeout !== undefined ||
+      server.listenerCount("request") > 0 || server.listenerCount("stream") > 0;
+    server._handle = standInHandle(socket, () => {
+      forget(this);
+      socket.close();
+    });
+  }
+
+  /** Returns a name for messages. */
+  get name(): string {
+    return nameOf(this.socket.getsockname());
+  }
+
+  /** Starts the server on its socket. It emits `listening` once it accepts. */
+  listen(): Promise<Acceptor> {
+    return listenOn(this.server, this.socket.fileno(), this.socket.family);
+  }
+}
+
+function standInHandle(socket: Socket, onClose: () => void): NodeHandle {
+  const address = socket.getsockname();
+  const named = typeof address === "string" ? {} : {
+    getsockname(out: Record<string, unknown>): number {
+      const [host, port] = address;
+      const family = host.includes(":") ? "IPv6" : "IPv4";
+      Object.assign(out, { address: host, port, family });
+      return 0;
+    },
+  };
+  return {
+    ...named,
+    ref: () => {},
+    unref: () => {},
+    hasRef: () => true,
+    getAsyncId: () => 0,
+    close(callback): void {
+      onClose();
+      if (callback !== undefined) queueMicrotask(callback);
+    },
+  };
+}
+
+function nameOf(address: Address): string {
+  return formatAddress(address);
+}

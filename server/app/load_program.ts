@@ -1,0 +1,95 @@
+/**
+ * Loads what the preforking server serves: a module whose default export has a `fetch` method, a
+ * program that listens itself, or both in one.
+ */
+import { isAboutToListen } from "../../ffi/runtime/node_servers.ts";
+import { delay, nextTurn, timersWithin } from "../../ffi/runtime/timers.ts";
+import { busyThreads } from "../../ffi/runtime/pool.ts";
+import { surveyEventLoop } from "../../ffi/runtime/event_loop.ts";
+import type { Catcher, CaughtServer } from "./caught_servers.ts";
+import { type App, AppError, appOf, hasApp, importModule } from "./load_app.ts";
+
+/** What a program serves. */
+export interface Program {
+  /** Its default export, if that has a `fetch` method. */
+  readonly app: App | undefined;
+  /** The servers that it started itself. */
+  readonly servers: readonly CaughtServer[];
+  /** Reports the servers that it starts later; `undefined` if they are not caught. */
+  readonly catcher: Catcher | undefined;
+}
+
+/** The interval at which a program that is being loaded is looked at, in milliseconds. */
+const INTERVAL = 10;
+/** How often in a row nothing must be going on until a program counts as waiting for a server. */
+const LOOKS = 10;
+/** How often in a row the same must be going on: an idle connection to a database, for example. */
+const MANY_LOOKS = 200;
+/** Timers with a longer delay do not count as something that is going on, in milliseconds. */
+const SHORT = 5000;
+/** How many turns of the event loop a program that has started a server may take for the next. */
+const TURNS = 3;
+
+/**
+ * Imports a program, and waits until it can be served.
+ *
+ * @param specifier The program, as for `loadApp()`.
+ * @param catcher The servers that it has started.
+ * @throws {AppError} If it cannot be loaded, or serves nothing.
+ */
+export function loadProgram(specifier: string, catcher: Catcher): Promise<Program> {
+  return programOf(importModule(specifier), specifier, catcher);
+}
+
+/**
+ * Waits until a program can be served: until it has been evaluated, or until all that it waits for
+ * is a server that it has started.
+ *
+ * @param evaluated The program's module, once it has been evaluated.
+ * @param name The program's name, for messages.
+ * @param catcher The servers that it has started.
+ * @throws {AppError} If it cannot be loaded, or serves nothing.
+ */
+export async function programOf(
+  evaluated: Promise<Record<string, unknown>>,
+  name: string,
+  catcher: Catcher,
+): Promise<Program> {
+  const { servers } = catcher;
+  let module: Record<string, unknown> | undefined;
+  const evaluation = evaluated.then((namespace) => void (module = namespace));
+  let [before, looks] = ["", 0];
+  await Promise.race([evaluation, nextTurn()]);
+  for (;;) {
+    if (module !== undefined && !isAboutToListen()) {
+      if (hasApp(module)) break;
+      if (servers.length > 0) {
+        for (let turn = 0; turn < TURNS; turn++) await nextTurn();
+        if (!isAboutToListen()) break;
+      }
+    }
+    if (catcher.failure !== undefined || looks === LOOKS) refuse(name, catcher);
+    const now = whatIsGoingOn();
+    looks = now === before ? looks + 1 : 0;
+    before = now;
+    if (now === "" && looks >= LOOKS && (module !== undefined || servers.length > 0)) break;
+    if (looks >= MANY_LOOKS && servers.length > 0) break;
+    await (module === undefined ? Promise.race([evaluation, delay(INTERVAL)]) : delay(INTERVAL));
+  }
+  evaluation.catch(() => {}); // it may fail in a worker, which then reports it
+  refuse(name, catcher);
+  const isApp = module !== undefined && (hasApp(module) || servers.length === 0);
+  return { app: isApp ? appOf(module!, name) : undefined, servers, catcher };
+}
+
+function refuse(name: string, catcher: Catcher): void {
+  const problem = catcher.failure ?? catcher.problem;
+  if (problem !== undefined) throw new AppError(`Cannot serve ${name}: ${problem}`);
+}
+
+/** Describes what the program waits for that may end by itself; empty if there is nothing. */
+function whatIsGoingOn(): string {
+  const work = surveyEventLoop().flatMap(({ work }) => work.map(({ fd, data }) => `${fd} ${data}`));
+  const lookups = isAboutToListen() ? ["lookup"] : [];
+  return [...busyThreads(), ...timersWithin(SHORT), ...work, ...lookups].join();
+}

@@ -1,0 +1,166 @@
+/**
+ * A server of Deno's, on a shared socket, that answers with a `fetch` function.
+ */
+import { AF_UNIX } from "../../../ffi/address.ts";
+import { acceptFrom, type Acceptor } from "../../../ffi/runtime/acceptor.ts";
+import { wholeBody } from "../../../ffi/runtime/http_internals.ts";
+import type { Socket } from "../../../ffi/socket.ts";
+import type { App } from "../../app/load_app.ts";
+import { addrOf, hostOf, hostRenamer } from "../../app/request_host.ts";
+import { limitRequests } from "../../app/request_limits.ts";
+import type { EndEntry } from "../logs/access_log.ts";
+import { responseBytes } from "../logs/response_bytes.ts";
+import type { Part, Shared } from "./part.ts";
+
+/** What serves requests. */
+export interface FetchServer extends Pick<App, "fetch"> {
+  /** Starts Deno's server on a throw-away address. */
+  listen(handle: Deno.ServeHandler): Deno.HttpServer;
+  /** Called when the server accepts. */
+  onStart?(server: Deno.HttpServer): void;
+  /** Called when the server has been shut down. */
+  onEnd?(): void;
+}
+
+/** Options for {@linkcode acceptRequests}. */
+export interface FetchServerOptions {
+  /** The shared socket. */
+  readonly socket: Socket;
+  /** Whether the server serves HTTPS. */
+  readonly secure: boolean;
+  readonly server: FetchServer;
+  readonly shared: Shared;
+  /** Called when Deno's server has ended because accept(2) failed. */
+  readonly onFailure: (error: Error) => void;
+}
+
+/**
+ * Starts a server.
+ *
+ * @throws {SyscallError} If no descriptor is left.
+ */
+export function acceptRequests(
+  options: FetchServerOptions,
+): { acceptor: Acceptor; part: Part } {
+  const { socket, secure, server: program, shared, onFailure } = options;
+  const { config, slot, accessLog, connections, spread, inFlight, unread } = shared;
+  const fetch = limitRequests((request, info) => toPromise(program.fetch(request, info)), {
+    ...config,
+    silence: (client) => connections.silence(client),
+    onRefused: (client) => connections.refused(client),
+    onBroken: (client) => connections.broken(client),
+    onUnread(client) {
+      unread.add(client);
+      return () => unread.delete(client);
+    },
+  });
+  // The client address that Deno reports for a UNIX socket is the path of the throw-away socket.
+  const address = addrOf(socket.getsockname());
+  const client = socket.family === AF_UNIX ? address : undefined;
+  let urlOf = ({ url }: Request) => url;
+  const handle: Deno.ServeHandler = (request, info) => {
+    if (client !== undefined) {
+      Object.defineProperty(info, "remoteAddr", { value: client, enumerable: true });
+    }
+    return serve(request, urlOf(request), info);
+  };
+  const { server, acceptor } = acceptFrom(socket.fileno(), () => program.listen(handle));
+  urlOf = hostRenamer(hostOf(server.addr), hostOf(address));
+  program.onStart?.(server);
+  server.finished.then(
+    () => program.onEnd?.(),
+    (error) => {
+      if (!shared.isDraining()) onFailure(error);
+    },
+  );
+  return { acceptor, part: { end: () => server.shutdown() } };
+
+  function serve(
+    request: Request,
+    url: string,
+    info: Deno.ServeHandlerInfo,
+  ): Response | Promise<Response> {
+    shared.count();
+    slot.setRequest(request.method, url);
+    slot.inFlight = inFlight.size + 1;
+    spread.takeTurn();
+    connections.requested(request, info);
+    const endEntry = accessLog?.begin(request, info);
+    try {
+      const response = fetch(request, info);
+      if (!(response instanceof Promise)) return finish(response, request, info, endEntry);
+      inFlight.set(request, info);
+      return response.then(
+        (response) => finish(response, request, info, endEntry),
+        (error) => fail(error, request, endEntry),
+      );
+    } catch (error) {
+      return fail(error, request, endEntry);
+    }
+  }
+
+  function finish(
+    response: Response,
+    request: Request,
+    info: Deno.ServeHandlerInfo,
+    endEntry: EndEntry | undefined,
+  ): Response {
+    if (!(response instanceof Response)) {
+      end(request, 500, null, endEntry);
+      return response; // Deno reports the error
+    }
+    const { status } = response;
+    const bytes = accessLog === undefined ? null : responseBytes(response);
+    // Most responses are complete when they are returned; only for streams must Deno report it.
+    if (status === 101 || wholeBody(response) !== undefined) {
+      end(request, status, bytes, endEntry);
+    } else {
+      inFlight.set(request, info);
+      const done = () => end(request, status, bytes, endEntry);
+      info.completed.then(done, done);
+    }
+    // HTTP/2 has no `connection: close`.
+    const isLast = shared.isDraining() || (!secure && spread.sheds());
+    return isLast && status !== 101 ? lastOfConnection(response, info) : response;
+  }
+
+  function fail(error: unknown, request: Request, endEntry: EndEntry | undefined): never {
+    end(request, 500, null, endEntry);
+    throw error; // Deno reports the error and answers
+  }
+
+  function end(
+    request: Request,
+    status: number,
+    bytes: number | null,
+    endEntry: EndEntry | undefined,
+  ): void {
+    inFlight.delete(request);
+    slot.inFlight = inFlight.size;
+    if (status >= 500) slot.errors++;
+    endEntry?.(status, bytes);
+  }
+
+  /** Makes the client open another connection, to a worker that keeps running or has less to do. */
+  function lastOfConnection(response: Response, info: Deno.ServeHandlerInfo): Response {
+    if (!secure) connections.refused(info); // in case the client does not close it
+    // An app may return a response without a body again, and a response from fetch() is immutable.
+    if (wholeBody(response) !== null) {
+      try {
+        response.headers.set("connection", "close");
+        return response;
+      } catch {
+        // copied below
+      }
+    }
+    const copy = new Response(response.body, response);
+    copy.headers.set("connection", "close");
+    return copy;
+  }
+}
+
+/** Like Deno, accepts any value that has a `then` method. */
+function toPromise(result: Response | PromiseLike<Response>): Response | Promise<Response> {
+  const { then } = (result ?? {}) as Partial<PromiseLike<Response>>;
+  return typeof then === "function" ? Promise.resolve(result) : result as Response;
+}

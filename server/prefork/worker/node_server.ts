@@ -1,0 +1,281 @@
+/**
+ * A program's own server of Node's (`node:http`, and what is built on it) on a shared socket. Node
+ * accepts, parses and answers; what the worker must know passes through the server's `emit()`.
+ */
+import { formatAddress } from "../../../ffi/address.ts";
+import type { Acceptor } from "../../../ffi/runtime/acceptor.ts";
+import { delay } from "../../../ffi/runtime/timers.ts";
+import type { CaughtNodeServer } from "../../app/caught_servers.ts";
+import type { Client } from "../../app/request_limits.ts";
+import type { EndEntry, NodeRequest } from "../logs/access_log.ts";
+import type { ListeningAddress } from "./connection_limits.ts";
+import type { Part, Shared } from "./part.ts";
+
+/** The relevant part of Node's `net.Socket`. */
+interface NodeSocket {
+  readonly remoteAddress?: string | undefined;
+  readonly remotePort?: number | undefined;
+  on(event: "close", listener: () => void): void;
+  emit(event: "error", error: Error): boolean;
+  write(data: Uint8Array): boolean;
+  end(data?: Uint8Array): void;
+  destroy(): void;
+}
+
+/** The relevant part of Node's `http.IncomingMessage`. */
+interface IncomingMessage extends NodeRequest {
+  readonly socket: NodeSocket;
+  readonly headers: NodeRequest["headers"] & { readonly [name: string]: string | undefined };
+  readonly rawHeaders: readonly string[];
+  readonly httpVersionMajor: number;
+  readonly complete: boolean;
+  push(chunk: Uint8Array | null, encoding?: string): boolean;
+}
+
+/** The relevant part of Node's `http.ServerResponse`. */
+interface ServerResponse {
+  statusCode: number;
+  readonly headersSent: boolean;
+  readonly writableFinished: boolean;
+  shouldKeepAlive?: boolean;
+  readonly _contentLength?: number | null;
+  getHeader(name: string): unknown;
+  setHeader(name: string, value: string): void;
+  on(event: "close", listener: (this: ServerResponse) => void): void;
+  end(text?: string): void;
+}
+
+/** A request whose response is not complete. */
+interface Exchange extends Client {
+  readonly request: IncomingMessage;
+  readonly endEntry: EndEntry | undefined;
+}
+
+/** How long the connections may take to close, in milliseconds. */
+const CLOSING = 1000;
+/** The status that is logged for a request whose client disconnected first, as in nginx. */
+const CLIENT_CLOSED_REQUEST = 499;
+
+/**
+ * Starts a server.
+ *
+ * @param caught The program's server.
+ * @param shared What all servers of the worker share.
+ * @param listening Gets the function that ends connections.
+ */
+export async function acceptNode(
+  caught: CaughtNodeServer,
+  shared: Shared,
+  listening: ListeningAddress,
+): Promise<{ acceptor: Acceptor; part: Part }> {
+  const { server, secure, isHttp } = caught;
+  const { config, slot, accessLog, connections, spread, webSockets, inFlight } = shared;
+  const { maxHeaderBytes, maxBodyBytes, bodyTimeout } = config;
+  const isLimited = maxHeaderBytes !== undefined || maxBodyBytes !== Infinity;
+  const sockets = new Set<NodeSocket>();
+  const responses = new Map<ServerResponse, Exchange>();
+  const clients = new WeakMap<NodeSocket, Client>();
+
+  // Whatever the program has in its place stays.
+  const emit = server.emit;
+  server.emit = function (event: string, ...args: unknown[]): boolean {
+    switch (event) {
+      case "request":
+      case "checkContinue":
+      case "checkExpectation":
+        if (!begin(args[0] as IncomingMessage, args[1] as ServerResponse)) return true;
+        break;
+      case "upgrade":
+      case "connect":
+        upgrade(args[0] as IncomingMessage, args[1] as NodeSocket);
+        break;
+      case "connection":
+        connect(args[0] as NodeSocket);
+        break;
+    }
+    return emit.call(this, event, ...args);
+  };
+
+  if (isHttp && !secure) {
+    listening.endLate = (client) => {
+      const late = [...sockets].find((socket) => nameOf(clientOf(socket)) === client);
+      // Node answers, as it does after its own time limit.
+      late?.emit(
+        "error",
+        Object.assign(new Error("Request timeout"), {
+          code: "ERR_HTTP_REQUEST_TIMEOUT",
+        }),
+      );
+    };
+  }
+
+  /** Returns the address of a client, in the form that Deno has for it. */
+  function clientOf(socket: NodeSocket): Client {
+    const known = clients.get(socket);
+    if (known !== undefined) return known;
+    const { remoteAddress: hostname, remotePort: port } = socket;
+    const client = { remoteAddr: addressOf(hostname, port) };
+    clients.set(socket, client);
+    return client;
+  }
+
+  function connect(socket: NodeSocket): void {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+    if (isHttp) return;
+    // The protocol is not known: each connection counts as a request, and may be silent.
+    const client = nameOf(clientOf(socket));
+    shared.count();
+    spread.takeTurn();
+    if (client !== undefined) connections.upgraded(client);
+  }
+
+  /** Counts a request. Returns whether the program gets it. */
+  function begin(request: IncomingMessage, response: ServerResponse): boolean {
+    shared.count();
+    const { socket, method = "", url = "" } = request;
+    const { remoteAddr } = clientOf(socket);
+    slot.setRequest(method, url);
+    spread.takeTurn();
+    const endEntry = accessLog?.beginNode(request, remoteOf(remoteAddr));
+    const exchange = { remoteAddr, request, endEntry };
+    inFlight.set(response, exchange);
+    responses.set(response, exchange);
+    slot.inFlight = inFlight.size;
+    response.on("close", end);
+    if (shared.isDraining() || (!secure && spread.sheds())) response.shouldKeepAlive = false;
+    return !isLimited || isWithinLimits(request, response, exchange);
+  }
+
+  function end(this: ServerResponse): void {
+    const exchange = responses.get(this);
+    if (exchange === undefined) return;
+    responses.delete(this);
+    inFlight.delete(this);
+    slot.inFlight = inFlight.size;
+    const status = this.headersSent ? this.statusCode : CLIENT_CLOSED_REQUEST;
+    if (status >= 500) slot.errors++;
+    exchange.endEntry?.(status, bytesOf(this));
+  }
+
+  function isWithinLimits(
+    request: IncomingMessage,
+    response: ServerResponse,
+    client: Client,
+  ): boolean {
+    if (maxHeaderBytes !== undefined && headerBytes(request) > maxHeaderBytes) {
+      refuse(response, client, 431, "The request's header is too large\n");
+      return false;
+    }
+    if (Number(request.headers["content-length"] ?? 0) > maxBodyBytes) {
+      refuse(response, client, 413, "The request's body is too large\n");
+      return false;
+    }
+    if (maxBodyBytes === Infinity || request.headers["transfer-encoding"] === undefined) {
+      return true;
+    }
+    let bytes = 0;
+    const { push } = request;
+    request.push = function (chunk, encoding): boolean {
+      bytes += chunk?.length ?? 0;
+      if (bytes <= maxBodyBytes) return push.call(this, chunk, encoding);
+      if (response.headersSent) request.socket.destroy();
+      else refuse(response, client, 413, "The request's body is too large\n");
+      return false;
+    };
+    return true;
+  }
+
+  /** Answers a request whose client may still be sending. */
+  function refuse(response: ServerResponse, client: Client, status: number, text: string): void {
+    response.statusCode = status;
+    response.shouldKeepAlive = false;
+    response.setHeader("content-type", "text/plain;charset=UTF-8");
+    response.end(text);
+    connections.refused(client);
+  }
+
+  function upgrade(request: IncomingMessage, socket: NodeSocket): void {
+    shared.count();
+    const client = clientOf(socket);
+    const { method = "", url = "" } = request;
+    slot.setRequest(method, url);
+    spread.takeTurn();
+    accessLog?.beginNode(request, remoteOf(client.remoteAddr))(101, 0);
+    const name = nameOf(client);
+    if (name !== undefined) connections.upgraded(name);
+    const isWebSocket = request.headers.upgrade?.toLowerCase() === "websocket";
+    const forget = webSockets.add((code, reason) => {
+      if (isWebSocket) socket.write(closeFrame(code, reason));
+      else socket.end();
+    });
+    socket.on("close", forget);
+  }
+
+  const acceptor = await caught.listen();
+  return {
+    acceptor,
+    part: {
+      check(): void {
+        if (bodyTimeout === 0) return;
+        for (const [response, { request, remoteAddr }] of responses) {
+          if (request.complete) continue;
+          const silence = connections.silence({ remoteAddr });
+          if (silence === undefined || silence < bodyTimeout * 1000) continue;
+          // The program has not read it yet.
+          if (connections.hasInput({ remoteAddr })) continue;
+          if (response.headersSent) request.socket.destroy();
+          else refuse(response, { remoteAddr }, 408, "The request's body did not arrive in time\n");
+        }
+      },
+      beginDrain(): void {
+        for (const response of responses.keys()) {
+          if (!response.headersSent) response.shouldKeepAlive = false;
+        }
+      },
+      async end(): Promise<void> {
+        if (server._handle === null) return; // the program has closed it
+        const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+        server.closeAllConnections?.();
+        for (const socket of sockets) isHttp ? socket.destroy() : socket.end();
+        await Promise.race([closed, delay(CLOSING)]);
+      },
+    },
+  };
+}
+
+function addressOf(hostname: string | undefined, port: number | undefined): Deno.Addr {
+  return hostname === undefined || port === undefined
+    ? { transport: "unix", path: "" }
+    : { transport: "tcp", hostname, port };
+}
+
+function nameOf({ remoteAddr }: Client): string | undefined {
+  return "hostname" in remoteAddr
+    ? formatAddress([remoteAddr.hostname, remoteAddr.port])
+    : undefined;
+}
+
+/** Returns a client's address for the access log: one of IPv4 in its usual form. */
+function remoteOf(address: Deno.Addr): string | undefined {
+  return "hostname" in address ? address.hostname.replace(/^::ffff:(?=\d+\.)/, "") : undefined;
+}
+
+/** Returns the size of a response's body if it was known before the body was sent. */
+function bytesOf(response: ServerResponse): number | null {
+  const length = response.getHeader("content-length") ?? response._contentLength;
+  return length === undefined || length === null ? null : Number(length);
+}
+
+/** Returns the size of a header, from the request line to the empty line. */
+function headerBytes({ method = "", url = "", rawHeaders }: IncomingMessage): number {
+  // Each field has a colon, a space and a line break; so does its value, and so on.
+  const fields = rawHeaders.reduce((sum, { length }) => sum + length + 2, 0);
+  return method.length + url.length + " HTTP/1.1\r\n\r\n".length + 1 + fields;
+}
+
+/** Returns a frame that closes a WebSocket, RFC 6455 section 5.5.1. */
+function closeFrame(code: number, reason: string): Uint8Array {
+  const text = new TextEncoder().encode(reason);
+  return Uint8Array.of(0x88, text.length + 2, code >> 8, code & 0xff, ...text);
+}

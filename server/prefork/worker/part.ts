@@ -1,0 +1,35 @@
+import type { Client } from "../../app/request_limits.ts";
+import type { AccessLog } from "../logs/access_log.ts";
+import type { Config } from "../options.ts";
+import type { Slot } from "../scoreboard.ts";
+import type { Balance } from "./balance.ts";
+import type { Connections } from "./connection_limits.ts";
+import type { WebSockets } from "./web_sockets.ts";
+
+/** One of the servers that a worker runs. */
+export interface Part {
+  /** Called repeatedly, after the connections were checked. */
+  check?(): void;
+  /** Called when the worker has stopped accepting. */
+  beginDrain?(): void;
+  /** Closes the connections that are left. */
+  end(): Promise<void>;
+}
+
+/** What all servers of a worker share. */
+export interface Shared {
+  readonly config: Config;
+  readonly slot: Slot;
+  readonly accessLog: AccessLog | undefined;
+  readonly connections: Connections;
+  readonly spread: Balance;
+  readonly webSockets: WebSockets;
+  /** Requests whose handler is pending. Most are answered in the turn in which they arrive. */
+  readonly inFlight: Map<object, Client>;
+  /** Clients that have their response and are still sending their request. */
+  readonly unread: Set<Client>;
+  /** Whether the worker is about to end. */
+  isDraining(): boolean;
+  /** Counts a request. */
+  count(): void;
+}

@@ -1,0 +1,336 @@
+/** Programs that listen themselves, as `tine serve` takes them. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { readStatus } from "../server/prefork/status/status.ts";
+
+import {
+  ask,
+  childrenOf,
+  Client,
+  exchange,
+  scratch,
+  type Server,
+  spawnServer,
+  startServer,
+  until,
+  writeApp,
+} from "./support.ts";
+
+/** Starts a program that listens itself, on the port that `--port 0` selects. */
+async function startProgram(
+  folder: string,
+  source: string,
+  args: string[] = [],
+): Promise<Server> {
+  return await startServer(args, { app: writeApp(folder, source, "main.ts") });
+}
+
+/** Starts a program whose own address counts: no `--port` is given. */
+function spawnProgram(folder: string, source: string, args: string[] = []): Server {
+  const app = writeApp(folder, source, "main.ts");
+  return spawnServer(args, { app, ownAddress: true });
+}
+
+/** Waits until each worker has answered. */
+async function allAnswer(server: Server, path = "/sleep", port = server.port): Promise<void> {
+  const { workers } = server;
+  const seen = new Set<number>();
+  await until(async () => {
+    const answers = Array.from({ length: 8 }, () => ask(port, path));
+    for (const pid of await Promise.all(answers)) seen.add(Number(pid));
+    return workers.every((pid) => seen.has(pid));
+  }, "an answer of each worker");
+}
+
+const SLEEP = "await new Promise((resolve) => setTimeout(resolve, 20));";
+
+/** Each answers with its pid, after a moment. */
+const PROGRAMS = {
+  "Deno.serve(handler)":
+    `Deno.serve(async () => { ${SLEEP} return new Response(\`\${Deno.pid}\`); });`,
+  "Deno.serve(options, handler)":
+    `Deno.serve({ port: 1 }, async () => { ${SLEEP} return new Response(\`\${Deno.pid}\`); });`,
+  "Deno.serve({ handler })": `const server = Deno.serve({
+     hostname: "127.0.0.1",
+     handler: async () => { ${SLEEP} return new Response(\`\${Deno.pid}\`); },
+   });
+   server.unref();
+   server.ref();`,
+  "await server.finished": `
+   const server = Deno.serve(async () => { ${SLEEP} return new Response(\`\${Deno.pid}\`); });
+   await server.finished;`,
+  "a late Deno.serve()": `setTimeout(() => {
+     Deno.serve(async () => { ${SLEEP} return new Response(\`\${Deno.pid}\`); });
+   }, 300);`,
+  "http.createServer().listen(port)": `
+   import http from "node:http";
+   const server = http.createServer(async (_, response) => { ${SLEEP} response.end(\`\${Deno.pid}\`); });
+   server.listen(1);`,
+  "listen(port, host, backlog, callback)": `
+   import { createServer } from "node:http";
+   createServer(async (_, response) => { ${SLEEP} response.end(\`\${Deno.pid}\`); })
+     .listen(1, "localhost", 100, () => console.log("listening"));`,
+  "listen({ port, host })": `
+   import { createServer } from "node:http";
+   const server = createServer(async (_, response) => { ${SLEEP} response.end(\`\${Deno.pid}\`); });
+   await new Promise((resolve) => server.listen({ port: 1, host: "127.0.0.1" }, resolve));`,
+};
+
+for (const [name, source] of Object.entries(PROGRAMS)) {
+  Deno.test(`tine serve takes a program with ${name}, and every worker answers`, async () => {
+    await using folder = scratch();
+    await using server = await startProgram(folder.path, source);
+    assertEquals(server.workers.length, 2);
+    assertEquals(childrenOf(server.pid).length, 2);
+    await allAnswer(server);
+    const { workers } = server;
+    server.kill("SIGHUP");
+    await server.replaced(workers);
+    await allAnswer(server);
+    server.kill();
+    assertEquals(await server.ended(), { code: 0, signal: null });
+  });
+}
+
+Deno.test("Deno.serve() returns in the master, and calls onListen once in each worker", async () => {
+  await using folder = scratch();
+  await using server = await startProgram(
+    folder.path,
+    `const server = Deno.serve({
+       port: 0,
+       onListen: ({ port }) => console.log("onListen", Deno.pid, port === server.addr.port),
+     }, () => new Response("hello"));
+     console.log("returned", Deno.pid);
+     server.finished.then(() => console.log("finished", Deno.pid));`,
+  );
+  const { workers } = server;
+  assertEquals(await server.get("/"), "hello");
+  server.kill();
+  assertEquals(await server.ended(), { code: 0, signal: null });
+  const lines = server.stdout.trimEnd().split("\n");
+  const pidsIn = (word: string) =>
+    lines.filter((line) => line.startsWith(word)).map((line) => Number(line.split(" ")[1])).sort();
+  assertEquals(pidsIn("returned"), [server.pid]);
+  assertEquals(pidsIn("onListen"), workers.sort());
+  assertEquals(pidsIn("finished"), workers.sort());
+  assert(!server.stdout.includes("false"), server.stdout);
+});
+
+Deno.test("Deno.serve() calls onError, and its status is counted and logged", async () => {
+  await using folder = scratch();
+  await using server = await startProgram(
+    folder.path,
+    `Deno.serve({ onError: (error) => new Response(error.message, { status: 503 }) }, (request) => {
+       if (request.url.endsWith("/thrown")) throw new Error("thrown");
+       return Promise.reject(new Error("rejected"));
+     });`,
+    ["--workers", "1", "--access-log", `${folder.path}/log`],
+  );
+  assertEquals(await server.get("/thrown"), "thrown");
+  assertEquals(await server.get("/rejected"), "rejected");
+  const [worker] = readStatus(server.pid).workers;
+  assertEquals([worker!.requests, worker!.errors], [2, 2]);
+  const log = Deno.readTextFileSync(`${folder.path}/log`);
+  assertEquals([...log.matchAll(/" (\d+) /g)].map(([, status]) => status), ["503", "503"]);
+});
+
+Deno.test("Deno.serve() ends with shutdown() and an aborted signal, in that worker only", async () => {
+  await using folder = scratch();
+  await using server = await startProgram(
+    folder.path,
+    `const stopper = new AbortController();
+     const server = Deno.serve({ signal: stopper.signal }, (request) => {
+       if (request.url.endsWith("/abort")) setTimeout(() => stopper.abort(), 10);
+       if (request.url.endsWith("/shutdown")) setTimeout(() => server.shutdown(), 10);
+       return new Response(\`\${Deno.pid}\`);
+     });
+     server.finished.then(() => console.log("finished", Deno.pid));`,
+    ["--workers", "3"],
+  );
+  const seen = [];
+  for (const path of ["/abort", "/shutdown"]) {
+    const pid = await ask(server.port, path);
+    await server.printed(new RegExp(`finished ${pid}\\n`));
+    seen.push(pid);
+  }
+  for (let i = 0; i < 10; i++) assert(!seen.includes(await ask(server.port, "/")));
+});
+
+Deno.test("a server of Node's reports its address and its events once, in each worker", async () => {
+  await using folder = scratch();
+  await using server = await startProgram(
+    folder.path,
+    `import http from "node:http";
+     const server = http.createServer((_, response) => response.end("hello"));
+     server.on("listening", () => console.log("event", Deno.pid, server.address().port));
+     server.on("close", () => console.log("close", Deno.pid));
+     server.listen(0, () => console.log("callback", Deno.pid));
+     console.log("returned", Deno.pid, server.listening);`,
+  );
+  const { workers, port } = server;
+  assertEquals(await server.get("/"), "hello");
+  server.kill();
+  assertEquals(await server.ended(), { code: 0, signal: null });
+  const lines = server.stdout.trimEnd().split("\n").sort();
+  const expected = workers.flatMap((pid) => [
+    `callback ${pid}`,
+    `close ${pid}`,
+    `event ${pid} ${port}`,
+  ]);
+  assertEquals(lines, [...expected, `returned ${server.pid} true`].sort());
+});
+
+Deno.test("a server of Node's is counted, limited and logged", async () => {
+  await using folder = scratch();
+  const log = `${folder.path}/log`;
+  await using server = await startProgram(
+    folder.path,
+    `import http from "node:http";
+     http.createServer((request, response) => {
+       if (request.url === "/error") response.statusCode = 502;
+       request.on("error", () => {});
+       let size = 0;
+       request.on("data", (data) => size += data.length);
+       request.on("end", () => response.end(String(size)));
+     }).listen();`,
+    ["--workers", "1", "--access-log", log, "--access-log-format", "json"]
+      .concat(["--max-body-bytes", "1000", "--max-header-bytes", "2000", "--body-timeout", "1"])
+      .concat(["--header-timeout", "1", "--idle-timeout", "2"]),
+  );
+  assertEquals(await server.get("/a?b=c", { headers: { "user-agent": "me" } }), "0");
+  assertEquals(await server.get("/error"), "0");
+  const body = (size: number) => ({ method: "POST", body: "x".repeat(size) });
+  assertEquals(await server.get("/", body(1000)), "1000");
+  assertMatch(await server.get("/", body(1001)), /too large/);
+  const stream = new Blob(["x".repeat(3000)]).stream();
+  assertMatch(await server.get("/", { method: "POST", body: stream }), /too large/);
+  assertMatch(await server.get("/", { headers: { long: "x".repeat(2000) } }), /too large/);
+  const cut = (text: string) => exchange(server.port, text);
+  assertMatch(
+    await cut("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345"),
+    /^HTTP\/1.1 408 /,
+  );
+  assertMatch(await cut("GET / HTTP/1.1\r\nHost"), /^HTTP\/1.1 408 /); // half a header
+  assertEquals(await cut(""), ""); // idle
+  const lines = await until(() => {
+    const lines = Deno.readTextFileSync(log).trimEnd().split("\n").map((line) => JSON.parse(line));
+    return lines.length === 7 && lines;
+  }, "a line for each request");
+  assertEquals(lines.map(({ status }) => status), [200, 502, 200, 413, 413, 431, 408]);
+  const [{ method, url, remote, bytes, user_agent, pid }] = lines;
+  assertEquals({ method, url, remote, bytes, user_agent }, {
+    method: "GET",
+    url: "/a?b=c",
+    remote: "127.0.0.1",
+    bytes: 1,
+    user_agent: "me",
+  });
+  const [worker] = readStatus(server.pid).workers;
+  assertEquals([worker!.pid, worker!.requests, worker!.errors], [pid, 7, 1]);
+  await until(() => readStatus(server.pid).workers[0]!.inFlight === 0, "no request in flight");
+});
+
+Deno.test("a server of Node's that is replaced finishes its requests and closes its connections", async () => {
+  await using folder = scratch();
+  await using server = await startProgram(
+    folder.path,
+    `import http from "node:http";
+     http.createServer((request, response) => {
+       const end = () => response.end(String(Deno.pid));
+       if (request.url === "/stream") response.write("begun ");
+       setTimeout(end, request.url === "/" ? 0 : 1500);
+     }).listen();`,
+    ["--workers", "1"],
+  );
+  const { workers: [old] } = server;
+  using slow = await Client.connect(server.port);
+  using stream = await Client.connect(server.port);
+  using idle = await Client.connect(server.port);
+  await slow.say("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+  await stream.say("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n");
+  await idle.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  await idle.hears(`${old}`);
+  await stream.hears("begun");
+  server.kill("SIGHUP");
+  await server.replaced([old!], 1);
+  // It still answers on the connections that it has, for the last time.
+  await idle.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  for (const client of [slow, stream, idle]) await client.ends();
+  assertMatch(slow.heard, new RegExp(`onnection: close[^]*${old}`));
+  assertMatch(stream.heard, new RegExp(`${old}[^]*0\r\n\r\n$`));
+  assertMatch(
+    idle.heard,
+    new RegExp(`onnection: keep-alive[^]*${old}[^]*onnection: close[^]*${old}`),
+  );
+  assert(await ask(server.port, "/") !== `${old}`);
+});
+
+/** Two free ports. */
+function freePorts(): [number, number] {
+  using first = Deno.listen({ port: 0 });
+  using second = Deno.listen({ port: 0 });
+  return [first.addr.port, second.addr.port];
+}
+
+Deno.test("a program with several servers has a shared socket for each", async () => {
+  await using folder = scratch();
+  const [one, other] = freePorts();
+  const path = `${folder.path}/socket`;
+  await using server = spawnProgram(
+    folder.path,
+    `import http from "node:http";
+     const sleep = () => new Promise((resolve) => setTimeout(resolve, 20));
+     Deno.serve({ port: ${one} }, async () => { await sleep(); return new Response(\`\${Deno.pid}\`); });
+     http.createServer(async (_, response) => { await sleep(); response.end(\`\${Deno.pid}\`); })
+       .listen(${other}, "127.0.0.1");
+     http.createServer((_, response) => response.end("path")).listen("${path}");`,
+  );
+  const line = `Serving http://0.0.0.0:${one}/, unix:${path}, http://127.0.0.1:${other}/ with`;
+  await server.logged(new RegExp(RegExp.escape(line)));
+  for (const generation of [1, 2]) {
+    await allAnswer(server, "/", one);
+    await allAnswer(server, "/", other);
+    const client = Deno.createHttpClient({ proxy: { transport: "unix", path } });
+    assertEquals(await (await fetch("http://localhost/", { client })).text(), "path");
+    client.close();
+    if (generation === 2) break;
+    const { workers } = server;
+    server.kill("SIGHUP");
+    await server.replaced(workers);
+  }
+  server.kill();
+  assertEquals(await server.ended(), { code: 0, signal: null });
+  assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["main.ts"]);
+});
+
+/** Starts a program that cannot be served, and returns what it says. */
+async function refused(folder: string, source: string, args: string[] = []): Promise<string> {
+  await using server = spawnProgram(folder, source, args);
+  assertEquals(await server.ended(), { code: 1, signal: null });
+  assertEquals(server.stdout, "");
+  assertMatch(server.stderr, /^error: [^\n]*\n$/);
+  return server.stderr;
+}
+
+Deno.test("tine serve says in one line why a program cannot be served", async () => {
+  await using folder = scratch();
+  const [one, other] = freePorts();
+  const two = `Deno.serve({ port: ${one} }, () => new Response());
+    Deno.serve({ port: ${other} }, () => new Response());`;
+  assertMatch(
+    await refused(folder.path, two, ["--port", "0"]),
+    new RegExp(`only to a program with one server.* 0.0.0.0:${one}, 0.0.0.0:${other}\n`),
+  );
+  assertMatch(await refused(folder.path, "export const app = 1;"), /has no default export/);
+  const raw = `const listener = Deno.listen({ port: ${one} });
+    for await (const connection of listener) connection.close();`;
+  assertMatch(await refused(folder.path, raw), new RegExp(`listens on 0.0.0.0:${one} by other`));
+  using _taken = Deno.listen({ port: one });
+  for (
+    const source of [
+      `Deno.serve({ port: ${one} }, () => new Response());`,
+      `import http from "node:http"; http.createServer().listen(${one}, "0.0.0.0");`,
+    ]
+  ) {
+    assertMatch(await refused(folder.path, source), /EADDRINUSE/);
+  }
+});
