@@ -234,10 +234,14 @@ Deno.test("a server of Node's that is replaced finishes its requests and closes 
   await using server = await startProgram(
     folder.path,
     `import http from "node:http";
+     import { existsSync } from "node:fs";
      http.createServer((request, response) => {
-       const end = () => response.end(String(Deno.pid));
        if (request.url === "/stream") response.write("begun ");
-       setTimeout(end, request.url === "/" ? 0 : 1500);
+       const interval = setInterval(() => {
+         if (request.url !== "/" && !existsSync("${folder.path}/go")) return;
+         clearInterval(interval);
+         response.end(String(Deno.pid));
+       }, 10);
      }).listen();`,
     ["--workers", "1"],
   );
@@ -252,6 +256,11 @@ Deno.test("a server of Node's that is replaced finishes its requests and closes 
   await stream.hears("begun");
   server.kill("SIGHUP");
   await server.replaced([old!], 1);
+  await until(
+    () => readStatus(server.pid).workers.some(({ state }) => state === "stopping"),
+    "the end of the old worker",
+  );
+  Deno.writeTextFileSync(`${folder.path}/go`, "");
   // It still answers on the connections that it has, for the last time.
   await idle.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
   for (const client of [slow, stream, idle]) await client.ends();
