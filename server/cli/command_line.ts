@@ -16,7 +16,12 @@ const parseArgs = parseUntyped as (
     alias: Record<string, string>;
     unknown: (arg: string, key?: string) => void;
   },
-) => Record<string, unknown> & { _: (string | number)[]; help: boolean; preload: boolean };
+) => Record<string, unknown> & {
+  _: (string | number)[];
+  help: boolean;
+  preload: boolean;
+  watch: boolean;
+};
 
 /**
  * Reads the arguments of `serve`.
@@ -31,7 +36,7 @@ export function readCommandLine(args: readonly string[]): CommandLine | undefine
   const parsed = parseArgs(withDashes(args), {
     string: [...flags.map(([flag]) => flag), "_"],
     collect: flags.filter(([, { repeatable }]) => repeatable).map(([flag]) => flag),
-    boolean: ["help", "preload"],
+    boolean: ["help", "preload", "watch"],
     negatable: ["preload"],
     default: { preload: true },
     alias: { help: "h" },
@@ -51,7 +56,7 @@ export function readCommandLine(args: readonly string[]): CommandLine | undefine
   const [app, ...surplus] = parsed._.map(String);
   if (surplus.length > 0) throw new UsageError(`expected one app, not also ${surplus.join(", ")}`);
   const { config, ...rest } = options as CommandLine["options"] & { config?: string };
-  return { app, config, options: rest };
+  return { app, config, watch: parsed.watch, options: rest };
 }
 
 /** Joins a lone dash to its option: the parser would take the dash for an argument. */

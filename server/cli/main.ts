@@ -20,6 +20,7 @@ const COMMANDS = new Map<string, (args: readonly string[]) => Promise<number>>([
   ["serve", async (args) => await (await import("./serve.ts")).serve(args)],
   ["doctor", async (args) => await (await import("./doctor.ts")).doctor(args)],
   ["status", async (args) => await (await import("./status.ts")).status(args)],
+  ["watch-files", async (args) => await (await import("./watch.ts")).watch(args)], // for serve --watch
 ]);
 
 /**

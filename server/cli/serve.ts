@@ -4,6 +4,7 @@ import { keepServing, serve as servePrefork } from "../prefork/serve.ts";
 import { readCommandLine } from "./command_line.ts";
 import { OPTIONS } from "./options.ts";
 import { readSettings, type Settings } from "./settings.ts";
+import { UsageError } from "./usage.ts";
 
 const COLUMN = 30;
 
@@ -17,9 +18,10 @@ function help(): string {
       ...more.map((line) => " ".repeat(COLUMN) + line),
     ];
   });
-  const noPreload = "  --no-preload".padEnd(COLUMN) +
-    "load the app in each worker, not once in the master";
-  lines.splice(lines.findIndex((line) => line.startsWith("  --max-requests")), 0, noPreload);
+  const insert = (flag: string, text: string, before: string) =>
+    lines.splice(lines.findIndex((line) => line.startsWith(before)), 0, flag.padEnd(COLUMN) + text);
+  insert("  --no-preload", "load the app in each worker, not once in the master", "  --max-req");
+  insert("  --watch", "like HUP whenever a file of the app changes", "  --access-log FILE");
   return [
     "Serves a module with forked workers. The module is the same as for deno serve:",
     "export default { fetch(request, info) { ... } }",
@@ -47,6 +49,7 @@ function help(): string {
  * @throws {ConfigFileError} If the configuration file is.
  */
 export async function serve(args: readonly string[]): Promise<number> {
+  const since = Date.now();
   const line = readCommandLine(args);
   if (line === undefined) {
     console.log(help());
@@ -58,9 +61,15 @@ export async function serve(args: readonly string[]): Promise<number> {
   } catch (error) {
     return await keepServing(error);
   }
-  const { app, model, config } = settings;
-  if (model === "prefork") return await servePrefork(app, config);
-  if (isCanary() || isInheriting()) return await servePrefork(app, config, ["model"]);
+  const { app, model, config, file } = settings;
+  const isRestart = isCanary() || isInheriting();
+  if (model === "prefork" || isRestart) {
+    const refused = model === "prefork" ? [] : ["model"];
+    const watcher = line.watch ? await import("./watch.ts") : undefined;
+    const startWatcher = watcher && (() => watcher.startWatching(app, file, since));
+    return await servePrefork(app, config, refused, startWatcher);
+  }
+  if (line.watch) throw new UsageError(`--watch does not apply to --model ${model}`);
   const { serveLower } = await import("./lower_rungs.ts");
   return await serveLower(model, settings);
 }

@@ -16,6 +16,8 @@ export interface CommandLine {
   readonly app: string | undefined;
   /** The configuration file. */
   readonly config: string | undefined;
+  /** Whether changed files are loaded. */
+  readonly watch: boolean;
   /** The other options. `cert` and `key` are the names of files. */
   readonly options: { readonly [name in Setting]?: unknown };
 }
@@ -31,8 +33,8 @@ export interface Settings {
   readonly app: string;
   readonly model: Model;
   readonly config: Config;
-  /** The configuration file; `undefined` if there is none. */
-  readonly file: string | undefined;
+  /** The configuration file, which need not exist. */
+  readonly file: string;
   /** Where each setting comes from, unless it has its default. */
   readonly sources: ReadonlyMap<Setting | "app", Exclude<Source, "default">>;
 }
@@ -77,7 +79,7 @@ export function readSettings({ app, config: named, options }: CommandLine): Sett
       app: String(module),
       model: model as Model,
       config,
-      file: content === undefined ? undefined : file,
+      file,
       sources,
     };
   } catch (error) {

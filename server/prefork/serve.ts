@@ -48,6 +48,7 @@ const ROOM_PATIENCE = 15_000;
  * @param app The app's module, or the app itself.
  * @param config The configuration.
  * @param refused The names of options that a restart should change, and the caller could not.
+ * @param startWatcher Starts a process that sends SIGHUP when a file of the app's changes.
  * @returns The exit code, in the master.
  * @throws As `servePrefork()` does.
  */
@@ -55,6 +56,7 @@ export async function serve(
   app: App | string | URL,
   config: Config,
   refused: readonly string[] = [],
+  startWatcher: (() => number) | undefined = undefined,
 ): Promise<number> {
   const startDirectory = findStartDirectory(); // before the app can change it
   if (isCanary()) {
@@ -67,7 +69,8 @@ export async function serve(
   const inheritance = inherit();
   if (inheritance === undefined) {
     checkCertificateOf(config);
-    return await run(app, config, startDirectory, await start(app, config));
+    const begun = await start(app, config);
+    return await run(app, config, startDirectory, begun, { watcher: startWatcher?.() });
   }
   const fixed = fixedOptions(inheritance.config, config);
   const kept = { ...config, ...fixed, givenAddress: inheritance.config.givenAddress };
@@ -117,14 +120,14 @@ async function run(
   config: Config,
   startDirectory: string,
   { place, loaded }: Start,
-  inheritance?: Inheritance,
+  inheritance: Partial<Inheritance> & Pick<Inheritance, "watcher">,
 ): Promise<number> {
   const cleanUp = cleanUpFor(config, place);
   try {
     const { scoreboard, listeners } = place;
     scoreboard.master = getpid();
     scoreboard.started ||= Date.now();
-    scoreboard.generation += inheritance === undefined ? 0 : 1;
+    scoreboard.generation += inheritance.workers === undefined ? 0 : 1;
     if (loaded !== undefined) {
       scoreboard.url = urlsOf(listeners, loaded, config);
       scoreboard.app = isSpecifier(app) ? String(app) : "";
@@ -141,9 +144,10 @@ async function run(
     const outcome = supervise({
       ...place,
       config,
-      workers: inheritance?.workers ?? [],
-      resized: inheritance?.resized ?? { from: config.workers, to: config.workers },
-      failedRestarts: inheritance?.failedRestarts ?? 0,
+      workers: inheritance.workers ?? [],
+      resized: inheritance.resized ?? { from: config.workers, to: config.workers },
+      failedRestarts: inheritance.failedRestarts ?? 0,
+      watcher: inheritance.watcher,
       hasApp: loaded !== undefined,
       startDirectory,
       log,

@@ -50,6 +50,8 @@ export interface Knowledge {
   readonly failedRestarts: number;
   /** Its options. `cert` and `key` are not passed on: others may read the environment. */
   readonly config: Config;
+  /** The process that sends SIGHUP when a file changes; `undefined` if there is none. */
+  readonly watcher: number | undefined;
 }
 
 /** What a master passes to itself when it re-executes itself. */

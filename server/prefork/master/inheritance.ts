@@ -91,7 +91,7 @@ export function inherit(): Inheritance | undefined {
   if (text === undefined) return undefined;
   unsetenv(INHERITANCE);
   const record: Record = JSON.parse(text);
-  const { pid, resized, failedRestarts, config } = record;
+  const { pid, resized, failedRestarts, config, watcher } = record;
   if (pid !== getpid()) return undefined;
   setCloseOnExec(record, true);
   const { scoreboard, file } = findScoreboard(record);
@@ -105,6 +105,7 @@ export function inherit(): Inheritance | undefined {
     resized,
     failedRestarts,
     config,
+    watcher,
     workers: record.workers.map(({ slot, channel, ...worker }) => ({
       ...worker,
       slot: scoreboard.slots[slot]!,

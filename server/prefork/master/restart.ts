@@ -107,10 +107,11 @@ export class Restart {
    */
   #executeAnew(): void {
     this.#context.log("The new code can be loaded: re-executing the master");
-    const { config } = this.#context;
+    const { config, watcher } = this.#context;
     const error = executeAnew(this.#context, {
       workers: this.#workers.handOn(),
       config,
+      watcher,
       resized: { from: config.workers, to: this.#workers.wanted },
       failedRestarts: this.#failures,
     });
