@@ -174,18 +174,17 @@ Deno.test("serve reports a wrong setting in one line that names its source", asy
     [{ model: "cluster" }, /tine\.json: Cannot serve with model "cluster": expected one of iter/],
     [{ app: 1 }, /^error: tine\.json: Cannot serve with app 1: expected a string$/],
     [{ workrs: 1 }, /^error: tine\.json: Unknown option "workrs": expected one of .*, workers,/],
-    [{ cert: "none", key: "none" }, /^error: tine\.json: Cannot read none for cert: No such file/],
     [{ cert: "app.ts" }, /only one of cert in tine\.json and --key: expected both$/],
     [{ model: "forking", maxRequests: 1 }, /: maxRequests in tine\.json does not apply to --mod/],
     [["port"], /^error: tine\.json: Cannot serve with options .*: expected an object/],
   ];
-  const refused = async (args: string[] = [], env: Record<string, string> = {}) => {
+  const refused = async (args: string[] = [], env: Record<string, string> = {}, code = 2) => {
     await using program = start("server/cli.ts", ["serve", ...args, "app.ts"], {
       cwd: path,
       env: { PORT: "0", WEB_CONCURRENCY: "", HOST: "", ...env },
       flags: ["-A"],
     });
-    assertEquals(await program.ended(), { code: 2, signal: null }, program.stderr);
+    assertEquals(await program.ended(), { code, signal: null }, program.stderr);
     assertEquals(program.stdout, "");
     const [line, ...rest] = program.stderr.trimEnd().split("\n");
     assert(rest.length === 0 || rest.join() === "Try --help.", program.stderr);
@@ -195,6 +194,8 @@ Deno.test("serve reports a wrong setting in one line that names its source", asy
     configure(path, content);
     assertMatch(await refused(), message);
   }
+  configure(path, { cert: "none", key: "none" });
+  assertMatch(await refused([], {}, 1), /^error: Cannot read none for cert in tine\.json: No such/);
   configure(path, {});
   const variables: [name: string, value: string, message: RegExp][] = [
     ["PORT", "x", /^error: Cannot serve with PORT "x": expected a whole number from 0 to 65535$/],

@@ -14,7 +14,7 @@ import {
   type PreforkOptions,
 } from "../prefork/options.ts";
 import { JsoncError, parseJsonc } from "./jsonc.ts";
-import { type Model, MODELS, readPem } from "./options.ts";
+import { type Model, MODELS } from "./options.ts";
 import { ConfigFileError } from "./usage.ts";
 
 /** What a configuration file says. */
@@ -27,7 +27,7 @@ export interface ConfigFile extends PreforkOptions {
 
 /**
  * Reads a configuration file. Paths in it are relative to its folder; those returned are relative
- * to the working directory. The certificate and its key are read.
+ * to the working directory. `cert` and `key` are the names of files.
  *
  * @param file The file.
  * @returns What it says; `undefined` if it does not exist.
@@ -71,7 +71,7 @@ function valueOf(name: string, value: unknown, folder: string): unknown {
     case "cert":
     case "key":
       checkFile(name, value); // here it is the name of a file
-      return readPem(within(value), name);
+      return within(value);
     case "admin":
       checkOption(name, value);
       return networkAddress(value as string) === undefined ? within(value as string) : value;

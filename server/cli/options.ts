@@ -1,5 +1,4 @@
 /** The options of the `serve` command: what each sets, and how its text is understood. */
-import { AppError } from "../app/load_app.ts";
 import { cannot } from "../options.ts";
 import type { PreforkOptions } from "../prefork/options.ts";
 import { hostnameOf } from "../prefork/status/admin_hosts.ts";
@@ -236,19 +235,4 @@ function oneOf(words: readonly string[]): Kind {
     if (words.includes(value)) return value;
     throw new UsageError(`${cannot(name, value)} one of ${words.join(", ")}`);
   };
-}
-
-/**
- * Reads the PEM file that an option names.
- *
- * @param path The file.
- * @param name The option's name in an error message.
- * @throws {AppError} If it cannot be read.
- */
-export function readPem(path: string, name: string): string {
-  try {
-    return Deno.readTextFileSync(path);
-  } catch (error) {
-    throw new AppError(`Cannot read ${path} for ${name}: ${(error as Error).message}`);
-  }
 }

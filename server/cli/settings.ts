@@ -3,9 +3,10 @@
  * This needs no package: it may run in the app's world, where tine's import map does not hold.
  */
 import { getenv } from "../../ffi/environment.ts";
-import { type Config, type PreforkOptions, resolveOptions } from "../prefork/options.ts";
+import { AppError } from "../app/load_app.ts";
+import { type Config, resolveOptions } from "../prefork/options.ts";
 import { readConfigFile } from "./config_file.ts";
-import { flagOf, type Model, OPTIONS, readPem, type Setting } from "./options.ts";
+import { flagOf, type Model, OPTIONS, type Setting } from "./options.ts";
 import { ConfigFileError, UsageError } from "./usage.ts";
 
 /** The configuration file, unless `--config` names another. It need not exist. */
@@ -65,23 +66,22 @@ export function readSettings({ app, config: named, options }: CommandLine): Sett
       sources.set(name, source);
     }
   };
-  add("command line", { app, ...options, ...pemOf(options) });
+  add("command line", { app, ...options });
   add("environment", readEnvironment());
   add("file", content ?? {});
 
-  const { app: module, model = "prefork", ...rest } = settings;
+  const { app: module, model = "prefork", cert, key, ...rest } = settings;
   if (module === undefined) {
-    throw new UsageError(`missing app: expected its module, such as serve app.ts`);
+    throw new UsageError("missing app: expected its module, such as serve app.ts");
   }
+  const name = (option: Setting) => nameOf(option, sources.get(option), file);
+  const pem = {
+    ...cert !== undefined && { cert: readPem(String(cert), name("cert")) },
+    ...key !== undefined && { key: readPem(String(key), name("key")) },
+  };
   try {
-    const config = resolveOptions(rest, (option) => nameOf(option, sources.get(option), file));
-    return {
-      app: String(module),
-      model: model as Model,
-      config,
-      file,
-      sources,
-    };
+    const config = resolveOptions({ ...rest, ...pem }, name);
+    return { app: String(module), model: model as Model, config, file, sources };
   } catch (error) {
     throw new UsageError((error as Error).message);
   }
@@ -109,11 +109,13 @@ function readEnvironment(): Record<string, unknown> {
   return settings;
 }
 
-function pemOf({ cert, key }: CommandLine["options"]): PreforkOptions {
-  return {
-    ...cert !== undefined && { cert: readPem(String(cert), flagOf("cert")) },
-    ...key !== undefined && { key: readPem(String(key), flagOf("key")) },
-  };
+/** Reads the file with a certificate or a key that an option names. */
+function readPem(path: string, name: string): string {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (error) {
+    throw new AppError(`Cannot read ${path} for ${name}: ${(error as Error).message}`);
+  }
 }
 
 function variableOf(name: Setting): string {
