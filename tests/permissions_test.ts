@@ -5,6 +5,7 @@ import {
   Program,
   ROOT,
   scratch,
+  Server,
   spawnServer,
   startServer,
   until,
@@ -149,4 +150,46 @@ Deno.test("a UNIX socket needs --allow-net, and a pid file --allow-write for its
   assertEquals((await server.ended()).code, 0, server.stderr);
   assertEquals([...Deno.readDirSync(path)].map(({ name }) => name).sort(), ["app.ts", "tmp"]);
   assertEquals([...Deno.readDirSync(`${path}/tmp`)], []);
+});
+
+Deno.test("serve names the permission that the app lacks, and serves it with that permission", async () => {
+  await using folder = scratch();
+  const app = writeApp(
+    folder.path,
+    `const text = Deno.env.get("TINE_TEST_TEXT");
+     export default { fetch: () => new Response(text) };`,
+  );
+  const env = { TINE_TEST_TEXT: "from the environment" };
+  assertMatch(
+    await complaint(LEAST, [], app, env),
+    /^error: .*Requires env access to "TINE_TEST_TEXT", .* the --allow-env flag at .*app\.ts:1:\d+$/,
+  );
+  const permissions = [...LEAST, "--allow-env=TINE_TEST_TEXT"];
+  await using server = await startServer([], { app, env, permissions });
+  assertEquals(await server.get("/"), "from the environment");
+  writeApp(folder.path, 'Deno.env.get("HOME"); export default { fetch: () => new Response() };');
+  server.kill("SIGHUP");
+  await server.logged(/Requires env access to "HOME"[^]*the old code stays in use/);
+  assertEquals(await server.get("/"), "from the environment");
+});
+
+Deno.test("a worker in a terminal names the permission that its app lacks, and asks no question", async () => {
+  await using folder = scratch();
+  const app = writeApp(
+    folder.path,
+    `function text() {
+       try { return Deno.env.get("HOME"); } catch (error) { return error.message; }
+     }
+     export default { fetch: () => new Response(text()) };`,
+  );
+  const cli = new URL("server/cli.ts", ROOT).pathname;
+  const line = [DENO, "run", "--no-lock", ...LEAST, cli, "serve", "--port=0", "--workers=1", app];
+  // script(1) runs it in a terminal of its own.
+  await using terminal = new Server("script", ["-qec", line.join(" "), "/dev/null"]);
+  const [, port] = await until(
+    () => terminal.stdout.match(/Serving http:\S+:(\d+)\//),
+    "the ready line",
+  );
+  terminal.port = Number(port);
+  assertMatch(await terminal.get("/"), /^Requires env access to "HOME", .* the --allow-env flag$/);
 });

@@ -3,6 +3,8 @@
  * server on the shared listening socket.
  */
 import { AF_UNIX } from "../../ffi/address.ts";
+import { O_CLOEXEC, O_RDONLY, open } from "../../ffi/descriptor.ts";
+import { isatty } from "../../ffi/descriptor_calls.ts";
 import { testFork } from "../../ffi/forking/fork.ts";
 import { unreachableListener } from "../../ffi/runtime/acceptor.ts";
 import { findFixedIds } from "../../ffi/runtime/id_pools.ts";
@@ -36,6 +38,7 @@ import { findStartDirectory } from "./host/start_directory.ts";
 import { ADMIN, createScoreboard } from "./scoreboard.ts";
 import { runWorker } from "./worker/worker.ts";
 
+const STDIN = 0;
 const ADMIN_BACKLOG = 64;
 /** The number of threads a worker must be able to create for file operations and the like. */
 const ROOM = 8;
@@ -167,6 +170,18 @@ async function run(
 function prepareWorkers(): void {
   void Request; // Deno loads it when it is first referenced
   unreachableListener();
+  leaveTerminal();
+}
+
+/**
+ * Replaces standard input, if it is a terminal, by one that is at its end. The terminal stops a
+ * worker that reads from it, and Deno does so to ask for a permission; without a terminal, it
+ * throws an error that names the permission.
+ */
+function leaveTerminal(): void {
+  if (!isatty(STDIN)) return;
+  using nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  nothing.dup2(STDIN);
 }
 
 /** What must exist before workers are forked. */

@@ -1079,4 +1079,12 @@ export const MUTANTS: readonly Mutant[] = [
     test: "tests/watch_test.ts",
     filter: "serve --watch leaves no process behind after",
   },
+  {
+    name: "terminal-left-to-workers",
+    file: "server/prefork/serve.ts",
+    text: "  leaveTerminal();\n",
+    replacement: "",
+    test: "tests/permissions_test.ts",
+    filter: "a worker in a terminal names the permission",
+  },
 ];
