@@ -10,6 +10,7 @@ import {
   certificate,
   descriptorsOf,
   handles,
+  processState,
   scratch,
   type Server,
   type ServerOptions,
@@ -95,6 +96,29 @@ export default {
             controller.close();
           },
         }));
+      case "/late":
+      case "/first": {
+        const reader = request.body.getReader({ mode: "byob" });
+        if (pathname === "/first") await reader.read(new Uint8Array(1));
+        return new Response(new ReadableStream({
+          async start(controller) {
+            controller.enqueue(new TextEncoder().encode("first "));
+            await sleep(ms);
+            let bytes = 0;
+            try {
+              for (;;) {
+                const { done, value } = await reader.read(new Uint8Array(5000));
+                if (done) break;
+                bytes += value.length;
+              }
+            } catch (error) {
+              console.error("the app gets", error.message);
+            }
+            controller.enqueue(new TextEncoder().encode(bytes + " late"));
+            controller.close();
+          },
+        }));
+      }
       case "/big":
         return new Response(new Uint8Array(30_000_000));
       case "/text":
@@ -635,26 +659,73 @@ Deno.test("--max-body-bytes and --body-timeout hold for a body that the app leav
 Deno.test("--max-body-bytes ends a client that floods the server with a body that nobody reads", async () => {
   await using server = await serve(["--max-body-bytes", "1M"]);
   await Promise.all(["/", "/touch", "/cancel"].map(async (path) => {
-    using client = await Client.connect(server);
-    await client.say(`POST ${path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n`);
-    const answer = client.end();
-    const chunk = new TextEncoder().encode(`10000\r\n${"x".repeat(65_536)}\r\n`);
-    let megabytes = 0;
-    const flood = async () => {
-      // What the kernel holds is a few.
-      while (megabytes < 300) {
-        for (let sent = 0; sent < chunk.length;) {
-          sent += await client.connection.write(chunk.subarray(sent));
-        }
-        megabytes += 1 / 16;
-      }
-    };
-    // A client that only writes is told as well.
-    await within(flood().catch(() => {}), 15_000, "the server to close");
+    const { megabytes, text } = await flood(server, path);
     assert(megabytes < 100, `${path}: the server took ${megabytes} MB`);
-    assertMatch((await answer).text, /^HTTP\/1\.1 200 /, path);
+    assertMatch(text, /^HTTP\/1\.1 200 /, path);
   }));
 });
+
+Deno.test("--max-body-bytes ends a client that floods the server while the response is streamed", async () => {
+  await using server = await serve(["--max-body-bytes", "1M"]);
+  const [worker] = server.workers;
+  const before = processState(worker!)!.rss;
+  for (const path of ["/events?ms=3000", "/late?ms=3000", "/first?ms=3000"]) {
+    const { megabytes, text } = await flood(server, path);
+    assert(megabytes < 100, `${path}: the server took ${megabytes} MB`);
+    assertMatch(text, /^HTTP\/1\.1 200 [^]*first $/m, path);
+    const { rss } = processState(worker!)!;
+    assert(rss < before + 100_000_000, `${path}: the worker has grown from ${before} to ${rss}`);
+  }
+});
+
+Deno.test("an app that streams its response may read the request's body later, within --max-body-bytes", async () => {
+  await using server = await serve(["--max-body-bytes", "100000", "--body-timeout", "1.5"]);
+  const end = "0\r\n\r\n";
+  await Promise.all(["/late", "/first"].map(async (path) => {
+    const connect = async () => {
+      const client = await Client.connect(server);
+      await client.say(`POST ${path}?ms=2000 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n`);
+      await client.say("Transfer-Encoding: chunked\r\n\r\n");
+      return client;
+    };
+    const bytes = 20 * 4000 - (path === "/first" ? 1 : 0);
+    using pausing = await connect();
+    const answer = pausing.end();
+    await pausing.say(PIECE.repeat(15));
+    await new Promise((resolve) => setTimeout(resolve, 2100)); // meanwhile the app does not read
+    await pausing.say(`${PIECE.repeat(5)}${end}`);
+    using early = await connect();
+    await early.say(`${PIECE.repeat(20)}${end}`);
+    using silent = await connect();
+    await silent.say(PIECE);
+    assertMatch((await answer).text, new RegExp(`${bytes} late`), path);
+    assertMatch((await early.end()).text, new RegExp(`${bytes} late`), path);
+    assertMatch((await silent.end()).text, /first \s*$/, path);
+  }));
+  const errors = /the app gets No part of the request's body arrived/g;
+  await until(() => server.stderr.match(errors)?.length === 2, "the errors that the app gets");
+});
+
+/** Sends a body until the server closes, 300 MB at most. */
+async function flood(server: Server, path: string): Promise<{ megabytes: number; text: string }> {
+  using client = await Client.connect(server);
+  await client.say(`POST ${path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n`);
+  const answer = client.end();
+  const chunk = new TextEncoder().encode(`10000\r\n${"x".repeat(65_536)}\r\n`);
+  let megabytes = 0;
+  const send = async () => {
+    // What the kernel holds is a few.
+    while (megabytes < 300) {
+      for (let sent = 0; sent < chunk.length;) {
+        sent += await client.connection.write(chunk.subarray(sent));
+      }
+      megabytes += 1 / 16;
+    }
+  };
+  // A client that only writes is told as well.
+  await within(send().catch(() => {}), 15_000, "the server to close");
+  return { megabytes, text: (await answer).text };
+}
 
 Deno.test("a body that the app leaves unread may come to its end, slowly, and nothing follows the answer", async () => {
   const limits = ["--body-timeout", "1", "--header-timeout", "0.3", "--max-body-bytes", "50"];

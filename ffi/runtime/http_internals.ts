@@ -123,19 +123,22 @@ let interceptedBody: object | undefined;
  *
  * @param request The request. Its body must not have been read.
  * @param reads The interceptors.
- * @returns Whether it succeeded. It does not if the request has no body, if the body has arrived
- *   completely, or if Deno keeps it elsewhere.
+ * @returns The body. `undefined` if the request has no body, if the body has arrived completely, or
+ *   if Deno keeps it elsewhere.
  */
-export function interceptBody(request: Request, reads: BodyReads): boolean {
+export function interceptBody(
+  request: Request,
+  reads: BodyReads,
+): Pick<InnerBody, "stream"> | undefined {
   const inner = innerRequest(request);
   const body = inner?.body;
-  if (!body || !(body.streamOrStatic instanceof ReadableStream)) return false;
+  if (!body || !(body.streamOrStatic instanceof ReadableStream)) return undefined;
   const stream: RequestBody = body.streamOrStatic;
   interceptedBody ??= interceptedPrototype(Object.getPrototypeOf(body));
   replacePrototype(body, interceptedBody);
   (body as InterceptedBody)[READS] = reads;
   const { close } = inner;
-  if (close === undefined) return true;
+  if (close === undefined) return body;
   inner.close = (success) => {
     // It is called again if Deno cannot send the response.
     inner.close = close;
@@ -145,7 +148,7 @@ export function interceptBody(request: Request, reads: BodyReads): boolean {
     if (isUnread) body.streamOrStatic = stream;
     close.call(inner, success);
   };
-  return true;
+  return body;
 }
 
 interface InterceptedBody extends InnerBody {

@@ -12,6 +12,7 @@ import {
   LOSES_READS,
   receivedBody,
   type RequestBody,
+  wholeBody,
 } from "../../ffi/runtime/http_internals.ts";
 
 /** The limits. Sizes are in bytes, times in seconds. */
@@ -162,12 +163,17 @@ export function limitRequests(
     let canceled: RequestBody | undefined;
     let isClosed = false;
     let isLeft = false;
+    let isExceeded = false;
+    let controller: ReadableByteStreamController;
+    let body: RequestBody | null = null;
+    let step: Promise<boolean> | undefined;
 
     const reads = { stream, closing };
-    const isIntercepted = interceptBody(request, hasLength ? { ...reads, whole } : reads);
-    const result = fetch(isIntercepted ? request : withBody(request, stream(request.body)), info);
+    const intercepted = interceptBody(request, hasLength ? { ...reads, whole } : reads);
+    const result = fetch(intercepted ? request : withBody(request, stream(request.body)), info);
     if (!(result instanceof Promise)) {
       begun = true;
+      readAheadOf(result);
       return result;
     }
     return new Promise((resolve, reject) => {
@@ -175,6 +181,7 @@ export function limitRequests(
       result.then((response) => {
         // Only the first response counts.
         if (refuse === undefined) response.body?.cancel().catch(() => {});
+        else readAheadOf(response);
         begun = true;
         resolve(response);
       }, reject);
@@ -186,7 +193,7 @@ export function limitRequests(
       for (;;) {
         // Wait until Deno has written what the app gave it.
         if (LOSES_READS && (received === 0 || begun)) await nextTurn();
-        const { done, value } = await within(reader.read());
+        const { done, value } = await reader.read();
         if (done) return undefined;
         received += value.byteLength;
         if (received > maxBodyBytes) throw new BodyError(413, "The request's body is too large");
@@ -194,28 +201,61 @@ export function limitRequests(
       }
     }
 
-    /** Wraps the body for an app that reads it in parts. */
-    function stream(body: RequestBody | null): RequestBody {
-      return new ReadableStream({
-        type: "bytes",
-        async pull(controller): Promise<void> {
-          if (isLeft) throw new Deno.errors.BadResource(UNAVAILABLE);
-          try {
-            const chunk = body === null ? undefined : await next(body);
-            if (chunk !== undefined) return controller.enqueue(chunk);
+    /** Passes on a chunk, or the end. Returns whether there is more. */
+    function advance(): Promise<boolean> {
+      return step ??= (async () => {
+        try {
+          const chunk = body === null ? undefined : await next(body);
+          if (isLeft || canceled !== undefined) return chunk !== undefined;
+          if (chunk !== undefined) controller.enqueue(chunk);
+          else {
             controller.close();
             controller.byobRequest?.respond(0);
+          }
+          return chunk !== undefined;
+        } finally {
+          step = undefined;
+        }
+      })();
+    }
+
+    /**
+     * Reads the body before the app does, while Deno writes a response that is a stream: Deno then
+     * receives all that the client sends, and keeps it without limit.
+     */
+    async function readAheadOf(response: Response): Promise<void> {
+      const isLimited = hasLength || maxBodyBytes === Infinity;
+      if (isLimited || LOSES_READS || !intercepted || wholeBody(response) !== undefined) return;
+      void intercepted.stream; // calls stream(), if the app has not done so
+      try {
+        while (await advance() && !isLeft);
+      } catch (error) {
+        if (!isOver(error) || isLeft) return; // The connection has ended, or readUnread() knows.
+        if (canceled === undefined) controller.error(error);
+        exceed(error);
+      }
+    }
+
+    /** Wraps the body for an app that reads it in parts. */
+    function stream(original: RequestBody | null): RequestBody {
+      body = original;
+      return new ReadableStream({
+        type: "bytes",
+        start(ofStream): void {
+          controller = ofStream;
+        },
+        async pull(): Promise<void> {
+          if (isLeft) throw new Deno.errors.BadResource(UNAVAILABLE);
+          try {
+            await within(advance());
           } catch (error) {
-            if (isOver(error)) {
-              if (fails(error)) discard(reader!, LINGER);
-              else await outlast(reader!);
-            }
+            if (isOver(error)) await exceed(error);
             throw error;
           }
         },
         async cancel(reason): Promise<void> {
           // Deno would discard the rest without limit.
-          if (!isIntercepted) await (reader ?? body)?.cancel(reason);
+          if (!intercepted) await (reader ?? body)?.cancel(reason);
           else if (isClosed) readUnread(body!);
           else canceled = body!;
         },
@@ -248,7 +288,8 @@ export function limitRequests(
       try {
         // Deno says in the response that the connection ends, if the body has not ended by then.
         await nextTurn();
-        while (await next(body) !== undefined);
+        if (step !== undefined) await within(step);
+        while (await within(next(body)) !== undefined);
       } catch (error) {
         if (!isOver(error)) return; // The connection has ended.
         onRefused(client);
@@ -256,6 +297,14 @@ export function limitRequests(
       } finally {
         end();
       }
+    }
+
+    /** Handles the first exceeded limit of a body that is read in parts. */
+    async function exceed(error: BodyError): Promise<void> {
+      if (isExceeded) return;
+      isExceeded = true;
+      if (fails(error)) discard(reader!, LINGER);
+      else await outlast(reader!);
     }
 
     /** Handles an exceeded limit. Returns whether the client is told. */

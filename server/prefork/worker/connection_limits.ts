@@ -104,8 +104,8 @@ export interface Connections {
    */
   refused(info: Client): void;
   /**
-   * Must be called when a request fails after its response has begun. Its connection ends at the
-   * next check.
+   * Must be called when a request fails after its response has begun. Its connection ends in the
+   * next turn of the event loop.
    *
    * @param info What belongs to the request.
    */
@@ -192,10 +192,11 @@ export function watchConnections(options: ConnectionOptions): Connections {
   let counted = descriptors;
   let growing = false;
   let paused = false;
+  let stopped = false;
   let timer = after(Math.min(interval, untilCount()), tick);
 
   function tick(): void {
-    if (performance.now() >= sweptAt + interval - 1) sweep();
+    if (broken.size > 0 || performance.now() >= sweptAt + interval - 1) sweep();
     else count();
     timer = after(Math.min(sweptAt + interval - performance.now(), untilCount()), tick);
   }
@@ -389,10 +390,14 @@ export function watchConnections(options: ConnectionOptions): Connections {
     },
     broken(info): void {
       const client = clientOf(info);
-      if (client !== undefined) broken.add(client);
+      if (client === undefined || stopped) return;
+      broken.add(client);
+      timer.cancel();
+      timer = after(0, tick); // it may be sending
     },
     sweep,
     stop(): void {
+      stopped = true;
       timer.cancel();
       late.close();
     },
