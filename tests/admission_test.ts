@@ -656,6 +656,19 @@ Deno.test("--max-body-bytes and --body-timeout hold for a body that the app leav
   );
 });
 
+Deno.test("a client that goes on sending a body that nobody reads is cut off", async () => {
+  await using server = await serve(["--max-body-bytes", "5000"]);
+  await Promise.all(
+    ["/", "/sleep?ms=50", "/touch", "/cancel", "/cloned", "/throw"].map(async (path) => {
+      using client = await Client.connect(server);
+      await client.say(`POST ${path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n`);
+      const sending = client.repeat(PIECE, 50);
+      assertMatch((await client.end()).text, /^HTTP\/1\.1 [25]00 /, path);
+      await sending;
+    }),
+  );
+});
+
 Deno.test("--max-body-bytes ends a client that floods the server with a body that nobody reads", async () => {
   await using server = await serve(["--max-body-bytes", "1M"]);
   await Promise.all(["/", "/touch", "/cancel"].map(async (path) => {

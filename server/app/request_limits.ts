@@ -291,9 +291,9 @@ export function limitRequests(
         if (step !== undefined) await within(step);
         while (await within(next(body)) !== undefined);
       } catch (error) {
-        if (!isOver(error)) return; // The connection has ended.
-        onRefused(client);
-        outlast(reader);
+        // The connection has ended; or Deno discards the rest in any case, without limit.
+        if (isOver(error) || LOSES_READS) onRefused(client);
+        if (isOver(error)) outlast(reader);
       } finally {
         end();
       }

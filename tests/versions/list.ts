@@ -122,6 +122,7 @@ export const CHOSEN: readonly Chosen[] = [
       "--body-timeout and --max-body-bytes apply however a body is read",
       "--body-timeout allows a slow body that takes longer",
       "--max-body-bytes rejects a body that is too long with 413",
+      "a client that goes on sending a body that nobody reads is cut off",
     ],
   },
   {
