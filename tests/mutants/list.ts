@@ -1087,4 +1087,20 @@ export const MUTANTS: readonly Mutant[] = [
     test: "tests/permissions_test.ts",
     filter: "a worker in a terminal names the permission",
   },
+  {
+    name: "streamed-response-without-limit",
+    file: "server/app/request_limits.ts",
+    text: "      void intercepted.stream; // calls stream(), if the app has not done so\n",
+    replacement: "      if (intercepted) return;\n",
+    test: "tests/admission_test.ts",
+    filter: "--max-body-bytes ends a client that floods the server while the response is streamed",
+  },
+  {
+    name: "pause-of-a-body-that-nobody-reads",
+    file: "server/app/request_limits.ts",
+    text: "        while (await advance() && !isLeft);\n",
+    replacement: "        while (await within(advance()) && !isLeft);\n",
+    test: "tests/admission_test.ts",
+    filter: "an app that streams its response may read the request's body later",
+  },
 ];
