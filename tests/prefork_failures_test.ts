@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import * as tine from "../mod.ts";
+import { APPS } from "./prefork/apps.ts";
 import { Load } from "./prefork/load.ts";
 import {
   childrenOf,
@@ -9,6 +10,7 @@ import {
   processState,
   scratch,
   type Server,
+  type ServerOptions,
   spawnServer,
   startFunction,
   startServer,
@@ -18,8 +20,14 @@ import {
   zombiesOf,
 } from "./support.ts";
 
-Deno.test("servePrefork() loses only a killed worker's own requests, 50 times under load", async () => {
-  await using server = await startServer();
+for (const [name, options] of Object.entries(APPS)) {
+  Deno.test(`servePrefork() loses only a killed worker's own requests to ${name}, 50 times under load`, async () => {
+    await killWorkers(options);
+  });
+}
+
+async function killWorkers(options: ServerOptions): Promise<void> {
+  await using server = await startServer([], options);
   const target = { hostname: "127.0.0.1", port: server.port };
   await using fresh = new Load(target, { clients: 4, pause: 1 });
   await using kept = new Load(target, { clients: 4, pause: 1, keepAlive: true });
@@ -47,7 +55,7 @@ Deno.test("servePrefork() loses only a killed worker's own requests, 50 times un
   // A connection for which a worker was woken that then died waits for the master's next look.
   assert(Math.max(fresh.slowest, kept.slowest) < 3000, `${fresh.slowest}, ${kept.slowest} ms`);
   assertEquals(zombiesOf(server.pid), []);
-});
+}
 
 Deno.test("servePrefork() loses no client if the worker that was woken is killed", async () => {
   await using folder = scratch();

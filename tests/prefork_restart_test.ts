@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { APPS } from "./prefork/apps.ts";
 import { Load } from "./prefork/load.ts";
 import { readStatus } from "../server/prefork/status/status.ts";
 import {
@@ -6,6 +7,7 @@ import {
   processState,
   scratch,
   type Server,
+  type ServerOptions,
   startServer,
   until,
   within,
@@ -56,8 +58,14 @@ async function assertGone(server: Server, workers: readonly number[]): Promise<v
   assert(isPortFree(server.port), "the port is taken");
 }
 
-Deno.test("servePrefork() drops no connection when SIGHUP comes 20 times under load", async () => {
-  await using server = await startServer();
+for (const [name, options] of Object.entries(APPS)) {
+  Deno.test(`servePrefork() drops no connection of ${name} when SIGHUP comes 20 times under load`, async () => {
+    await hangUp(options);
+  });
+}
+
+async function hangUp(options: ServerOptions): Promise<void> {
+  await using server = await startServer([], options);
   const { started } = readStatus(server.pid).master;
   await using crowd = new Crowd(server);
   for (let i = 0; i < 20; i++) {
@@ -69,7 +77,7 @@ Deno.test("servePrefork() drops no connection when SIGHUP comes 20 times under l
   const { master } = readStatus(server.pid);
   assertEquals([master.generation, master.started], [20, started]);
   assert(!/ended:|killed|failed/.test(server.stderr), server.stderr);
-});
+}
 
 Deno.test("servePrefork() serves new code after SIGHUP, and the old code while the new one is broken", async () => {
   await using folder = scratch();
