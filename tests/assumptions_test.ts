@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { ASSUMPTIONS } from "../ffi/runtime/assumptions.ts";
 import * as tine from "../mod.ts";
-import { run } from "./support.ts";
+import { certificate, run, scratch } from "./support.ts";
 
 type Assumptions = typeof ASSUMPTIONS;
 
@@ -47,6 +47,45 @@ async function printed(
 async function acceptedFlag(flag: string): Promise<string> {
   const text = await printed("", ["eval", `--v8-flags=${flag}`, "0"]);
   return text === "" ? flag : text;
+}
+
+/** The names of the threads of a program that holds something open. */
+function threadsOf(what: "worker" | "kv"): Promise<string[]> {
+  return shown(
+    async () => {
+      if (Deno.args[0] === "kv") await Deno.openKv(":memory:");
+      else new Worker("data:text/javascript,", { type: "module" });
+      const tasks = [...Deno.readDirSync("/proc/self/task")];
+      const names = tasks.map(({ name }) =>
+        Deno.readTextFileSync(`/proc/self/task/${name}/comm`).trim()
+      );
+      console.log(JSON.stringify(names));
+      Deno.exit();
+    },
+    [what],
+    ["--unstable-kv"],
+  ) as Promise<string[]>;
+}
+
+/** Those files that a program with a KV database has open. */
+async function openFiles(isWanted: (name: string) => boolean): Promise<string[]> {
+  const links = await shown(
+    async () => {
+      await Deno.openKv();
+      const fds = [...Deno.readDirSync("/proc/self/fd")];
+      console.log(JSON.stringify(fds.flatMap(({ name }) => {
+        try {
+          return [Deno.readLinkSync(`/proc/self/fd/${name}`)];
+        } catch {
+          return []; // the folder's own
+        }
+      })));
+      Deno.exit();
+    },
+    [],
+    ["--unstable-kv", "--location=http://127.0.0.1/"],
+  ) as string[];
+  return links.filter((link) => isWanted(link.split("/").at(-1)!));
 }
 
 /** The names of the threads of a program that has done nothing yet. */
@@ -628,6 +667,81 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
     const { called } = await timers();
     return called.includes(name) ? name : called;
   },
+  resourceNames: async (kinds) => {
+    await using folder = scratch();
+    const { cert, key } = await certificate(folder.path);
+    const names = await shown(
+      async () => {
+        const [folder, certFile, keyFile] = Deno.args as [string, string, string];
+        const [cert, key] = [certFile, keyFile].map((file) => Deno.readTextFileSync(file));
+        const [tcp, path] = [{ hostname: "127.0.0.1", port: 0 }, `${folder}/socket`];
+        const tls = Deno.listenTls({ ...tcp, cert: cert!, key: key! });
+        const accepted = tls.accept().then((connection) => connection.handshake());
+        await Deno.connectTls({ ...tls.addr, hostname: "localhost", caCerts: [cert!] });
+        await accepted;
+        await Deno.connect({ ...tcp, port: Deno.listen(tcp).addr.port });
+        Deno.listen({ transport: "unix", path });
+        await Deno.connect({ transport: "unix", path });
+        Deno.listenDatagram({ transport: "udp", ...tcp });
+        Deno.listenDatagram({ transport: "unixpacket", path: `${path}2` });
+        const { promise: bound, resolve } = Promise.withResolvers<void>();
+        (await import("node:dgram")).createSocket("udp4").bind(0, resolve);
+        await bound;
+        const server = Deno.serve({ ...tcp, onListen() {} }, (request) => {
+          return Deno.upgradeWebSocket(request).response;
+        });
+        const socket = new WebSocket(`ws://127.0.0.1:${server.addr.port}/`);
+        await new Promise((resolve) => socket.onopen = resolve);
+        new Deno.Command("cat", { stdin: "piped" }).spawn();
+        await Deno.openKv(":memory:");
+        Deno.cron("job", "* * * * *", () => {});
+        Deno.watchFs(folder);
+        Deno.addSignalListener("SIGUSR2", () => {});
+        new BroadcastChannel("news");
+        // deno-lint-ignore no-explicit-any
+        const { internal } = Deno as any;
+        // deno-lint-ignore no-explicit-any
+        console.log(JSON.stringify(Object.values((Deno as any)[internal].core.resources())));
+        Deno.exit();
+      },
+      [folder.path, cert, key],
+      ["--unstable-kv", "--unstable-cron", "--unstable-net"],
+    );
+    const open = (names as string[]).map((name) => name.slice(name.lastIndexOf(":") + 1));
+    return Object.fromEntries(
+      Object.entries(kinds).map(([kind, names]) => [kind, present(names, open)]),
+    );
+  },
+  webWorkerName: async (beginning) =>
+    present([beginning], (await threadsOf("worker")).map((name) => name.replace(/\d+$/, "")))[0],
+  kvThreadName: async (beginning) =>
+    present([beginning], (await threadsOf("kv")).map((name) => name.replace(/\d+$/, "")))[0],
+  kvFile: async () => {
+    const [file] = await openFiles((name) => /kv/.test(name) && !/-(wal|shm)$/.test(name));
+    return file?.split("/").at(-1);
+  },
+  cacheName: async (end) => {
+    const [file] = await openFiles((name) => /cache.*\d$/.test(name) && !/kv/.test(name));
+    return file?.match(/_cache_v(?=\d+$)/)?.[0] ?? [end, file];
+  },
+  nodeHandles: (name) =>
+    shown(
+      async () => {
+        const [name] = Deno.args as [string];
+        const { default: process } = await import("node:process");
+        const { default: net } = await import("node:net");
+        const server = net.createServer().listen(0, "127.0.0.1");
+        await new Promise((resolve) => server.on("listening", resolve));
+        const { port } = server.address() as { port: number };
+        const socket = net.connect(port, "127.0.0.1");
+        await new Promise((resolve) => socket.on("connect", resolve));
+        // deno-lint-ignore no-explicit-any
+        const handles: unknown[] = (process as any)[name]();
+        console.log(JSON.stringify(handles.includes(socket) && name));
+        Deno.exit();
+      },
+      [name],
+    ),
   nodeProcess: (names) =>
     shown(async () => {
       await import("node:process");

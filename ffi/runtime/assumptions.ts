@@ -193,6 +193,50 @@ export const ASSUMPTIONS = {
     otherwise: "Math.random() counts as replaced by the program: siblings draw the same numbers",
   },
 
+  /**
+   * The names that Deno gives its resources, by what they are. A name may have a module's path before
+   * it.
+   */
+  resourceNames: {
+    value: {
+      connection: ["tcpStream", "tlsStream", "unixStream"],
+      datagramSocket: ["udpSocket", "unixDatagram", "nodeUdpSocket"],
+      webSocket: ["serverWebSocket"],
+      subprocess: ["child"],
+      kv: ["database"],
+      cron: ["cron"],
+      fileWatcher: ["fsEvents"],
+      signal: ["signal"],
+      broadcastChannel: ["InMemoryBroadcastChannelResource"],
+    },
+    otherwise: "the preforking server does not tell that an app holds such a resource at the fork",
+  },
+  /** The beginning of the name of a Web Worker's thread. */
+  webWorkerName: {
+    value: "worker-",
+    otherwise: "the preforking server takes the thread of a Web Worker for a native add-on's",
+  },
+  /** The name of the thread that runs the queries of a KV database. */
+  kvThreadName: {
+    value: "sw-",
+    otherwise: "the preforking server takes this thread for a native add-on's",
+  },
+  /** The end of the path of the KV database that a program opens without a path. */
+  kvFile: {
+    value: "kv.sqlite3",
+    otherwise: "the preforking server tells of it twice",
+  },
+  /** The end of the names of Deno's own databases, its caches, before a number. */
+  cacheName: {
+    value: "_cache_v",
+    otherwise: "the preforking server tells that an app holds these databases at the fork",
+  },
+  /** The method with which `node:process` shows its sockets. */
+  nodeHandles: {
+    value: "_getActiveHandles",
+    otherwise:
+      "the preforking server does not tell that an app holds a socket of Node's at the fork",
+  },
   /** The functions and objects for timers in Deno's core, reached through `Deno.internal`. */
   coreTimers: {
     value: ["createTimer", "cancelTimer", "immediateQueue", "clearImmediate"],

@@ -183,7 +183,7 @@ export function registrationsOf(epoll: number): Registration[] {
 }
 
 /** Returns the descriptors of this process and what each refers to. */
-function openDescriptors(): Map<number, string> {
+export function openDescriptors(): Map<number, string> {
   const links = new Map<number, string>();
   for (const fd of readNumbers("/proc/self/fd")) {
     try {

@@ -98,6 +98,68 @@ interface Replaceable {
 }
 
 /**
+ * What is watched while an app is loaded in the master of the preforking server (`creation.ts`): the
+ * functions and classes that open what does not survive a fork. Each is wrapped, and the wrapper
+ * passes the call on and keeps the place of the call. Afterwards the previous value is put back,
+ * unless the program has put something else in its place, which stays: it may call the wrapper,
+ * which then only passes the call on. Of `Deno.Command`, the prototype's `spawn` is replaced instead.
+ */
+export const WATCHED = [
+  "Deno.addSignalListener",
+  "Deno.Command",
+  "Deno.connect",
+  "Deno.connectTls",
+  "Deno.cron",
+  "Deno.openKv",
+  "Deno.watchFs",
+  "globalThis.BroadcastChannel",
+  "globalThis.setInterval",
+  "globalThis.setTimeout",
+  "globalThis.WebSocket",
+  "globalThis.Worker",
+] as const;
+
+/**
+ * Wraps a function or class of {@linkcode WATCHED} for a while. What Deno loads when it is first
+ * referenced is still loaded then, and wrapped.
+ *
+ * @param name The name.
+ * @param wrap Creates the wrapper.
+ * @returns A function that puts the previous value back.
+ */
+export function wrapGlobal<T extends object>(
+  name: typeof WATCHED[number],
+  wrap: (original: T) => T,
+): () => void {
+  const [object, property] = name.split(".") as [string, string];
+  const owner = (globalThis as unknown as Record<string, object>)[object]!;
+  const previous = Object.getOwnPropertyDescriptor(owner, property);
+  if (previous === undefined) return () => {}; // it needs a flag that was not given
+  const { enumerable = false } = previous;
+  let original: T | undefined;
+  let wrapper: T | undefined;
+  const get = (): T | undefined => {
+    const current: T | undefined = previous.get?.call(owner) ?? previous.value;
+    if (current === undefined || current === original) return wrapper;
+    original = current;
+    return wrapper = wrap(current);
+  };
+  const set = (value: unknown): void => {
+    Object.defineProperty(owner, property, {
+      value,
+      writable: true,
+      enumerable,
+      configurable: true,
+    });
+  };
+  Object.defineProperty(owner, property, { get, set, enumerable, configurable: true });
+  return () => {
+    const isOwn = Object.getOwnPropertyDescriptor(owner, property)?.get === get;
+    if (isOwn) Object.defineProperty(owner, property, previous);
+  };
+}
+
+/**
  * Replaces a function.
  *
  * @param name The name of the function.

@@ -59,21 +59,54 @@ export function parkPool(patience: number): string[] {
   const start = performance.now();
   let seen = "";
   let since = start;
+  let before: readonly ThreadCall[] = [];
   for (;;) {
-    const calls = threadCalls();
-    if (calls.length === 0) return [];
+    const threads = threadCalls();
+    if (threads.length === 0) return [];
     const { pipes: [{ readEnd }], reads } = parking ??= makeParking();
-    const others = calls.filter((call) => !isReadOf(call, readEnd));
-    const queued = reads - (calls.length - others.length);
+    const others = threads.filter(({ call }) => !isReadOf(call, readEnd));
+    const queued = reads - (threads.length - others.length);
+    if (queued <= 0 && leaveOtherPools(before, threads, others)) continue;
+    const calls = others.map(({ call }) => call);
     const now = performance.now();
-    if (others.join() !== seen) [seen, since] = [others.join(), now];
+    if (calls.join() !== seen) [seen, since] = [calls.join(), now];
     const settled = now - since > SETTLED &&
-      !others.some((call) => isIdle(call) || !isInCall(call));
-    if (queued <= 0 && (others.length === 0 || settled)) return [];
-    if (now - start > patience) return others;
-    park(others.filter(isIdle).length - queued);
+      !calls.some((call) => isIdle(call) || !isInCall(call));
+    if (queued <= 0 && (calls.length === 0 || settled)) return [];
+    if (now - start > patience) return calls;
+    const missing = calls.filter(isIdle).length - queued;
+    if (missing > 0) before = queued <= 0 ? threads : [];
+    park(missing);
     pauseBriefly();
   }
+}
+
+/** The idle threads of other pools, such as a Web Worker's. */
+const otherPools = new Set<number>();
+
+/**
+ * Finds the threads of other pools, which are called the same. A pool starts a thread only if none
+ * of its own is idle: if a new one does some of the work, those that have been idle all the time
+ * belong to another pool.
+ *
+ * @param before The threads when the work was given to them; none if that is not known.
+ * @param after The threads when all of it is being done.
+ * @param others Those of them that do none of it.
+ * @returns Whether there are any.
+ */
+function leaveOtherPools(
+  before: readonly ThreadCall[],
+  after: readonly ThreadCall[],
+  others: readonly ThreadCall[],
+): boolean {
+  if (before.length === 0 || others.length === 0) return false;
+  const isNew = ({ tid }: ThreadCall) => !before.some((one) => one.tid === tid);
+  if (!after.some((one) => isNew(one) && !others.includes(one))) return false;
+  const idle = others.filter(({ tid, call }) =>
+    isIdle(call) && before.some((one) => one.tid === tid && isIdle(one.call))
+  );
+  for (const { tid } of idle) otherPools.add(tid);
+  return idle.length > 0;
 }
 
 /**
@@ -239,18 +272,27 @@ function endTurn(): void {
   releasePool();
 }
 
+/** A thread, and the number and the arguments of its system call. */
+interface ThreadCall {
+  readonly tid: number;
+  readonly call: string;
+}
+
 /**
- * Returns what the relevant threads are doing: the number and the arguments of their system calls.
- * Relevant are the pool's threads, and any other thread while it is not waiting: a thread that has
+ * Returns what the relevant threads are doing. Relevant are the pool's threads, and any other thread while it is not waiting: a thread that has
  * just been created does not have its name yet. V8's threads are watched elsewhere
  * (`v8_workers.ts`).
  */
-function threadCalls(): string[] {
-  return threads().flatMap((thread) => {
-    if (thread.tid === libc().getpid() || isV8Worker(thread)) return [];
-    const call = ofThread(thread.tid, "syscall")?.trim();
+function threadCalls(): ThreadCall[] {
+  const present = threads();
+  for (const tid of otherPools) if (!present.some((one) => one.tid === tid)) otherPools.delete(tid);
+  return present.flatMap((thread) => {
+    const { tid } = thread;
+    if (tid === libc().getpid() || isV8Worker(thread)) return [];
+    const call = ofThread(tid, "syscall")?.trim();
     if (call === undefined || (!isPoolThread(thread) && isWaiting(call))) return [];
-    return [call];
+    if (otherPools.has(tid) && isIdle(call)) return [];
+    return [{ tid, call }];
   });
 }
 

@@ -78,7 +78,12 @@ export function hasV8Worker(): boolean {
 
 /** Whether Deno has created its thread for watching files, which lasts as long as the process. */
 export function hasFileWatcher(): boolean {
-  return threads().some(({ name }) => name.startsWith(ASSUMPTIONS.fileWatcherName.value));
+  return threads().some(isFileWatcher);
+}
+
+/** Whether a thread is the one that Deno has created to watch files. */
+export function isFileWatcher({ name }: Thread): boolean {
+  return name.startsWith(ASSUMPTIONS.fileWatcherName.value);
 }
 
 /** Whether a thread belongs to the runtime's blocking pool. */

@@ -32,7 +32,7 @@ interface AnyTimer {
   readonly _idlePrev: CoreTimer | TimersList | null;
   readonly _idleNext: CoreTimer | TimersList | null;
   /** The interval of a repeated timer, in milliseconds. */
-  readonly _repeat: number | null;
+  readonly _repeat: number | boolean | null | undefined;
 }
 
 /** A list of timers with the same delay: a ring, closed by the list itself. */
@@ -223,6 +223,42 @@ function remember(list: TimersList): void {
   if (lists.size < crowd) return;
   for (const [msecs, list] of lists) if (list.deref() === undefined) lists.delete(msecs);
   crowd = Math.max(64, 2 * lists.size);
+}
+
+/** A timer of the program that has not fired yet. */
+export interface LiveTimer {
+  /** Its number, as {@linkcode timerNumber} returns it. */
+  readonly number: number;
+  /** The delay or the interval, in milliseconds. */
+  readonly milliseconds: number;
+  readonly isRepeated: boolean;
+}
+
+/** Returns the program's timers that have not fired yet, as far as Deno shows them. */
+export function liveTimers(): LiveTimer[] {
+  if (core === undefined) return [];
+  const found: LiveTimer[] = [];
+  for (const ref of lists.values()) {
+    const list = ref.deref();
+    for (let one = list?._idleNext; one !== undefined && !isList(one); one = one._idleNext!) {
+      if (own.has(one) || resetsDate(one)) continue;
+      found.push({
+        number: one._timerId,
+        milliseconds: one._idleTimeout,
+        isRepeated: Boolean(one._repeat),
+      });
+    }
+  }
+  return found.sort((a, b) => a.number - b.number);
+}
+
+/**
+ * Returns the number of a timer, which counts up from the first one.
+ *
+ * @param timeout What `setTimeout()` or `setInterval()` has returned.
+ */
+export function timerNumber(timeout: unknown): number | undefined {
+  return (timeout as Partial<Timeout> | undefined)?.[TIMER]?._timerId;
 }
 
 /** Cancels the parent's timers in a child: they would run the parent's code there. */

@@ -21,6 +21,7 @@ const parseArgs = parseUntyped as (
   help: boolean;
   preload: boolean;
   watch: boolean;
+  strict: boolean;
 };
 
 /**
@@ -36,7 +37,7 @@ export function readCommandLine(args: readonly string[]): CommandLine | undefine
   const parsed = parseArgs(withDashes(args), {
     string: [...flags.map(([flag]) => flag), "_"],
     collect: flags.filter(([, { repeatable }]) => repeatable).map(([flag]) => flag),
-    boolean: ["help", "preload", "watch"],
+    boolean: ["help", "preload", "strict", "watch"],
     negatable: ["preload"],
     default: { preload: true },
     alias: { help: "h" },
@@ -45,7 +46,10 @@ export function readCommandLine(args: readonly string[]): CommandLine | undefine
     },
   });
   if (parsed.help) return undefined;
-  const options: Record<string, unknown> = parsed.preload ? {} : { preload: false };
+  const options: Record<string, unknown> = {
+    ...!parsed.preload && { preload: false },
+    ...parsed.strict && { strict: true },
+  };
   for (const [flag, { sets, takes, kind, repeatable }] of flags) {
     const values = [parsed[flag] ?? []].flat();
     if (values.length === 0) continue;

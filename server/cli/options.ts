@@ -188,6 +188,7 @@ export const OPTIONS: Record<string, Option | string> = {
 
 /** Returns the flag that sets an option. */
 export function flagOf(name: Setting): string {
+  if (name === "strict") return "--strict";
   const [flag] =
     Object.entries(OPTIONS).find(([, option]) =>
       typeof option !== "string" && option.sets === name

@@ -27,6 +27,11 @@ export interface PreforkOptions {
    * Whether the app is loaded once, in the master, instead of in each worker. The default is true.
    */
   readonly preload?: boolean;
+  /**
+   * Whether the server refuses to start if the app holds something open that does not survive the
+   * fork. The default is false: it is logged.
+   */
+  readonly strict?: boolean;
   /** How many connections the kernel queues until a worker accepts them. The default is 1024. */
   readonly backlog?: number;
   /** The maximum number of open connections per worker. The default is no limit. */
@@ -112,6 +117,7 @@ const CHECKS: {
   key: checkText,
   workers: checkWorkers,
   preload: checkBoolean,
+  strict: checkBoolean,
   backlog: checkBacklog,
   maxConnections: checkCount,
   maxRequests: checkCount,
@@ -181,6 +187,7 @@ export function resolveOptions(
     key: undefined,
     workers: Math.min(navigator.hardwareConcurrency, MOST_WORKERS),
     preload: true,
+    strict: false,
     backlog: 1024,
     maxConnections: Infinity,
     maxRequests: Infinity,

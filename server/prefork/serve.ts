@@ -7,6 +7,7 @@ import { O_CLOEXEC, O_RDONLY, open } from "../../ffi/descriptor.ts";
 import { isatty } from "../../ffi/descriptor_calls.ts";
 import { testFork } from "../../ffi/forking/fork.ts";
 import { unreachableListener } from "../../ffi/runtime/acceptor.ts";
+import { watchCreation } from "../../ffi/runtime/creation.ts";
 import { findFixedIds } from "../../ffi/runtime/id_pools.ts";
 import { poolRoom } from "../../ffi/runtime/pool.ts";
 import { checkThrowAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
@@ -15,7 +16,7 @@ import { getpid } from "../../ffi/process.ts";
 import { signal } from "../../ffi/signal.ts";
 import { SIGINT, SIGQUIT, SIGTERM } from "../../ffi/signals.ts";
 import type { Socket } from "../../ffi/socket.ts";
-import { catchServers } from "../app/caught_servers.ts";
+import { type Catcher, catchServers } from "../app/caught_servers.ts";
 import { type App, AppError } from "../app/load_app.ts";
 import { loadProgram, type Program } from "../app/load_program.ts";
 import { sleepInterruptibly } from "../sleep_interruptibly.ts";
@@ -32,6 +33,12 @@ import { inherit } from "./master/inheritance.ts";
 import { supervise } from "./master/loop.ts";
 import { bindOnTrial, ProgramSockets, urlsOf } from "./master/program_sockets.ts";
 import type { Config } from "./options.ts";
+import {
+  checkNothingOpen,
+  describeOpenResources,
+  disownOpenResources,
+  formatOpenResource,
+} from "./open_resources.ts";
 import { openNotify } from "./host/notify.ts";
 import { removePidFile, writePidFile } from "./host/pid_file.ts";
 import { findStartDirectory } from "./host/start_directory.ts";
@@ -64,7 +71,8 @@ export async function serve(
   const startDirectory = findStartDirectory(); // before the app can change it
   if (isCanary()) {
     checkCertificateOf(config);
-    if (isSpecifier(app)) await loadProgram(String(app), catchServers(bindOnTrial));
+    if (isSpecifier(app)) await loadWatched(String(app), catchServers(bindOnTrial));
+    checkStrictly(app, config);
     testFork({ runtime: true }); // Deno may be a new one, too
     checkAccessLog(config);
     Deno.exit(LOADED);
@@ -140,6 +148,10 @@ async function run(
     if (fixed !== undefined) {
       log(`${fixed}. Make the first one in onWorkerStart(), or start with --no-preload`);
     }
+    if (loaded !== undefined && config.preload) {
+      for (const one of describeOpenResources()) log(formatOpenResource(one));
+      disownOpenResources();
+    }
     // No promise job is pending when a turn of the event loop begins, so none runs in a child.
     const turn = nextTurn();
     prepareWorkers();
@@ -205,6 +217,7 @@ async function start(app: App | string | URL, config: Config): Promise<Start> {
       sockets.close();
       cleanUp();
     });
+    checkStrictly(app, config);
     const place = { ...rest, ...sockets.listen(loaded) };
     for (const socket of [...place.listeners, place.admin]) {
       if (socket !== undefined) checkThrowAwayAddress(socket.family);
@@ -235,6 +248,7 @@ async function restart(app: App | string | URL, config: Config, place: Place): P
   try {
     checkCertificateOf(config);
     const loaded = await loadInTime(app, config, sockets).then(whenThereIsRoom);
+    checkStrictly(app, config);
     return { place: { ...place, ...sockets.listen(loaded) }, loaded };
   } catch (error) {
     sockets.close();
@@ -251,6 +265,10 @@ function reportUnloadable(error: unknown, { scoreboard }: Place): void {
 
 function checkCertificateOf({ cert, key }: Config): void {
   if (cert !== undefined) checkCertificate(cert, key!);
+}
+
+function checkStrictly(app: App | string | URL, { strict, preload }: Config): void {
+  if (strict && preload) checkNothingOpen(isSpecifier(app) ? String(app) : "the app");
 }
 
 function checkAccessLog({ accessLog }: Config): void {
@@ -339,7 +357,17 @@ async function load(
 ): Promise<Program | string> {
   if (!isSpecifier(app)) return { app, servers: [], catcher: undefined };
   if (!preload) return String(app);
-  return await loadProgram(String(app), catchServers((request) => sockets.bind(request)));
+  return await loadWatched(String(app), catchServers((request) => sockets.bind(request)));
+}
+
+/** Loads a program, and watches what it opens. */
+async function loadWatched(specifier: string, catcher: Catcher): Promise<Program> {
+  const unwatch = watchCreation();
+  try {
+    return await loadProgram(specifier, catcher);
+  } finally {
+    unwatch();
+  }
 }
 
 /**
