@@ -268,3 +268,37 @@ Deno.test("--strict: a reload with code that holds something open fails, and the
   assertEquals(await server.get("/"), "old");
   assert(!isPortFree(server.port));
 });
+
+Deno.test("with OpenTelemetry, the start says that it needs --no-preload, and the master ends", async () => {
+  const received: string[] = [];
+  await using collector = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen() {} },
+    async (request) => {
+      received.push(new URL(request.url).pathname);
+      await request.arrayBuffer();
+      return Response.json({});
+    },
+  );
+  await using folder = scratch();
+  const app = writeApp(folder.path, `export default { fetch: () => new Response("served") };`);
+  await using server = await startServer(["--workers", "1"], {
+    app,
+    env: {
+      OTEL_DENO: "true",
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${collector.addr.port}`,
+      OTEL_METRIC_EXPORT_INTERVAL: "100",
+      OTEL_BSP_SCHEDULE_DELAY: "50",
+      OTEL_BLRP_SCHEDULE_DELAY: "50",
+    },
+  });
+  assertEquals(linesOf(server), [
+    "OpenTelemetry (OTEL_DENO): workers export nothing. Use --no-preload",
+  ]);
+  assertEquals(await server.get("/"), "served");
+  // By then the exporter waits for the master's event loop, which does not run.
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  Deno.kill(server.pid, "SIGTERM");
+  const { code } = await within(server.ended(), 10_000, "the master's end");
+  assertEquals(code, 0);
+  assert(received.length > 0, "the master exports, at its end");
+});

@@ -267,13 +267,9 @@ function isRuntimes(thread: Thread): boolean {
   const { tid, name } = thread;
   if (tid === getpid() || isV8Worker(thread) || isPoolThread(thread)) return true;
   if (isFileWatcher(thread) || name.startsWith(ASSUMPTIONS.kvThreadName.value)) return true;
-  // Deno's threads without a name have the main thread's: the one for signals waits for a byte.
-  return name === ofThread(getpid(), "comm")?.trim() &&
-    WAITS_FOR_BYTE.test(ofThread(tid, "syscall") ?? "");
+  // The threads for signals and for telemetry have the name of the main thread.
+  return name === ofThread(getpid(), "comm")?.trim();
 }
-
-/** read(2) or recvfrom(2) on x86-64 and aarch64, of one byte, as far as can be seen. */
-const WAITS_FOR_BYTE = /^(0|45|63|207) 0x[0-9a-f]+ 0x[0-9a-f]+ 0x1 /;
 
 /** The names of the native add-ons that are loaded. */
 function nativeAddOns(): string[] {

@@ -71,7 +71,12 @@ function nameOf({ kind, detail }: Pick<Open, "kind" | "detail">): string {
   return name === "" ? detail : `${name} ${detail}`;
 }
 
-function exportsTelemetry(): boolean {
+/**
+ * Whether Deno exports the process's telemetry, from a thread of its own. In a process that has not
+ * returned to the event loop for as long as it takes until the next export, that thread waits for
+ * the event loop; and `Deno.exit()` waits for the thread, forever.
+ */
+export function exportsTelemetry(): boolean {
   return /^(1|true)$/i.test(getenv("OTEL_DENO") ?? "");
 }
 
