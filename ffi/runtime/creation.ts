@@ -2,6 +2,7 @@
  * Where a program opened what it holds: while an app is loaded, the functions and classes that open
  * something are wrapped (`globals.ts` lists them), and each call is remembered with its place.
  */
+import { readNumbers } from "../proc.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
 import { replaceProperty, type WATCHED, wrapGlobal } from "./globals.ts";
 import { denoResources, type ResourceKind } from "./resources.ts";
@@ -30,6 +31,11 @@ let isWatching = false;
 let creations: Creation[] = [];
 /** The places where timers were set, by their numbers. */
 let timers = new Map<number, Error>();
+/** What the process had before, by its numbers. */
+let before: { readonly [kind in "fd" | "task"]: ReadonlySet<number> } = {
+  fd: new Set(),
+  task: new Set(),
+};
 /** What puts back the properties of prototypes. */
 let restores: (() => void)[] = [];
 
@@ -40,6 +46,7 @@ let restores: (() => void)[] = [];
  */
 export function watchCreation(): () => void {
   [isWatching, creations, timers] = [true, [], new Map()];
+  before = { fd: numbersOf("fd"), task: numbersOf("task") };
   restores = [
     watch("Deno.addSignalListener", "signal", String),
     watch("Deno.connect", "connection", addressOf),
@@ -63,6 +70,15 @@ export function watchCreation(): () => void {
 /** Returns what the program opened while it was watched. It may have closed some of it. */
 export function watchedCreations(): readonly Creation[] {
   return creations;
+}
+
+/** Returns the descriptors or the threads that did not exist before {@linkcode watchCreation}. */
+export function newNumbers(kind: "fd" | "task"): number[] {
+  return [...numbersOf(kind).difference(before[kind])];
+}
+
+function numbersOf(kind: "fd" | "task"): Set<number> {
+  return new Set(readNumbers(`/proc/self/${kind}`));
 }
 
 /** Returns an error with the stack of the call that set a timer. */

@@ -182,10 +182,16 @@ export function registrationsOf(epoll: number): Registration[] {
   );
 }
 
-/** Returns the descriptors of this process and what each refers to. */
-export function openDescriptors(): Map<number, string> {
+/**
+ * Returns the descriptors of this process and what each refers to.
+ *
+ * @param fds Those to look at. The default is all.
+ */
+export function openDescriptors(
+  fds: readonly number[] = readNumbers("/proc/self/fd"),
+): Map<number, string> {
   const links = new Map<number, string>();
-  for (const fd of readNumbers("/proc/self/fd")) {
+  for (const fd of fds) {
     try {
       links.set(fd, readlink(`/proc/self/fd/${fd}`));
     } catch (error) {

@@ -9,7 +9,14 @@ import { getpid } from "../process.ts";
 import { readText } from "../proc.ts";
 import { getpeername } from "../socket_calls.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
-import { type Creation, isWorker, placeIn, placeOfTimer, watchedCreations } from "./creation.ts";
+import {
+  type Creation,
+  isWorker,
+  newNumbers,
+  placeIn,
+  placeOfTimer,
+  watchedCreations,
+} from "./creation.ts";
 import { openDescriptors, watchedDescriptors } from "./event_loop.ts";
 import { hasNodeProcess } from "./node_process.ts";
 import { denoResources, type ResourceKind } from "./resources.ts";
@@ -201,6 +208,7 @@ function nodeConnections(): NodeConnection[] {
 
 /** Connections to UNIX sockets that Deno has no resource for: Node's. */
 function unixConnections(): Open[] {
+  if (!hasNodeProcess()) return [];
   const known = new Set(watchedCreations().map(({ detail }) => detail));
   return watchedDescriptors().flatMap(({ fd }): Open[] => {
     const detail = peerOf(fd);
@@ -222,7 +230,7 @@ function peerOf(fd: number): string {
 
 /** SQLite databases, by their open files. */
 function databases(): Open[] {
-  const paths = new Set(openDescriptors().values());
+  const paths = new Set(openDescriptors(newNumbers("fd")).values());
   return [...paths].filter((path) => isDatabase(path, paths) && !isKv(path))
     .map((path) => ({ kind: "database", detail: path, place: undefined }));
 }
@@ -245,7 +253,7 @@ function isKv(path: string): boolean {
 
 /** Web Workers, and the threads that neither the runtime nor V8 has started. */
 function foreignThreads(): Open[] {
-  const all = threads();
+  const all = threads(newNumbers("task"));
   const workers = all.filter(({ name }) => isWorker(name)).map(({ tid, name }): Open => {
     const creation = find("worker", tid);
     return { kind: "worker", ...about(creation), ...creation === undefined && { detail: name } };

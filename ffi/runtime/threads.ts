@@ -30,9 +30,13 @@ export function onMainThread(): boolean {
   return BigInt(getpid()) === gettid(SYSTEM_CALLS[architecture()].gettid);
 }
 
-/** Returns the current threads of this process. */
-export function threads(): Thread[] {
-  return readNumbers("/proc/self/task").flatMap((tid) => {
+/**
+ * Returns the current threads of this process.
+ *
+ * @param tids Those to look at. The default is all.
+ */
+export function threads(tids: readonly number[] = readNumbers("/proc/self/task")): Thread[] {
+  return tids.flatMap((tid) => {
     const name = ofThread(tid, "comm");
     return name === undefined ? [] : [{ tid, name: name.trim() }];
   });
