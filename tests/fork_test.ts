@@ -117,6 +117,27 @@ Deno.test("fork() gives children their own process.pid, even if the parent has l
   assertEquals(output, "0 true\n0 true\n");
 });
 
+Deno.test("process.kill(process.pid) in a child ends the child, even if the parent has loaded node:process", async () => {
+  const output = await run(
+    async () => {
+      const process = (await import("node:process")).default;
+      tine.becomeForkable();
+      const end = () => void process.kill(process.pid, "SIGKILL");
+      const endLater = () => Promise.resolve(end());
+      for (const child of [tine.forkChild(end), await tine.forkRuntimeChild(endLater)]) {
+        console.log(JSON.stringify(tine.waitpid(child).status));
+      }
+      const child = tine.forkChild(() => tine.pause());
+      process.kill(child, "SIGKILL");
+      console.log(JSON.stringify(tine.waitpid(child).status));
+    },
+    [],
+    { flags: ["-A"] },
+  );
+  const status = '{"kind":"signaled","signal":9,"coreDumped":false,"raw":9}\n';
+  assertEquals(output, status.repeat(3));
+});
+
 Deno.test("fork() works from inside a forked child", async () => {
   const output = await run(() => {
     tine.becomeForkable();

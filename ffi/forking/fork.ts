@@ -23,7 +23,7 @@ import { replaceGetter, replaceGlobal } from "../runtime/globals.ts";
 import { forkWithHeap } from "../runtime/heap.ts";
 import { findFixedIds } from "../runtime/id_pools.ts";
 import { allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
-import { hasNodeProcess, renewNodePid } from "../runtime/node_process.ts";
+import { hasNodeProcess, redirectNodeKill, renewNodePid } from "../runtime/node_process.ts";
 import {
   parkPool,
   poolRoom,
@@ -292,5 +292,6 @@ function prepare(): void {
   // call, it would have to copy every page that contains one of them.
   libc().mallopt(M_MXFAST, 0);
   replaceGetter("Deno.pid", getpid);
+  redirectNodeKill();
   refuseFileWatchers();
 }

@@ -52,6 +52,13 @@ interface Replaceable {
   "Deno.ppid": typeof Deno.ppid;
 
   /**
+   * Before the first fork, up to Deno 2.8 (`node_process.ts`): in a child, `process.pid` is the
+   * parent's pid there, and means the child. So the child cannot signal its parent in this way. The
+   * replacement calls the previous function.
+   */
+  "process.kill": (pid: number, signal?: string | number) => true;
+
+  /**
    * In a child whose parent had listeners (`fork.ts`), permanently. The child does not inherit the
    * thread that all listeners need, and Deno would silently wait for it. The child therefore gets
    * an error, even if the program has wrapped the function.

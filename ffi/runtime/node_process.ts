@@ -6,8 +6,9 @@
  * the pid: so it is passed the existing values, and is stopped directly after the pid, at its next
  * read.
  */
+import { getpid } from "../process.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
-import { replaceGetter } from "./globals.ts";
+import { replaceGetter, replaceGlobal } from "./globals.ts";
 
 const NAMES = ASSUMPTIONS.nodeProcess.value;
 
@@ -19,6 +20,7 @@ interface Internals {
 
 /** The relevant part of `node:process`. */
 interface NodeProcess {
+  kill(pid: number, signal?: string | number): true;
   readonly pid: number;
   readonly argv: string[];
   readonly argv0: string;
@@ -56,6 +58,22 @@ export function renewNodePid(): void {
     if (process.platform !== platform) process.platform = platform;
     for (const [name, descriptor] of streams) Object.defineProperty(process, name, descriptor);
   }
+}
+
+/**
+ * Makes `process.kill(process.pid)` end a child, and not its parent, where the pid cannot be renewed:
+ * up to Deno 2.8. Called in the parent.
+ */
+export function redirectNodeKill(): void {
+  // Later versions load the module when it is first used: until then this is a getter.
+  const process: NodeProcess | undefined = Object.getOwnPropertyDescriptor(globalThis, "process")
+    ?.value;
+  if (hasNodeProcess() || typeof process?.kill !== "function") return;
+  const { pid } = process;
+  replaceGlobal("process.kill", (original) =>
+    function kill(this: unknown, target, signal) {
+      return original.call(this, target === pid ? getpid() : target, signal);
+    });
 }
 
 function internals(): Internals {

@@ -53,6 +53,7 @@ export const CHOSEN: readonly Chosen[] = [
       "fork() leaves no mapping that a child would not inherit",
       "fork() gives parent and child their own numbers, in every place that shows them",
       "fork() gives children their own process.pid, even if the parent has loaded node:process",
+      "process.kill(process.pid) in a child ends the child",
       "fork() works from inside a forked child",
       "a child has the signal mask from before becomeForkable(), unless it keeps handlers",
       "fork() in a handler does not change the mask there or outside",
