@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { readStatus } from "../server/prefork/status/status.ts";
 import {
   childrenOf,
@@ -98,6 +98,26 @@ Deno.test("servePrefork() restarts with the release to which the directory's lin
     await server.replaced(old);
     assertEquals(await server.get("/"), release);
   }
+});
+
+Deno.test("servePrefork() reports in one line that the directory in which it was started is gone", async () => {
+  await using folder = scratch();
+  const cwd = `${folder.path}/release`;
+  Deno.mkdirSync(cwd);
+  const app = writeApp(folder.path, answering("served"));
+  await using server = await startServer([], { app, cwd, env: { PWD: cwd } });
+  Deno.removeSync(cwd);
+  server.kill("SIGHUP");
+  await server.logged(/the old code stays in use/);
+  const [error, ...more] = server.stderr.split("\n").filter((line) => !/^\d{4}-/.test(line));
+  assertMatch(
+    error ?? "",
+    /^error: Cannot change to the directory in which .*: No such file .*release'$/,
+  );
+  assertEquals(more, [""]);
+  const { reason } = readStatus(server.pid).master.lastReload!;
+  assertEquals(`error: ${reason}`, error);
+  assertEquals(await server.get("/"), "served");
 });
 
 Deno.test("servePrefork() ignores a $PWD that names another directory", async () => {

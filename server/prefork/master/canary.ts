@@ -59,10 +59,19 @@ export function startCanary(startDirectory: string): Canary {
   const [report, end] = pipe(O_CLOEXEC | O_NONBLOCK);
   try {
     const pid = forkChild(() => {
-      Deno.chdir(startDirectory);
       end.fcntl(F_SETFD, 0);
       setenv(CANARY, String(getpid()));
       setenv(PIPE, String(end.fileno()));
+      try {
+        Deno.chdir(startDirectory);
+      } catch (error) {
+        const failure = `Cannot change to the directory in which the server was started: ${
+          (error as Error).message
+        }`;
+        console.error(`error: ${failure}`);
+        reportFailure(failure);
+        return 1;
+      }
       execve(executable(), commandLine());
     });
     return { pid, report };
