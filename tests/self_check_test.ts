@@ -200,6 +200,30 @@ Deno.test("the forking model serves nothing where Deno draws more UUIDs at once"
   assertEquals(countErrors(server.stderr, UUIDS.problem), 1, server.stderr);
 });
 
+for (const kind of BOTH) {
+  Deno.test(`the second ${kind} fork throws where Deno draws more UUIDs at once and few are left at the first`, async () => {
+    await using folder = scratch();
+    copySource(folder.path, UUIDS);
+    const program = `${folder.path}/program.ts`;
+    Deno.writeTextFileSync(
+      program,
+      `import * as tine from "./mod.ts";
+tine.becomeForkable();
+for (let drawn = 0; drawn < 100; drawn++) crypto.randomUUID();
+for (let i = 0; i < 2; i++) {
+  const child = Deno.args[0] === "plain"
+    ? tine.forkChild(() => console.log(crypto.randomUUID()))
+    : await tine.forkRuntimeChild(() => Promise.resolve(console.log(crypto.randomUUID())));
+  tine.waitpid(child);
+}`,
+    );
+    await using running = start(program, [kind], { flags: ["-A"] });
+    assertEquals((await running.ended()).code, 1, running.stdout);
+    assertEquals(countErrors(running.stderr, UUIDS.problem), 1, running.stderr);
+    assertMatch(running.stdout, /^[0-9a-f-]{36}\n$/);
+  });
+}
+
 Deno.test("serveForking() throws before it accepts where Deno draws more UUIDs at once", async () => {
   await using folder = scratch();
   copySource(folder.path, UUIDS);

@@ -855,6 +855,22 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "the first ",
   },
   {
+    name: "first-child-alone-tested",
+    file: "ffi/forking/self_check.ts",
+    text: "export const TESTED = 2;\n",
+    replacement: "export const TESTED = 1;\n",
+    test: "tests/self_check_test.ts",
+    filter: "fork throws where Deno draws more UUIDs at once and few are left at the first",
+  },
+  {
+    name: "directory-of-a-restart-shown-with-a-trace",
+    file: "server/prefork/master/canary.ts",
+    text: "        reportFailure(failure);\n        return 1;\n",
+    replacement: "        throw error;\n",
+    test: "tests/prefork_reexecution_test.ts",
+    filter: "reports in one line that the directory in which it was started is gone",
+  },
+  {
     name: "canary-not-tested",
     file: "server/prefork/serve.ts",
     text: "    testFork({ runtime: true }); // Deno may be a new one, too\n",
