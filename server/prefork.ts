@@ -1,7 +1,7 @@
-import { becomeForkable } from "../ffi/forking/become_forkable.ts";
 import type { App } from "./app/load_app.ts";
 import { type PreforkOptions, resolveOptions } from "./prefork/options.ts";
-import { HANDLED_SIGNALS } from "./prefork/signals.ts";
+import { becomeMaster } from "./prefork/become_master.ts";
+import { isFreshWorker } from "./prefork/fresh_worker.ts";
 
 /**
  * Serves a `fetch` app with forked workers, until a signal ends the server. The program is run once
@@ -31,7 +31,7 @@ export async function servePrefork(
   options: PreforkOptions = {},
 ): Promise<number> {
   const config = resolveOptions(options);
-  becomeForkable({ signals: HANDLED_SIGNALS });
+  if (!isFreshWorker()) becomeMaster();
   // Loaded here, so that programs that do not use it do not hold it in memory, which every child
   // would copy.
   const { serve } = await import("./prefork/serve.ts");

@@ -111,6 +111,18 @@ export function forkWithoutWaiting(): number {
 }
 
 /**
+ * `fork()` without the self-check, for a child that only executes another program: it has no use for
+ * most of what is checked.
+ *
+ * @returns 0 in the child; the child's pid in the parent.
+ * @throws As {@linkcode fork} does.
+ */
+export function forkUntested(): number {
+  checkForkable();
+  return forkProcess();
+}
+
+/**
  * Makes the self-check ahead of the first fork, with children that end at once. If it cannot be
  * made now (no process is free, a thread is busy), it is made with the next children.
  *

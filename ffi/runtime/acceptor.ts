@@ -18,6 +18,7 @@ import { unlink } from "../unlink.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
 import {
   duplicateOnto,
+  isListening,
   register,
   unregister,
   type Watched,
@@ -63,7 +64,9 @@ export function acceptFrom<T>(
 ): { server: T; acceptor: Acceptor } {
   const before = watchedDescriptors();
   const server = listen();
-  const fresh = watchedDescriptors().filter((one) => !before.some((old) => isSame(old, one)));
+  // Another thread's loop (a Worker, telemetry) may have begun to watch something meanwhile.
+  const fresh = watchedDescriptors()
+    .filter((one) => !before.some((old) => isSame(old, one)) && isListening(one.fd));
   const [found] = fresh;
   if (found === undefined || fresh.length > 1) {
     throw new Error(

@@ -20,7 +20,11 @@ function help(): string {
   });
   const insert = (flag: string, text: string, before: string) =>
     lines.splice(lines.findIndex((line) => line.startsWith(before)), 0, flag.padEnd(COLUMN) + text);
-  insert("  --no-preload", "load the app in each worker, not once in the master", "  --max-req");
+  insert(
+    "  --no-preload",
+    "each worker is a fresh Deno, which loads the app itself",
+    "  --max-req",
+  );
   insert("  --strict", "do not start if something open does not survive the fork", "  --max-req");
   insert("  --watch", "like HUP whenever a file of the app changes", "  --access-log FILE");
   return [

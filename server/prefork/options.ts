@@ -24,7 +24,9 @@ export interface PreforkOptions {
   /** The number of workers. The default is one per processor. */
   readonly workers?: number;
   /**
-   * Whether the app is loaded once, in the master, instead of in each worker. The default is true.
+   * Whether the app is loaded once, in the master, and workers are forked from it. Otherwise each
+   * worker is a fresh Deno that runs the program again from its start: a program that calls
+   * `servePrefork()` runs up to that call, which serves. The default is true.
    */
   readonly preload?: boolean;
   /**

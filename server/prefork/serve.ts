@@ -44,7 +44,9 @@ import { openNotify } from "./host/notify.ts";
 import { removePidFile, writePidFile } from "./host/pid_file.ts";
 import { findStartDirectory } from "./host/start_directory.ts";
 import { ADMIN, createScoreboard } from "./scoreboard.ts";
-import { runWorker } from "./worker/worker.ts";
+import { isFreshWorker } from "./fresh_worker.ts";
+import { runFreshWorker } from "./worker/fresh.ts";
+import { runForkedWorker } from "./worker/worker.ts";
 
 const STDIN = 0;
 const ADMIN_BACKLOG = 64;
@@ -71,6 +73,7 @@ export async function serve(
   refused: readonly string[] = [],
   startWatcher: (() => number) | undefined = undefined,
 ): Promise<number> {
+  if (isFreshWorker()) return await runFreshWorker(isSpecifier(app) ? String(app) : asProgram(app));
   const startDirectory = findStartDirectory(); // before the app can change it
   if (isCanary()) {
     checkCertificateOf(config);
@@ -361,7 +364,7 @@ async function load(
   { preload }: Config,
   sockets: ProgramSockets,
 ): Promise<Program | string> {
-  if (!isSpecifier(app)) return { app, servers: [], catcher: undefined };
+  if (!isSpecifier(app)) return asProgram(app);
   if (!preload) return String(app);
   return await loadWatched(String(app), catchServers((request) => sockets.bind(request)));
 }
@@ -401,7 +404,7 @@ function serveAsWorker(
   program: Program | string,
 ) {
   place.admin?.close();
-  return runWorker({ ...place, ...child, config, program });
+  return runForkedWorker({ ...place, ...child, config, program });
 }
 
 /** Runs the child that serves the admin socket. */
@@ -412,17 +415,17 @@ function runAdmin(config: Config, place: Place, child: ChildContext): Promise<ne
     ...config.adminHosts,
     ...typeof config.admin === "object" ? [config.admin[0]] : [],
   ];
-  return runWorker({
+  return runForkedWorker({
     ...child,
     config: adminConfig(config),
-    program: {
-      app: { fetch: adminHandler(place.scoreboard, admitHosts(address, names)) },
-      servers: [],
-      catcher: undefined,
-    },
+    program: asProgram({ fetch: adminHandler(place.scoreboard, admitHosts(address, names)) }),
     listeners: [place.admin!],
     scoreboard: place.scoreboard,
   });
+}
+
+function asProgram(app: App): Program {
+  return { app, servers: [], catcher: undefined };
 }
 
 function isSpecifier(app: App | string | URL): app is string | URL {

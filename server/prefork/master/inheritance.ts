@@ -12,13 +12,11 @@ import { programSignals } from "../../../ffi/signal_mask.ts";
 import { Socket } from "../../../ffi/socket.ts";
 import { createScoreboard, inheritScoreboard, type Scoreboard } from "../scoreboard.ts";
 import { HANDLED_SIGNALS } from "../signals.ts";
+import { stringifyJson } from "../json.ts";
 import type { Context, Inheritance, InheritedWorker, Knowledge } from "./context.ts";
 
 /** The name of the environment variable. */
 const INHERITANCE = "TINE_INHERITANCE";
-
-// TypeScript does not know it yet.
-const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
 
 /**
  * An inheritance as the environment variable holds it: descriptors and slots are given by number.
@@ -67,7 +65,7 @@ export function executeAnew(context: Context, { workers, config, ...knowledge }:
   try {
     Deno.chdir(context.startDirectory);
     setCloseOnExec(record, false);
-    setenv(INHERITANCE, stringify(record));
+    setenv(INHERITANCE, stringifyJson(record));
     runAgain(new Set(HANDLED_SIGNALS), programSignals());
   } catch (error) {
     setCloseOnExec(record, true);
@@ -112,11 +110,6 @@ export function inherit(): Inheritance | undefined {
       channel: Socket.fromDescriptor(channel),
     })),
   };
-}
-
-/** JSON has no Infinity, but its parser makes one of a number that is too large. */
-function stringify(record: Record): string {
-  return JSON.stringify(record, (_, value) => value === Infinity ? rawJSON("1e999") : value);
 }
 
 function findScoreboard({ scoreboard: fd, workers }: Record): {

@@ -10,6 +10,7 @@ import { SIGKILL } from "../../../ffi/signals.ts";
 import { SOCK_SEQPACKET, type Socket, socketpair } from "../../../ffi/socket.ts";
 import type { WaitStatus } from "../../../ffi/wait.ts";
 import { formatStatus } from "../../log.ts";
+import { executeWorker } from "./execute_worker.ts";
 import { hear, type Order, tell } from "../orders.ts";
 import { ADMIN, type Slot } from "../scoreboard.ts";
 import type { ChildContext, Context, InheritedWorker } from "./context.ts";
@@ -112,10 +113,10 @@ export class Workers {
   }
 
   /**
-   * Forks a worker.
+   * Forks a worker. Without preloading, it executes the server's program.
    *
    * @param number The worker's number.
-   * @returns In the child, its context. In the master, `undefined`, even if the fork failed: the
+   * @returns In a child that does not, its context. In the master, `undefined`, even if the fork failed: the
    *   failure is logged, and the master retries later.
    */
   spawn(number: number): ChildContext | undefined {
@@ -135,7 +136,9 @@ export class Workers {
     slot.reason = this.#reasonFor(number);
     let pid: number;
     try {
-      pid = forkWithoutWaiting();
+      pid = this.#context.config.preload || number === ADMIN
+        ? forkWithoutWaiting()
+        : executeWorker(this.#context, { number, slot, channel: theirs });
     } catch (error) {
       slot.clear();
       ours.close();

@@ -1,7 +1,7 @@
 /**
- * A worker is a forked child with an event loop of its own. It runs Deno's HTTP server on the
- * listening sockets that all workers share, and follows the master's orders for as long as the
- * master exists.
+ * A worker is a forked child with an event loop of its own, or a fresh Deno. It runs Deno's HTTP
+ * server on the listening sockets that all workers share, and follows the master's orders for as
+ * long as the master exists.
  */
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { after, every } from "../../../ffi/runtime/timers.ts";
@@ -37,6 +37,7 @@ import { type Order, tell } from "../orders.ts";
 import { ADMIN, type Scoreboard, type Slot } from "../scoreboard.ts";
 import { openService, type Service } from "./service.ts";
 import { HANDLED_SIGNALS } from "../signals.ts";
+import { restoreTelemetry } from "../telemetry.ts";
 
 /** What a worker needs to start. */
 export interface WorkerContext {
@@ -49,6 +50,8 @@ export interface WorkerContext {
   readonly slot: Slot;
   readonly scoreboard: Scoreboard;
   readonly number: number;
+  /** Ends the process. */
+  readonly exit: (code: number) => never;
 }
 
 /**
@@ -59,12 +62,24 @@ const LINGER = { stop: 1000, leave: 5000, orphaned: 1000 } as const;
 type Ending = keyof typeof LINGER;
 
 /**
+ * Runs a worker in a forked child, whose signals are still the master's.
+ *
+ * @returns Never; the process exits.
+ */
+export function runForkedWorker(context: Omit<WorkerContext, "exit">): Promise<never> {
+  for (const signum of HANDLED_SIGNALS) signal(signum, SIG_DFL);
+  releaseSignals(HANDLED_SIGNALS);
+  restoreTelemetry(); // for programs that the app executes
+  return runWorker({ ...context, exit: _exit });
+}
+
+/**
  * Serves until the master orders the worker to stop, or the master ends.
  *
  * @returns Never; the process exits.
  */
 export async function runWorker(context: WorkerContext): Promise<never> {
-  const { config, channel, slot, number, listeners, scoreboard } = context;
+  const { config, channel, slot, number, listeners, scoreboard, exit } = context;
   const log = stderrLog(number === ADMIN ? "admin" : `worker ${number}`);
   keepConsoleQuiet();
   // Until the worker can notice by itself that the master has ended.
@@ -73,8 +88,6 @@ export async function runWorker(context: WorkerContext): Promise<never> {
   // blocking them instead would not do: the app's own subprocesses would inherit that.
   setpgid(0, 0);
   letOthersFinish();
-  for (const signum of HANDLED_SIGNALS) signal(signum, SIG_DFL);
-  releaseSignals(HANDLED_SIGNALS);
   try {
     const info: WorkerInfo = { pid: getpid(), number };
     const program = await load(context);
@@ -106,11 +119,11 @@ export async function runWorker(context: WorkerContext): Promise<never> {
     await service.drain(() => end);
     await app?.onWorkerStop?.(info);
     stopHeartbeat();
-    _exit(0);
+    return exit(0);
   } catch (error) {
     tell(channel, "failed", error instanceof Error ? error.message : String(error));
     log(error instanceof Error && !(error instanceof AppError) ? error.stack! : `${error}`);
-    _exit(1);
+    return exit(1);
   }
 }
 

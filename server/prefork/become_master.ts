@@ -1,0 +1,16 @@
+import { becomeForkable, runAgain } from "../../ffi/forking/become_forkable.ts";
+import { programSignals } from "../../ffi/signal_mask.ts";
+import { HANDLED_SIGNALS } from "./signals.ts";
+import { withholdTelemetry } from "./telemetry.ts";
+
+/**
+ * Makes this process one that can be a master: forkable, and without telemetry. To that end the
+ * program is run again from its start, unless all is in order.
+ *
+ * @throws As `becomeForkable()` does.
+ */
+export function becomeMaster(): void {
+  const hadTelemetry = withholdTelemetry();
+  becomeForkable({ signals: HANDLED_SIGNALS });
+  if (hadTelemetry) runAgain(new Set(HANDLED_SIGNALS), programSignals());
+}
