@@ -300,5 +300,5 @@ Deno.test("with OpenTelemetry, the start says that it needs --no-preload, and th
   Deno.kill(server.pid, "SIGTERM");
   const { code } = await within(server.ended(), 10_000, "the master's end");
   assertEquals(code, 0);
-  assert(received.length > 0, "the master exports, at its end");
+  assertEquals(received, []); // the master has nothing to export
 });

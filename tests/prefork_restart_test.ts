@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { APPS } from "./prefork/apps.ts";
 import { Load } from "./prefork/load.ts";
+import { withEachKindOfWorker } from "./rungs.ts";
 import { readStatus } from "../server/prefork/status/status.ts";
 import {
   isPortFree,
@@ -19,8 +20,8 @@ class Crowd implements AsyncDisposable {
   readonly fresh: Load;
   readonly kept: Load;
 
-  constructor({ port }: Server, clients = 4) {
-    const options = { clients, pause: 2 };
+  constructor({ port }: Server, clients = 4, pause = 2) {
+    const options = { clients, pause };
     this.fresh = new Load({ hostname: "127.0.0.1", port }, options);
     this.kept = new Load({ hostname: "127.0.0.1", port }, { ...options, keepAlive: true });
   }
@@ -59,13 +60,16 @@ async function assertGone(server: Server, workers: readonly number[]): Promise<v
 }
 
 for (const [name, options] of Object.entries(APPS)) {
-  Deno.test(`servePrefork() drops no connection of ${name} when SIGHUP comes 20 times under load`, async () => {
-    await hangUp(options);
-  });
+  withEachKindOfWorker(
+    `servePrefork() drops no connection of ${name} when SIGHUP comes 20 times under load`,
+    async (kind) => {
+      await hangUp(kind, options);
+    },
+  );
 }
 
-async function hangUp(options: ServerOptions): Promise<void> {
-  await using server = await startServer([], options);
+async function hangUp(kind: readonly string[], options: ServerOptions): Promise<void> {
+  await using server = await startServer(kind, options);
   const { started } = readStatus(server.pid).master;
   await using crowd = new Crowd(server);
   for (let i = 0; i < 20; i++) {
@@ -156,90 +160,104 @@ Deno.test("servePrefork() handles SIGHUPs in quick succession", async () => {
   await crowd.unharmed();
 });
 
-Deno.test("servePrefork() finishes requests and closes WebSockets on SIGHUP", async () => {
-  await using server = await startServer();
-  const old = server.workers;
-  const socket = new WebSocket(`ws://127.0.0.1:${server.port}/ws`);
-  const closed = Promise.withResolvers<number>();
-  socket.onclose = ({ code }) => closed.resolve(code);
-  const opened = Promise.withResolvers<void>();
-  socket.onopen = () => opened.resolve();
-  await within(opened.promise, 15_000, "the WebSocket");
-  const slow = server.get("/sleep?ms=1500");
-  const stream = server.get("/stream?count=10&ms=150");
-  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
-  const upload = server.get("/upload", { method: "POST", body: readable });
-  const writer = writable.getWriter();
-  await writer.write(new Uint8Array(1000));
-  await inFlight(server, 3);
-  server.kill("SIGHUP");
-  const fresh = await server.replaced(old);
-  await writer.write(new Uint8Array(1000));
-  await writer.close();
-  assertEquals(await upload, "2000");
-  assert(fresh.includes(Number(await server.get("/pid"))));
-  assert(old.includes(Number(await slow)));
-  assertEquals((await stream).trim().split("\n").length, 10);
-  assertEquals(await within(closed.promise, 15_000, "the WebSocket's close"), 1001);
-  await until(() => old.every((pid) => processState(pid) === undefined), "the old workers' end");
-});
+withEachKindOfWorker(
+  "servePrefork() finishes requests and closes WebSockets on SIGHUP",
+  async (kind) => {
+    await using server = await startServer(kind);
+    const old = server.workers;
+    const socket = new WebSocket(`ws://127.0.0.1:${server.port}/ws`);
+    const closed = Promise.withResolvers<number>();
+    socket.onclose = ({ code }) => closed.resolve(code);
+    const opened = Promise.withResolvers<void>();
+    socket.onopen = () => opened.resolve();
+    await within(opened.promise, 15_000, "the WebSocket");
+    const slow = server.get("/sleep?ms=1500");
+    const stream = server.get("/stream?count=10&ms=150");
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+    const upload = server.get("/upload", { method: "POST", body: readable });
+    const writer = writable.getWriter();
+    await writer.write(new Uint8Array(1000));
+    await inFlight(server, 3);
+    server.kill("SIGHUP");
+    const fresh = await server.replaced(old);
+    await writer.write(new Uint8Array(1000));
+    await writer.close();
+    assertEquals(await upload, "2000");
+    assert(fresh.includes(Number(await server.get("/pid"))));
+    assert(old.includes(Number(await slow)));
+    assertEquals((await stream).trim().split("\n").length, 10);
+    assertEquals(await within(closed.promise, 15_000, "the WebSocket's close"), 1001);
+    await until(() => old.every((pid) => processState(pid) === undefined), "the old workers' end");
+  },
+);
 
-Deno.test("servePrefork() finishes accepted requests on SIGTERM under load", async () => {
-  await using server = await startServer();
-  const { workers } = server;
-  const slow = server.get("/sleep?ms=2000");
-  const stream = server.get("/stream?count=10&ms=200");
-  await inFlight(server, 2);
-  await using crowd = new Crowd(server);
-  await until(() => crowd.fresh.ok > 50, "some load");
-  const told = performance.now();
-  server.kill();
-  await until(() => isPortFree(server.port), "an end to new connections");
-  // One that has no connection may be gone already.
-  assert(workers.some((pid) => processState(pid)?.ppid === server.pid));
-  assert(workers.includes(Number(await slow)));
-  assertEquals((await stream).trim().split("\n").length, 10);
-  await assertGone(server, workers);
-  await crowd[Symbol.asyncDispose]();
-  for (const load of [crowd.fresh, crowd.kept]) {
-    assertEquals(load.torn, [], String(load));
-    const early = load.failures.filter(({ at }) => at < told);
-    assertEquals(early, []);
-    // When the last process closes the socket, the kernel resets connections not yet accepted.
-    const dropped = load.failures.filter(({ why }) => !/refused/.test(why));
-    const waiting = dropped.filter(({ why, worker }) => worker === undefined && /reset/.test(why));
-    assertEquals(dropped.length, waiting.length, `${load}`);
-    if (waiting.length > 0) console.log(`${waiting.length} were waiting to be accepted`);
-  }
-});
-
-Deno.test("servePrefork() kills remaining workers after the grace time, and immediately on a second signal", async () => {
-  for (const grace of ["0.3", "60"]) {
-    await using server = await startServer(["--grace", grace]);
+withEachKindOfWorker(
+  "servePrefork() finishes accepted requests on SIGTERM under load",
+  async (kind) => {
+    await using server = await startServer(kind);
     const { workers } = server;
-    const slow = server.get("/sleep?ms=60000").catch(() => "killed");
-    await inFlight(server, 1);
+    const slow = server.get("/sleep?ms=2000");
+    const stream = server.get("/stream?count=10&ms=200");
+    await inFlight(server, 2);
+    await using crowd = new Crowd(server);
+    await until(() => crowd.fresh.ok > 50, "some load");
+    const told = performance.now();
     server.kill();
-    await server.logged(/SIGTERM: stopping/);
-    // Not immediately: signals that arrive together count as one.
-    await until(() => {
-      if (grace === "60") server.kill();
-      return /killed|immediately/.test(server.stderr);
-    }, "the end of patience");
-    assertEquals(await slow, "killed");
+    await until(() => isPortFree(server.port), "an end to new connections");
+    // One that has no connection may be gone already.
+    assert(workers.some((pid) => processState(pid)?.ppid === server.pid));
+    assert(workers.includes(Number(await slow)));
+    assertEquals((await stream).trim().split("\n").length, 10);
     await assertGone(server, workers);
-  }
-});
+    await crowd[Symbol.asyncDispose]();
+    for (const load of [crowd.fresh, crowd.kept]) {
+      assertEquals(load.torn, [], String(load));
+      const early = load.failures.filter(({ at }) => at < told);
+      assertEquals(early, []);
+      // When the last process closes the socket, the kernel resets connections not yet accepted.
+      const dropped = load.failures.filter(({ why }) => !/refused/.test(why));
+      const waiting = dropped.filter(({ why, worker }) =>
+        worker === undefined && /reset/.test(why)
+      );
+      assertEquals(dropped.length, waiting.length, `${load}`);
+      if (waiting.length > 0) console.log(`${waiting.length} were waiting to be accepted`);
+    }
+  },
+);
 
-Deno.test("servePrefork() stops gracefully when a terminal sends SIGINT to its process group", async () => {
-  await using server = await startServer([], { shell: `exec setsid bash -c '"$@"' --` });
-  const { workers } = server;
-  const slow = server.get("/sleep?ms=500");
-  await inFlight(server, 1);
-  Deno.kill(-server.pid, "SIGINT");
-  assert(workers.includes(Number(await slow)));
-  await assertGone(server, workers);
-});
+withEachKindOfWorker(
+  "servePrefork() kills remaining workers after the grace time, and immediately on a second signal",
+  async (kind) => {
+    for (const grace of ["0.3", "60"]) {
+      await using server = await startServer([...kind, "--grace", grace]);
+      const { workers } = server;
+      const slow = server.get("/sleep?ms=60000").catch(() => "killed");
+      await inFlight(server, 1);
+      server.kill();
+      await server.logged(/SIGTERM: stopping/);
+      // Not immediately: signals that arrive together count as one.
+      await until(() => {
+        if (grace === "60") server.kill();
+        return /killed|immediately/.test(server.stderr);
+      }, "the end of patience");
+      assertEquals(await slow, "killed");
+      await assertGone(server, workers);
+    }
+  },
+);
+
+withEachKindOfWorker(
+  "servePrefork() stops gracefully when a terminal sends SIGINT to its process group",
+  async (kind) => {
+    await using server = await startServer(kind, { shell: `exec setsid bash -c '"$@"' --` });
+    const { workers } = server;
+    const slow = server.get("/sleep?ms=500");
+    await inFlight(server, 1);
+    Deno.kill(-server.pid, "SIGINT");
+    assert(workers.includes(Number(await slow)));
+    await assertGone(server, workers);
+  },
+);
 
 Deno.test("servePrefork() stops immediately on SIGQUIT", async () => {
   await using server = await startServer();
@@ -252,47 +270,65 @@ Deno.test("servePrefork() stops immediately on SIGQUIT", async () => {
   assert(!/ended:|failed/.test(server.stderr), server.stderr);
 });
 
-Deno.test("servePrefork() adds, removes and replaces workers under load", async () => {
-  await using server = await startServer();
-  await using crowd = new Crowd(server);
-  const [first, second] = server.workers;
-  server.kill("SIGTTIN");
-  const three = await until(() => server.workers.length === 3 && server.workers, "a third worker");
-  assert(three.includes(first!) && three.includes(second!));
-  server.kill("SIGUSR2");
-  const others = await server.replaced(three, 3);
-  server.kill("SIGTTOU");
-  server.kill("SIGTTOU");
-  await until(() => server.workers.length < 3, "fewer workers");
-  server.kill("SIGTTOU");
-  await until(() => server.workers.length === 1, "one worker only");
-  assert(others.includes(server.workers[0]!));
-  server.kill("SIGTTOU"); // the last one stays
-  await server.logged(/(1 workers? from now on[^]*){2}/);
-  assertEquals(server.workers.length, 1);
-  await crowd.unharmed();
-  assert(!/ended:|killed|failed/.test(server.stderr), server.stderr);
-});
+withEachKindOfWorker(
+  "servePrefork() adds, removes and replaces workers under load",
+  async (kind) => {
+    await using server = await startServer(kind);
+    await using crowd = new Crowd(server);
+    const [first, second] = server.workers;
+    server.kill("SIGTTIN");
+    const three = await until(
+      () => server.workers.length === 3 && server.workers,
+      "a third worker",
+    );
+    assert(three.includes(first!) && three.includes(second!));
+    server.kill("SIGUSR2");
+    const others = await server.replaced(three, 3);
+    server.kill("SIGTTOU");
+    server.kill("SIGTTOU");
+    await until(() => server.workers.length < 3, "fewer workers");
+    server.kill("SIGTTOU");
+    await until(() => server.workers.length === 1, "one worker only");
+    assert(others.includes(server.workers[0]!));
+    server.kill("SIGTTOU"); // the last one stays
+    await server.logged(/(1 workers? from now on[^]*){2}/);
+    assertEquals(server.workers.length, 1);
+    await crowd.unharmed();
+    assert(!/ended:|killed|failed/.test(server.stderr), server.stderr);
+  },
+);
 
-Deno.test("servePrefork() replaces workers after --max-requests", async () => {
-  await using server = await startServer(["--max-requests", "100"]);
-  await using crowd = new Crowd(server, 2);
+withEachKindOfWorker("servePrefork() replaces workers after --max-requests", async (kind) => {
+  await using server = await startServer([...kind, "--max-requests", "50"]);
+  await using crowd = new Crowd(server, 2, 20);
   await until(() => crowd.fresh.answers.size >= 6, "three generations of workers");
   await crowd.unharmed();
   const counts = new Map(crowd.fresh.answers);
   for (const [pid, count] of crowd.kept.answers) counts.set(pid, (counts.get(pid) ?? 0) + count);
-  for (const count of counts.values()) assert(count < 200, `${count} requests to one worker`);
+  for (const count of counts.values()) assert(count < 150, `${count} requests to one worker`);
   assert(!/ended:|killed|failed/.test(server.stderr), server.stderr);
 });
 
-Deno.test("servePrefork() replaces a worker with more than --max-worker-memory", async () => {
-  await using server = await startServer(["--max-worker-memory", "150M", "--workers", "1"]);
-  const slow = server.get("/sleep?ms=2500");
-  const fat = Number(await server.get("/leak?mb=200"));
-  const pattern = new RegExp(`Worker 1 \\(pid ${fat}\\) will be replaced: it uses 2\\d\\d MB`, "g");
-  await server.logged(pattern);
-  await server.replaced([fat], 1);
-  // It finishes its requests, for longer than the interval between two checks.
-  assertEquals(await slow, `${fat}`);
-  assertEquals(server.stderr.match(pattern)?.length, 1, server.stderr);
-});
+withEachKindOfWorker(
+  "servePrefork() replaces a worker with more than --max-worker-memory",
+  async (kind) => {
+    await using server = await startServer([
+      ...kind,
+      "--max-worker-memory",
+      "150M",
+      "--workers",
+      "1",
+    ]);
+    const slow = server.get("/sleep?ms=2500");
+    const fat = Number(await server.get("/leak?mb=200"));
+    const pattern = new RegExp(
+      `Worker 1 \\(pid ${fat}\\) will be replaced: it uses 2\\d\\d MB`,
+      "g",
+    );
+    await server.logged(pattern);
+    await server.replaced([fat], 1);
+    // It finishes its requests, for longer than the interval between two checks.
+    assertEquals(await slow, `${fat}`);
+    assertEquals(server.stderr.match(pattern)?.length, 1, server.stderr);
+  },
+);

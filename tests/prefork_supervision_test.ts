@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { readStatus } from "../server/prefork/status/status.ts";
+import { withEachKindOfWorker } from "./rungs.ts";
 import {
   childrenOf,
   descriptorsOf,
@@ -241,28 +242,33 @@ Deno.test("servePrefork() keeps serving when it may not kill its canary (needs r
   assertEquals(await server.ended(), { code: 0, signal: null });
 });
 
-Deno.test("servePrefork() leaves no booting worker behind when its master is killed", async () => {
-  await using folder = scratch();
-  const booting = writeApp(
-    folder.path,
-    `export default { fetch: () => new Response() };
+withEachKindOfWorker(
+  "servePrefork() leaves no booting worker behind when its master is killed",
+  async (kind) => {
+    await using folder = scratch();
+    const booting = writeApp(
+      folder.path,
+      `export default { fetch: () => new Response() };
      export async function onWorkerStart() {
        console.log("booting");
        await new Promise(() => setInterval(() => {}, 1000));
      }`,
-  );
-  for (const timeout of ["30", "0"]) {
-    await using server = spawnServer(["--workers", "1", "--timeout", timeout], { app: booting });
-    await server.printed(/booting/);
-    const [worker] = childrenOf(server.pid);
-    try {
-      server.kill("SIGKILL");
-      await until(() => !isAlive(worker!), "the worker's end", 5000);
-    } finally {
-      if (isAlive(worker!)) Deno.kill(worker!, "SIGKILL");
+    );
+    for (const timeout of ["30", "0"]) {
+      await using server = spawnServer([...kind, "--workers", "1", "--timeout", timeout], {
+        app: booting,
+      });
+      await server.printed(/booting/);
+      const [worker] = childrenOf(server.pid);
+      try {
+        server.kill("SIGKILL");
+        await until(() => !isAlive(worker!), "the worker's end", 5000);
+      } finally {
+        if (isAlive(worker!)) Deno.kill(worker!, "SIGKILL");
+      }
     }
-  }
-});
+  },
+);
 
 /** A zombie does not count: its new parent may reap it later. */
 function isAlive(pid: number): boolean {
@@ -370,17 +376,20 @@ Deno.test("servePrefork() kills a worker that does not stop within --grace, even
 
 // What is left of workers
 
-Deno.test("servePrefork() keeps no descriptors of workers that have ended", async () => {
-  await using server = await startServer();
-  const before = descriptorsOf(server.pid);
-  for (let i = 0; i < 5; i++) {
+withEachKindOfWorker(
+  "servePrefork() keeps no descriptors of workers that have ended",
+  async (kind) => {
+    await using server = await startServer(kind);
+    const before = descriptorsOf(server.pid);
+    for (let i = 0; i < 5; i++) {
+      const { workers } = server;
+      Deno.kill(workers[0]!, "SIGKILL");
+      await server.replaced([workers[0]!]);
+    }
     const { workers } = server;
-    Deno.kill(workers[0]!, "SIGKILL");
-    await server.replaced([workers[0]!]);
-  }
-  const { workers } = server;
-  server.kill("SIGUSR2");
-  await server.replaced(workers);
-  await until(() => childrenOf(server.pid).length === 2, "the old workers' end");
-  assertEquals(descriptorsOf(server.pid).size, before.size);
-});
+    server.kill("SIGUSR2");
+    await server.replaced(workers);
+    await until(() => childrenOf(server.pid).length === 2, "the old workers' end");
+    assertEquals(descriptorsOf(server.pid).size, before.size);
+  },
+);

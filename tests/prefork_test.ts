@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import * as tine from "../mod.ts";
 import { readStatus } from "../server/prefork/status/status.ts";
+import { withEachKindOfWorker } from "./rungs.ts";
 import {
   ask,
   certificate,
@@ -32,24 +33,27 @@ function portsOf(pid: number): Set<number> {
   return new Set(sockets.map(([, address]) => parseInt(address!.split(":")[1]!, 16)));
 }
 
-Deno.test("servePrefork() serves with every worker, and never with the master", async () => {
-  await using server = await startServer();
-  const { workers } = server;
-  assertEquals(workers.length, 2);
-  assertEquals(childrenOf(server.pid).sort(), workers.sort());
-  const seen = new Set<string>();
-  await until(async () => {
-    // At once, so that one worker cannot take them all.
-    const answers = Array.from({ length: 8 }, () => ask(server.port, "/sleep?ms=20"));
-    for (const pid of await Promise.all(answers)) seen.add(pid);
-    return seen.size === 2;
-  }, "an answer of each worker");
-  assertEquals([...seen].map(Number).sort(), workers);
-  // A socket of the master's that is connected over TCP would be a client's.
-  const inodes = Deno.readTextFileSync("/proc/net/tcp").matchAll(/ 01 (?:\S+ +){5}(\d+)/g);
-  const connected = [...inodes].map(([, inode]) => `socket:[${inode}]`);
-  for (const link of descriptorsOf(server.pid).values()) assert(!connected.includes(link));
-});
+withEachKindOfWorker(
+  "servePrefork() serves with every worker, and never with the master",
+  async (kind) => {
+    await using server = await startServer(kind);
+    const { workers } = server;
+    assertEquals(workers.length, 2);
+    assertEquals(childrenOf(server.pid).sort(), workers.sort());
+    const seen = new Set<string>();
+    await until(async () => {
+      // At once, so that one worker cannot take them all.
+      const answers = Array.from({ length: 8 }, () => ask(server.port, "/sleep?ms=20"));
+      for (const pid of await Promise.all(answers)) seen.add(pid);
+      return seen.size === 2;
+    }, "an answer of each worker");
+    assertEquals([...seen].map(Number).sort(), workers);
+    // A socket of the master's that is connected over TCP would be a client's.
+    const inodes = Deno.readTextFileSync("/proc/net/tcp").matchAll(/ 01 (?:\S+ +){5}(\d+)/g);
+    const connected = [...inodes].map(([, inode]) => `socket:[${inode}]`);
+    for (const link of descriptorsOf(server.pid).values()) assert(!connected.includes(link));
+  },
+);
 
 Deno.test("servePrefork() schedules workers so that they preempt no process when they wake up", async () => {
   await using server = await startServer();
@@ -60,8 +64,8 @@ Deno.test("servePrefork() schedules workers so that they preempt no process when
   assertEquals(policies, [tine.SCHED_OTHER, tine.SCHED_BATCH, tine.SCHED_BATCH]);
 });
 
-Deno.test("servePrefork() streams bodies in and out", async () => {
-  await using server = await startServer();
+withEachKindOfWorker("servePrefork() streams bodies in and out", async (kind) => {
+  await using server = await startServer(kind);
   const url = `http://127.0.0.1:${server.port}`;
   // Out: the first piece is here long before the last one exists.
   const response = await fetch(`${url}/stream?count=3&ms=100`);
@@ -194,7 +198,7 @@ Deno.test("servePrefork() logs and counts the status that the client gets, whate
   assertEquals([worker!.requests, worker!.errors, worker!.inFlight], [12, 6, 0]);
 });
 
-Deno.test("servePrefork() waits for onWorkerStart and onWorkerStop", async () => {
+withEachKindOfWorker("servePrefork() waits for onWorkerStart and onWorkerStop", async (kind) => {
   await using folder = scratch();
   const file = writeApp(
     folder.path,
@@ -211,7 +215,7 @@ Deno.test("servePrefork() waits for onWorkerStart and onWorkerStop", async () =>
        console.log("stop", number, pid);
      }`,
   );
-  await using server = await startServer([], { app: file });
+  await using server = await startServer(kind, { app: file });
   const { workers } = server;
   assertEquals(await server.get("/"), "true");
   server.kill();
@@ -223,31 +227,39 @@ Deno.test("servePrefork() waits for onWorkerStart and onWorkerStop", async () =>
   }
 });
 
-Deno.test("servePrefork() gives each worker a channel that no other process has", async () => {
-  await using server = await startServer(["--workers", "3"]);
-  // A worker's end of its talk with the master is the one socket of this kind.
-  const packets = Deno.readTextFileSync("/proc/net/unix").split("\n").map((line) =>
-    line.split(/\s+/)
-  )
-    .filter((columns) => columns[4] === "0005").map((columns) => `socket:[${columns[6]}]`);
-  const channels = server.workers.map((pid) =>
-    [...descriptorsOf(pid).values()].filter((socket) => packets.includes(socket))
-  );
-  assertEquals(channels.map((sockets) => sockets.length), [1, 1, 1]);
-  const masters = [...descriptorsOf(server.pid).values()].filter((link) => packets.includes(link));
-  assertEquals(masters.length, 3);
-  assertEquals(new Set([...channels.flat(), ...masters]).size, 6);
-});
+withEachKindOfWorker(
+  "servePrefork() gives each worker a channel that no other process has",
+  async (kind) => {
+    await using server = await startServer([...kind, "--workers", "3"]);
+    // A worker's end of its talk with the master is the one socket of this kind.
+    const packets = Deno.readTextFileSync("/proc/net/unix").split("\n").map((line) =>
+      line.split(/\s+/)
+    )
+      .filter((columns) => columns[4] === "0005").map((columns) => `socket:[${columns[6]}]`);
+    const channels = server.workers.map((pid) =>
+      [...descriptorsOf(pid).values()].filter((socket) => packets.includes(socket))
+    );
+    assertEquals(channels.map((sockets) => sockets.length), [1, 1, 1]);
+    const masters = [...descriptorsOf(server.pid).values()].filter((link) =>
+      packets.includes(link)
+    );
+    assertEquals(masters.length, 3);
+    assertEquals(new Set([...channels.flat(), ...masters]).size, 6);
+  },
+);
 
-Deno.test("servePrefork() gives an app's subprocesses the signals and descriptors that plain Deno gives", async () => {
-  await using server = await startServer();
-  const line = "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd";
-  const { stdout } = await new Deno.Command("sh", { args: ["-c", line] }).output();
-  assertEquals(
-    await server.get(`/command?run=${encodeURIComponent(line)}`),
-    new TextDecoder().decode(stdout), // what a subprocess of plain Deno has
-  );
-});
+withEachKindOfWorker(
+  "servePrefork() gives an app's subprocesses the signals and descriptors that plain Deno gives",
+  async (kind) => {
+    await using server = await startServer(kind);
+    const line = "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd";
+    const { stdout } = await new Deno.Command("sh", { args: ["-c", line] }).output();
+    assertEquals(
+      await server.get(`/command?run=${encodeURIComponent(line)}`),
+      new TextDecoder().decode(stdout), // what a subprocess of plain Deno has
+    );
+  },
+);
 
 Deno.test("servePrefork() never returns the same UUID from two workers", async () => {
   await using server = await startServer(["--workers", "4"]);

@@ -22,3 +22,18 @@ export function onEachRung<Rung extends string, Value>(
     }
   });
 }
+
+/** The kinds of workers of the preforking server, by the options that ask for them. */
+const WORKERS = { forked: [], fresh: ["--no-preload"] } as const;
+
+/** Tests one behavior with each kind of workers: the test gets the options that ask for them. */
+export function withEachKindOfWorker(
+  behavior: string,
+  test: (options: readonly string[]) => Promise<void>,
+): void {
+  Deno.test(behavior, async (context) => {
+    for (const [kind, options] of Object.entries(WORKERS)) {
+      await context.step(`with ${kind} workers`, () => test(options));
+    }
+  });
+}

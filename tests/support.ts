@@ -412,7 +412,7 @@ export interface ServerOptions extends Deno.CommandOptions {
 }
 
 /** Starts the command line's `serve` on a free port, without waiting for anything. */
-export function spawnServer(args: string[] = [], options: ServerOptions = {}): Server {
+export function spawnServer(args: readonly string[] = [], options: ServerOptions = {}): Server {
   const {
     app = new URL("tests/prefork/app.ts", ROOT).pathname,
     cli = new URL("server/cli.ts", ROOT).pathname,
@@ -434,7 +434,7 @@ export function spawnServer(args: string[] = [], options: ServerOptions = {}): S
 
 /** Starts the command line's `serve` on a free port and waits until it is ready. */
 export async function startServer(
-  args: string[] = [],
+  args: readonly string[] = [],
   options: ServerOptions = {},
 ): Promise<Server> {
   const server = spawnServer(args, options);

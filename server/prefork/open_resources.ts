@@ -2,11 +2,11 @@
  * What an app that was loaded in the master holds open, and its workers cannot use: told when the
  * server starts, before a client meets the error.
  */
-import { getenv } from "../../ffi/environment.ts";
 import { kill } from "../../ffi/process.ts";
 import { disown, findOpen, type Open } from "../../ffi/runtime/open_resources.ts";
 import { SIGKILL } from "../../ffi/signals.ts";
 import { AppError } from "../app/load_app.ts";
+import { isTelemetryWithheld } from "./telemetry.ts";
 
 /** Something that does not survive the fork. */
 export interface OpenResource {
@@ -58,7 +58,7 @@ export function describeOpenResources(): OpenResource[] {
     ...open.place !== undefined && { where: open.place },
     advice: WORDS[open.kind][1],
   }));
-  if (exportsTelemetry()) {
+  if (isTelemetryWithheld()) {
     const [what, advice] = WORDS.telemetry;
     found.push({ kind: "telemetry", what, advice });
   }
@@ -69,15 +69,6 @@ function nameOf({ kind, detail }: Pick<Open, "kind" | "detail">): string {
   const [name] = WORDS[kind];
   if (detail === "") return name.replace(/ (to|of)$/, "");
   return name === "" ? detail : `${name} ${detail}`;
-}
-
-/**
- * Whether Deno exports the process's telemetry, from a thread of its own. In a process that has not
- * returned to the event loop for as long as it takes until the next export, that thread waits for
- * the event loop; and `Deno.exit()` waits for the thread, forever.
- */
-export function exportsTelemetry(): boolean {
-  return /^(1|true)$/i.test(getenv("OTEL_DENO") ?? "");
 }
 
 /** Formats it as a line of the log. */

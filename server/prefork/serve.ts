@@ -37,7 +37,6 @@ import {
   checkNothingOpen,
   describeOpenResources,
   disownOpenResources,
-  exportsTelemetry,
   formatOpenResource,
 } from "./open_resources.ts";
 import { openNotify } from "./host/notify.ts";
@@ -54,8 +53,6 @@ const ADMIN_BACKLOG = 64;
 const ROOM = 8;
 /** How long to wait for that, in milliseconds. Idle threads end after ten seconds. */
 const ROOM_PATIENCE = 15_000;
-/** How long the event loop runs until a process ends that exports telemetry, in milliseconds. */
-const EXPORT_PAUSE = 20;
 
 /**
  * Serves an app with forked workers until a signal ends the server. The process must be forkable.
@@ -175,10 +172,7 @@ async function run(
       reopenLogs: () => config.errorLog !== undefined && reopenStderr(config.errorLog, log),
       notify: openNotify(log),
     });
-    if (typeof outcome === "number") {
-      if (exportsTelemetry()) await delay(EXPORT_PAUSE);
-      return outcome;
-    }
+    if (typeof outcome === "number") return outcome;
     return await (outcome.number === ADMIN
       ? runAdmin(config, place, outcome)
       : serveAsWorker(config, place, outcome, loaded!));
