@@ -724,6 +724,29 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
     const [file] = await openFiles((name) => /cache.*\d$/.test(name) && !/kv/.test(name));
     return file?.match(/_cache_v(?=\d+$)/)?.[0] ?? [end, file];
   },
+  nodeSocket: ({ own, connect }) =>
+    shown(
+      async () => {
+        const [own, connect] = Deno.args as [string, string];
+        const { default: net } = await import("node:net");
+        const { default: stream } = await import("node:stream");
+        const found: unknown[] = [];
+        Object.defineProperty(Object.prototype, own, {
+          configurable: true,
+          set(this: object) {
+            found.push(this instanceof net.Socket);
+          },
+        });
+        new stream.Duplex();
+        new net.Server();
+        new net.Socket();
+        console.log(JSON.stringify({
+          own: found.join() === "true" ? own : found,
+          connect: Object.hasOwn(net.Socket.prototype, connect) && connect,
+        }));
+      },
+      [own, connect],
+    ),
   nodeHandles: (name) =>
     shown(
       async () => {

@@ -133,7 +133,7 @@ Deno.test("the start says what an app holds open that does not survive, where it
     [`file watcher of ${folder.path}`, "Deno.watchFs", /get no events/],
     ["listener to SIGUSR2", "Deno.addSignalListener", /Use onWorkerStop$/],
     ["listener to SIGTERM", "process.on", /Use onWorkerStop$/],
-    [`connection to ${tcp}`, undefined, /use --no-preload$/],
+    [`connection to ${tcp}`, "net.connect", /use --no-preload$/],
     [`SQLite database ${folder.path}/data.sqlite`, undefined, /can be corrupted/],
     [`Web Worker "resizer" (data:text/javascript,)`, "new Worker", /^it does not exist in workers/],
     ["interval of 1234 ms", "setInterval", /^it never fires in workers/],
@@ -158,7 +158,7 @@ Deno.test("in a worker, what was opened before the fork fails with an error that
   const refused: [path: string, what: string, text: string | undefined][] = [
     ["/connection", `connection to 127.0.0.1:${peers.tcp}`, "connection = await"],
     ["/read", `connection to 127.0.0.1:${peers.tcp}`, "connection = await"],
-    ["/socket", `connection to 127.0.0.1:${peers.tcp}`, undefined],
+    ["/socket", `connection to 127.0.0.1:${peers.tcp}`, "net.connect"],
     ["/websocket", `WebSocket to ws://127.0.0.1:${peers.http}/chat`, "new WebSocket"],
     ["/subprocess", "subprocess", "new Deno.Command"],
     ["/kv", `Deno.openKv() database "${folder.path}/store"`, "Deno.openKv"],
@@ -184,7 +184,9 @@ Deno.test("nothing is said of an app that holds nothing, nor with --no-preload, 
   const app = writeApp(
     folder.path,
     `import http from "node:http";
+    import net from "node:net";
     const before = [setInterval, setTimeout, Worker, WebSocket, Deno.connect];
+    const { connect } = net.Socket.prototype;
     const own = globalThis.BroadcastChannel = class {};
     await new Promise((resolve) => setTimeout(resolve, 1));
     await (await fetch("http://127.0.0.1:${peers.http}/")).text();
@@ -204,6 +206,7 @@ Deno.test("nothing is said of an app that holds nothing, nor with --no-preload, 
           native.every((one, i) => one !== before[i]),
           "value" in descriptor,
           BroadcastChannel === own,
+          net.Socket.prototype.connect === connect && !("_pendingEncoding" in {}),
         ]);
       },
     };`,
@@ -211,7 +214,7 @@ Deno.test("nothing is said of an app that holds nothing, nor with --no-preload, 
   );
   await using server = await startServer([], { app });
   assertEquals(linesOf(server), []);
-  assertEquals(JSON.parse(await server.get("/")), ["answer", true, true, true]);
+  assertEquals(JSON.parse(await server.get("/")), ["answer", true, true, true, true]);
 
   const holding = holdingApp(folder.path, peers);
   await using fresh = await startServer(["--no-preload", "--workers", "1", "--strict"], {

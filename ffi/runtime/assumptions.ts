@@ -231,6 +231,14 @@ export const ASSUMPTIONS = {
     value: "_cache_v",
     otherwise: "the preforking server tells that an app holds these databases at the fork",
   },
+  /**
+   * Node's `net.Socket`: a property that only it has, which its constructor assigns, and its method
+   * that connects.
+   */
+  nodeSocket: {
+    value: { own: "_pendingEncoding", connect: "connect" },
+    otherwise: "the preforking server does not tell where an app has opened a socket of Node's",
+  },
   /** The method with which `node:process` shows its sockets. */
   nodeHandles: {
     value: "_getActiveHandles",

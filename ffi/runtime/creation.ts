@@ -4,7 +4,7 @@
  */
 import { readNumbers } from "../proc.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
-import { replaceProperty, type WATCHED, wrapGlobal } from "./globals.ts";
+import { onFirstAssignment, replaceProperty, type WATCHED, wrapGlobal } from "./globals.ts";
 import { denoResources, type ResourceKind } from "./resources.ts";
 import { threads } from "./threads.ts";
 import { timerNumber } from "./timers.ts";
@@ -24,6 +24,7 @@ export interface Creation {
 
 type Kind = ResourceKind | "worker";
 
+const SOCKET = ASSUMPTIONS.nodeSocket.value;
 /** How many places of timers are kept: an app may wait thousands of times while it is loaded. */
 const MOST_TIMERS = 1000;
 
@@ -31,6 +32,8 @@ let isWatching = false;
 let creations: Creation[] = [];
 /** The places where timers were set, by their numbers. */
 let timers = new Map<number, Error>();
+/** The places where sockets of Node's were connected. */
+const sockets = new WeakMap<object, Error>();
 /** What the process had before, by its numbers. */
 let before: { readonly [kind in "fd" | "task"]: ReadonlySet<number> } = {
   fd: new Set(),
@@ -60,6 +63,7 @@ export function watchCreation(): () => void {
     wrapGlobal("globalThis.setInterval", watchTimer),
     wrapGlobal("globalThis.setTimeout", watchTimer),
     wrapGlobal("globalThis.Worker", watchWorker),
+    onFirstAssignment(Object.prototype, SOCKET.own, watchSockets),
   ];
   return () => {
     isWatching = false;
@@ -84,6 +88,11 @@ function numbersOf(kind: "fd" | "task"): Set<number> {
 /** Returns an error with the stack of the call that set a timer. */
 export function placeOfTimer(number: number): Error | undefined {
   return timers.get(number);
+}
+
+/** Returns an error with the stack of the call that connected a socket of Node's. */
+export function placeOfSocket(socket: object): Error | undefined {
+  return sockets.get(socket);
 }
 
 /**
@@ -195,18 +204,35 @@ export function isWorker(name: string): boolean {
 }
 
 function watchSpawn(original: typeof Deno.Command): typeof Deno.Command {
-  const { prototype } = original;
-  const { spawn } = prototype;
-  function watched(this: Deno.Command): Deno.ChildProcess {
-    const child = spawn.call(this);
-    if (isWatching) remember("subprocess", "", new Error(), child.pid, child);
-    return child;
-  }
-  replaceProperty(prototype, "spawn", () => watched);
-  restores.push(() => {
-    if (prototype.spawn === watched) replaceProperty(prototype, "spawn", () => spawn);
+  watchMethod(original.prototype, "spawn", (child: Deno.ChildProcess) => {
+    remember("subprocess", "", new Error(), child.pid, child);
   });
   return original;
+}
+
+/** @param socket The first socket that the program creates. */
+function watchSockets(socket: object): void {
+  let owner: Record<string, Anything> | null = Object.getPrototypeOf(socket);
+  while (owner !== null && !Object.hasOwn(owner, SOCKET.connect)) {
+    owner = Object.getPrototypeOf(owner);
+  }
+  if (owner === null) return;
+  watchMethod(owner, SOCKET.connect, (socket: object) => sockets.set(socket, new Error()));
+}
+
+/** Watches a method while the program is watched, unless the program has replaced it since. */
+function watchMethod<T>(owner: object, name: string, note: (result: T) => void): void {
+  const methods = owner as Record<string, Anything>;
+  const original = methods[name]!;
+  function watched(this: unknown, ...args: unknown[]): unknown {
+    const result = original.apply(this, args);
+    if (isWatching) note(result as T);
+    return result;
+  }
+  replaceProperty(methods, name, () => watched);
+  restores.push(() => {
+    if (methods[name] === watched) replaceProperty(methods, name, () => original);
+  });
 }
 
 function addressOf(options: unknown): string {

@@ -109,7 +109,8 @@ interface Replaceable {
  * functions and classes that open what does not survive a fork. Each is wrapped, and the wrapper
  * passes the call on and keeps the place of the call. Afterwards the previous value is put back,
  * unless the program has put something else in its place, which stays: it may call the wrapper,
- * which then only passes the call on. Of `Deno.Command`, the prototype's `spawn` is replaced instead.
+ * which then only passes the call on. Of `Deno.Command`, the prototype's `spawn` is replaced instead,
+ * and of Node's `net.Socket` its `connect`.
  */
 export const WATCHED = [
   "Deno.addSignalListener",
@@ -296,33 +297,39 @@ export function interceptProperty<T extends object>(
 
 /**
  * Reports the first assignment of a property that no object of a prototype has before its
- * constructor assigns it. Afterwards the prototype is as before. There are two uses
- * (`node_servers.ts`), from the time when the preforking server loads a program that may listen
- * itself: Deno's internal object, when Deno loads the first module of Node's; and from then on
- * `Object.prototype`, until the first server of Node's is created.
+ * constructor assigns it. Afterwards the prototype is as before. There are three uses, from the time
+ * when the preforking server loads a program. Two last as long as there is nothing to report
+ * (`node_servers.ts`): Deno's internal object, when Deno loads the first module of Node's; and from
+ * then on `Object.prototype`, until the first server of Node's is created. The third is
+ * `Object.prototype` while the program is loaded, until the first socket of Node's is created
+ * (`creation.ts`).
  *
  * @param owner The object, or the prototype.
  * @param property The property.
  * @param onSet Called with the object that gets the property, before it has it.
+ * @returns A function that ends the wait for it.
  */
 export function onFirstAssignment(
   owner: object,
   property: string,
   onSet: (object: object) => void,
-): void {
-  Object.defineProperty(owner, property, {
-    configurable: true,
-    set(this: object, value: unknown): void {
-      delete (owner as Record<string, unknown>)[property];
-      onSet(this);
-      Object.defineProperty(this, property, {
-        value,
-        writable: true,
-        enumerable: true,
-        configurable: true,
-      });
-    },
-  });
+): () => void {
+  function set(this: object, value: unknown): void {
+    end();
+    onSet(this);
+    Object.defineProperty(this, property, {
+      value,
+      writable: true,
+      enumerable: true,
+      configurable: true,
+    });
+  }
+  function end(): void {
+    if (Object.getOwnPropertyDescriptor(owner, property)?.set !== set) return;
+    delete (owner as Record<string, unknown>)[property];
+  }
+  Object.defineProperty(owner, property, { configurable: true, set });
+  return end;
 }
 
 /**

@@ -14,6 +14,7 @@ import {
   isWorker,
   newNumbers,
   placeIn,
+  placeOfSocket,
   placeOfTimer,
   watchedCreations,
 } from "./creation.ts";
@@ -45,11 +46,7 @@ export interface Open {
 export function findOpen(): Open[] {
   return [
     ...resources(),
-    ...nodeConnections().map(({ address }): Open => ({
-      kind: "connection",
-      detail: address,
-      place: undefined,
-    })),
+    ...nodeConnections(),
     ...unixConnections(),
     ...databases(),
     ...foreignThreads(),
@@ -82,9 +79,8 @@ export function disown(explain: (open: Open) => string): void {
     };
     for (const name of UNUSABLE[kind] ?? []) refuse(target, name, fail);
   }
-  for (const { address, object } of nodeConnections()) {
-    const explained = () =>
-      new Error(explain({ kind: "connection", detail: address, place: undefined }));
+  for (const { object, ...open } of nodeConnections()) {
+    const explained = () => new Error(explain(open));
     const write = (...args: unknown[]) => (args.at(-1) as (error: Error) => void)(explained());
     for (const name of ["_write", "_writev"]) Object.defineProperty(object, name, { value: write });
   }
@@ -173,8 +169,7 @@ function signalListeners(): Open[] {
 }
 
 /** A connection of Node's. */
-interface NodeConnection {
-  readonly address: string;
+interface NodeConnection extends Open {
   readonly object: object;
 }
 
@@ -202,7 +197,9 @@ function nodeConnections(): NodeConnection[] {
     const { remoteAddress, remotePort } = object;
     // An agent of node:http makes a new connection if an idle one is dead.
     if (remoteAddress === undefined || (object.listenerCount?.("agentRemove") ?? 0) > 0) return [];
-    return [{ address: formatAddress([remoteAddress, remotePort!]), object }];
+    const detail = formatAddress([remoteAddress, remotePort!]);
+    const place = placeOfSocket(object);
+    return [{ kind: "connection", detail, place: place && placeIn(place), object }];
   });
 }
 
