@@ -94,13 +94,12 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   runs = Math.max(runs, marker?.runs ?? 0);
   if (isFirstCall && isIgnored(SIGCHLD)) signal(SIGCHLD, SIG_DFL);
   isFirstCall = false;
-  if (marker === undefined && wanted.isSubsetOf(heldSignals()) && isForkable()) {
-    return watchTimers();
-  }
-  const mask = kernelMask();
   // Checked now: at the first fork() there may be no free descriptor to check with.
-  const isReady = isForkable() && !isCrowded() && blockInEveryThread(wanted);
-  const obstacle = isReady ? undefined : findObstacle(wanted);
+  const canFork = isForkable();
+  if (marker === undefined && wanted.isSubsetOf(heldSignals()) && canFork) return watchTimers();
+  const mask = kernelMask();
+  const isReady = canFork && !isCrowded() && blockInEveryThread(wanted);
+  const obstacle = isReady ? undefined : findObstacle(wanted, canFork);
   if (obstacle === undefined) {
     prepareParking();
     const held = wanted.union(heldSignals());
@@ -109,7 +108,7 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   }
   setKernelMask(mask);
   // A second time only where V8 has threads that tine does not understand: it can do without them.
-  if (runs > 0 && !(runs === 1 && isSingleThreaded() && !isForkable())) {
+  if (runs > 0 && !(runs === 1 && isSingleThreaded() && !canFork)) {
     throw new Error(`Cannot become forkable: even after the program was run again, ${obstacle}`);
   }
   runAgain(wanted);
@@ -155,8 +154,8 @@ function checkHandleable(signum: number): void {
 }
 
 /** Returns what keeps this process from being forkable; `undefined` if nothing does. */
-function findObstacle(wanted: ReadonlySet<number>): string | undefined {
-  if (!isForkable()) {
+function findObstacle(wanted: ReadonlySet<number>, canFork: boolean): string | undefined {
+  if (!canFork) {
     return `V8 waits for threads of its own: --v8-flags disables ${SINGLE_THREADED}`;
   }
   for (const tid of readNumbers("/proc/self/task")) {
