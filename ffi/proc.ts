@@ -4,13 +4,16 @@
  */
 import { cString } from "./c_string.ts";
 import { directoryFlag, O_CLOEXEC, O_RDONLY } from "./descriptor.ts";
-import { read } from "./descriptor_calls.ts";
 import { check, isSyscallError } from "./errno.ts";
 import { libc } from "./libc.ts";
 import { architecture, SYSTEM_CALLS, UnsupportedPlatformError } from "./platform.ts";
 
-// Small: until a buffer is garbage-collected, fork() copies its pages.
-const CHUNK = 4096;
+const PATH_MAX = 4096;
+
+// One for all calls. fork() copies the pages of a buffer until it is garbage-collected, and a decoder
+// that is given a text in parts is an object of the runtime's, which a child would free.
+let buffer = new Uint8Array(PATH_MAX);
+const decoder = new TextDecoder();
 
 // These functions use descriptor numbers. A fork with a runtime reads dozens of files, and if a
 // parent calls open() and close() so often that V8 inlines them, each child would have to compile
@@ -20,16 +23,22 @@ const CHUNK = 4096;
 export function readText(path: string): string {
   const fd = check(libc().open(cString(path), O_RDONLY | O_CLOEXEC, 0), "open", path);
   try {
-    const decoder = new TextDecoder();
-    let text = "";
-    for (;;) {
-      const bytes = read(fd, CHUNK);
-      if (bytes.length === 0) return text + decoder.decode();
-      text += decoder.decode(bytes, { stream: true });
+    for (let length = 0;;) {
+      const free = buffer.subarray(length);
+      const count = check(Number(libc().read(fd, free, BigInt(free.length))), "read", path);
+      if (count === 0) return decoder.decode(buffer.subarray(0, length));
+      length += count;
+      if (length === buffer.length) enlargeBuffer();
     }
   } finally {
     libc().close(fd);
   }
+}
+
+function enlargeBuffer(): void {
+  const smaller = buffer;
+  buffer = new Uint8Array(2 * smaller.length);
+  buffer.set(smaller);
 }
 
 /** Reads the names in a folder that are numbers (threads, descriptors), with getdents64(2). */
@@ -45,24 +54,31 @@ export function readNumbers(path: string): number[] {
   }
   try {
     const { getdents64 } = libc();
-    const decoder = new TextDecoder();
     const number = SYSTEM_CALLS[architecture()].getdents64;
     const numbers: number[] = [];
-    const buffer = new Uint8Array(CHUNK);
     const view = new DataView(buffer.buffer);
     for (;;) {
       const filled = Number(getdents64(number, fd, buffer, BigInt(buffer.length)));
       if (check(filled, "getdents64", path) === 0) return numbers;
       // struct linux_dirent64: d_ino (8), d_off (8), d_reclen (2), d_type (1), d_name.
       for (let at = 0; at < filled; at += view.getUint16(at + 16, true)) {
-        const name = buffer.subarray(at + 19, buffer.indexOf(0, at + 19));
-        const number = Number(decoder.decode(name));
-        if (Number.isInteger(number) && !(number === fd && isOwn)) numbers.push(number);
+        const number = numberAt(at + 19);
+        if (!Number.isNaN(number) && !(number === fd && isOwn)) numbers.push(number);
       }
     }
   } finally {
     libc().close(fd);
   }
+}
+
+/** Returns the number whose digits are in the buffer, before a NUL; NaN if it is none. */
+function numberAt(start: number): number {
+  let number = 0;
+  for (let at = start; buffer[at] !== 0; at++) {
+    const digit = buffer[at]! - 48;
+    number = digit >= 0 && digit <= 9 ? 10 * number + digit : NaN;
+  }
+  return number;
 }
 
 /**
@@ -82,7 +98,6 @@ export function readNumbers(path: string): number[] {
  * @see {@link https://man7.org/linux/man-pages/man2/readlink.2.html readlink(2)}
  */
 export function readlink(path: string): string {
-  const buffer = new Uint8Array(4096);
-  const length = Number(libc().readlink(cString(path), buffer, BigInt(buffer.length)));
-  return new TextDecoder().decode(buffer.subarray(0, check(length, "readlink", path)));
+  const length = Number(libc().readlink(cString(path), buffer, BigInt(PATH_MAX)));
+  return decoder.decode(buffer.subarray(0, check(length, "readlink", path)));
 }

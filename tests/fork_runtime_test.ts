@@ -526,6 +526,33 @@ Deno.test("a child counts the threads of its pool in addition to its parent's", 
   assertMatch(output, /^5\n3\nCannot fork with a runtime: this process has so many threads/);
 });
 
+Deno.test("fork({ runtime: true }) touches few new pages in the parent", async () => {
+  const faults = Number(
+    await run(
+      () => {
+        tine.becomeForkable();
+        // A page fault for each page that the parent writes to after a fork, or for the first time.
+        const faults = () =>
+          Number(Deno.readTextFileSync("/proc/self/stat").split(") ")[1]!.split(" ")[7]);
+        const fork = (count: number) => {
+          for (let i = 0; i < count; i++) {
+            const pid = tine.fork({ runtime: true });
+            if (pid === 0) tine._exit(0);
+            tine.waitpid(pid);
+          }
+        };
+        fork(20);
+        const before = faults();
+        fork(50);
+        console.log((faults() - before) / 50);
+      },
+      [],
+      ALL,
+    ),
+  );
+  assert(faults < 250, `${faults} page faults per fork`); // 170; 330 with a buffer for each file
+});
+
 Deno.test("a subprocess does not inherit the pipes in which the pool's threads are parked", async () => {
   const output = await run(
     async () => {
