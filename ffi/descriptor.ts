@@ -29,6 +29,8 @@ export const O_EXCL = 0o200;
 export const O_TRUNC = 0o1000;
 /** Append each write to the end of the file. */
 export const O_APPEND = 0o2000;
+/** Only find the file: neither read nor write it. */
+export const O_PATH = 0o10000000;
 /** Fail with `EAGAIN` instead of waiting. */
 export const O_NONBLOCK = 0o4000;
 /** Close the descriptor on execve(2). */

@@ -8,14 +8,13 @@ import { runInstead } from "./cli/run_instead.ts";
 import { start } from "./cli/start.ts";
 
 // A literal in `import()` would have Deno load that module, and all that it imports, before the
-// first line; and `start()` may run the program again from there. `deno cache` finds the module in a
-// type of `start()`.
+// first line. `deno cache` finds the module in a type of `start()`.
 const MAIN: string = "./cli/main.ts";
 
 // To load files that no literal names takes permission.
 const root = new URL("../", import.meta.url);
 if (
-  root.protocol === "file:" &&
+  Deno.args[0] !== "serve" && root.protocol === "file:" &&
   Deno.permissions.querySync({ name: "read", path: root }).state !== "granted"
 ) {
   try {
@@ -25,4 +24,4 @@ if (
     Deno.exit(1);
   }
 }
-await start(() => import(MAIN));
+await start(import.meta.resolve("./cli/inside.ts"), () => import(MAIN));

@@ -44,7 +44,6 @@ onEachRung(MODELS, "serve reports a missing permission when it starts", async (m
   const app = writeApp(folder.path, appOf("served"));
   const cases: [string, RegExp][] = [
     ["--allow-ffi", /^error: Requires ffi access to "libc\.so\.6", .* the --allow-ffi flag$/],
-    ["--allow-read", /^error: Cannot load .*app\.ts: Requires read access to .* --allow-read/],
     ["--allow-net", /^error: Requires net access to "127\.0\.0\.1:0", .* the --allow-net flag$/],
   ];
   for (const [missing, message] of cases) {

@@ -39,7 +39,7 @@ function settings(args: string[], variables: Record<string, string> = {}): Setti
   for (const name of names) Deno.env.delete(name);
   for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
   try {
-    return readSettings(readCommandLine(args)!);
+    return readSettings(readCommandLine(args)!.line);
   } finally {
     for (const [name, value] of before) {
       if (value === undefined) Deno.env.delete(name);

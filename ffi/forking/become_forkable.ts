@@ -172,17 +172,19 @@ function findObstacle(wanted: ReadonlySet<number>, canFork: boolean): string | u
 }
 
 /**
- * Runs this process's program again from its start, forkable from the beginning: with the same
- * command line, the current environment, and the descriptors that are not close-on-exec.
+ * Runs this process's program again from its start, forkable from the beginning: with the current
+ * environment, and the descriptors that are not close-on-exec.
  *
  * @param wanted The signals that the program will handle.
  * @param program The signals that the program itself blocks.
+ * @param line The command line. The default is this process's own.
  * @throws {Error} If the program cannot be run again.
  * @throws {SyscallError} If the kernel refuses.
  */
 export function runAgain(
   wanted: ReadonlySet<number>,
   program: ReadonlySet<number> = new Set(signalsIn(kernelMask())),
+  line: readonly string[] = commandLine(),
 ): never {
   checkRepeatable();
   const mask = kernelMask();
@@ -201,7 +203,7 @@ export function runAgain(
   const last = isSingleThreaded() && !hasUsableWorkers() ? WITHOUT_WORKERS : SINGLE_THREADED;
   setenv(V8_FLAGS, [NO_LAZY, YOUNG, own, last].filter(Boolean).join(","));
   setKernelMask(sigset([...before, ...wanted]));
-  const number = execveOrErrno(executable(), commandLine());
+  const number = execveOrErrno(executable(), line);
   setKernelMask(mask);
   takeMarker();
   throw new SyscallError("execve", number, `${executable()} to run the program again`);

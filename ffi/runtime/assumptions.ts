@@ -286,6 +286,15 @@ export const ASSUMPTIONS = {
     otherwise: "process.pid is the parent's pid in a child whose parent has loaded node:process",
   },
 
+  /**
+   * The environment variable that has `deno run` serve the main module's default export, its value,
+   * and the symbol among the options of that call of `Deno.serve()`.
+   */
+  autoServe: {
+    value: { name: "DENO_AUTO_SERVE", value: "1", symbol: "kLoadBalanced" },
+    otherwise: "Deno warns that an app should be served, or serves it in the master, too",
+  },
+
   /** The symbol of a request's internal state, and the properties of that state. */
   requestInside: {
     value: {

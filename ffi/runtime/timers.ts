@@ -77,9 +77,10 @@ export interface Timer {
  *
  * @param milliseconds The delay.
  * @param callback The function.
+ * @param keepsAlive Whether the event loop waits for it. The default is true.
  */
-export function after(milliseconds: number, callback: () => void): Timer {
-  return set(milliseconds, false, callback);
+export function after(milliseconds: number, callback: () => void, keepsAlive = true): Timer {
+  return set(milliseconds, false, callback, keepsAlive);
 }
 
 /**
@@ -87,14 +88,20 @@ export function after(milliseconds: number, callback: () => void): Timer {
  *
  * @param milliseconds The interval.
  * @param callback The function.
+ * @param keepsAlive Whether the event loop waits for it. The default is true.
  */
-export function every(milliseconds: number, callback: () => void): Timer {
-  return set(milliseconds, true, callback);
+export function every(milliseconds: number, callback: () => void, keepsAlive = true): Timer {
+  return set(milliseconds, true, callback, keepsAlive);
 }
 
-/** Waits for the given number of milliseconds. */
-export function delay(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => after(milliseconds, resolve));
+/**
+ * Waits.
+ *
+ * @param milliseconds How long.
+ * @param keepsAlive Whether the event loop waits, too. The default is true.
+ */
+export function delay(milliseconds: number, keepsAlive = true): Promise<void> {
+  return new Promise((resolve) => after(milliseconds, resolve, keepsAlive));
 }
 
 /** Waits for a turn of the event loop. No promise job is pending when it begins. */
@@ -102,13 +109,19 @@ export function nextTurn(): Promise<void> {
   return delay(0);
 }
 
-function set(milliseconds: number, isRepeated: boolean, callback: () => void): Timer {
+function set(
+  milliseconds: number,
+  isRepeated: boolean,
+  callback: () => void,
+  keepsAlive: boolean,
+): Timer {
   watchTimers();
   if (core === undefined) {
     const id = (isRepeated ? setInterval : setTimeout)(callback, milliseconds);
+    if (!keepsAlive) Deno.unrefTimer(id);
     return { cancel: () => clearTimeout(id) };
   }
-  const timer = core.createTimer(callback, milliseconds, undefined, isRepeated, true);
+  const timer = core.createTimer(callback, milliseconds, undefined, isRepeated, keepsAlive);
   rememberListOf(timer);
   own.add(timer);
   return { cancel: () => core?.cancelTimer(timer) };

@@ -7,6 +7,7 @@
 import { type Address, formatAddress } from "../../ffi/address.ts";
 import { isSyscallError, type SyscallError } from "../../ffi/errno.ts";
 import type { Acceptor } from "../../ffi/runtime/acceptor.ts";
+import { ASSUMPTIONS } from "../../ffi/runtime/assumptions.ts";
 import { listeningSockets } from "../../ffi/runtime/event_loop.ts";
 import { replaceUnloaded } from "../../ffi/runtime/globals.ts";
 import {
@@ -156,7 +157,8 @@ function readServe(
   const options = (typeof first === "function" ? second ?? {} : first) as AnyServeOptions;
   if (typeof options !== "object" || options === null) return undefined;
   const handler = [first, second, options.handler].find((one) => typeof one === "function");
-  const { transport = "tcp", path, port = 8000, hostname = "" } = options;
+  const { transport = "tcp", path, port = 8000 } = options;
+  const hostname = options.hostname ?? ""; // it is null if Deno serves the default export
   const isKnown = handler !== undefined && ["tcp", "unix"].includes(transport) &&
     (path === undefined || typeof path === "string") && typeof hostname === "string" &&
     Number.isInteger(port) && port >= 0 && port <= 65535;
@@ -165,7 +167,8 @@ function readServe(
 
 /** Whether Deno itself serves the default export of the program, which tine does. */
 function isAutomatic(options: object): boolean {
-  return Object.getOwnPropertySymbols(options).some((one) => one.description === "kLoadBalanced");
+  const { symbol } = ASSUMPTIONS.autoServe.value;
+  return Object.getOwnPropertySymbols(options).some(({ description }) => description === symbol);
 }
 
 function requestOf({ path, hostname = "0.0.0.0", port = 8000 }: AnyServeOptions): ListenRequest {

@@ -4,6 +4,9 @@
  * server.
  */
 
+import { directoryFlag, O_CLOEXEC, O_PATH, open } from "../../ffi/descriptor.ts";
+import { isSyscallError } from "../../ffi/errno.ts";
+
 /** A worker, as the app's hooks see it. */
 export interface WorkerInfo {
   /** The worker's pid. */
@@ -86,11 +89,42 @@ export async function importModule(specifier: string): Promise<Record<string, un
   }
 }
 
+/**
+ * Returns an app's name so that `deno run` takes it for nothing but a module, and not for a task.
+ *
+ * @param name The name, as typed.
+ */
+export function specifierOf(name: string): string {
+  return isUrl(name) || name.startsWith("/") ? name : `./${name}`;
+}
+
+/**
+ * Checks that an app's file exists, unless the app is a URL.
+ *
+ * @param name The name, as typed.
+ * @throws {AppError} If there is no such file, or it is a directory.
+ */
+export function checkFile(name: string): void {
+  if (isUrl(name)) return;
+  try {
+    open(name, O_PATH | O_CLOEXEC | directoryFlag()).close();
+  } catch (error) {
+    if (isSyscallError(error, "ENOENT")) {
+      throw new AppError(`Cannot load ${name}: there is no file ${absolute(name)}`);
+    }
+    return; // a file; or Deno will tell what is wrong with it
+  }
+  throw new AppError(`Cannot load ${name}: ${absolute(name)} is a directory: name the file in it`);
+}
+
 function resolve(specifier: string): string {
   if (specifier === "") throw new AppError("Cannot load an app without a name: expected a file");
   if (isUrl(specifier)) return specifier;
-  const path = specifier.startsWith("/") ? specifier : `${Deno.cwd()}/${specifier}`;
-  return new URL(`file://${path.split("/").map(encodeURIComponent).join("/")}`).href;
+  return new URL(`file://${absolute(specifier).split("/").map(encodeURIComponent).join("/")}`).href;
+}
+
+function absolute(path: string): string {
+  return path.startsWith("/") ? path : `${Deno.cwd()}/${path}`;
 }
 
 /** Whether an app's name is a URL, and not a path. */
@@ -149,7 +183,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 /** Explains in one line why an import failed, with the place. */
-function explain(error: unknown, url: string): string {
+export function explain(error: unknown, url: string): string {
   if (!(error instanceof Error)) return `it threw at its top level: ${oneLine(String(error))}`;
   const { message } = error;
   if (message.startsWith(`Module not found "${url}"`)) {

@@ -3,11 +3,12 @@
  * program that listens itself, or both in one.
  */
 import { isAboutToListen } from "../../ffi/runtime/node_servers.ts";
-import { delay, nextTurn, timersWithin } from "../../ffi/runtime/timers.ts";
+import { delay, every, nextTurn, type Timer, timersWithin } from "../../ffi/runtime/timers.ts";
 import { busyThreads } from "../../ffi/runtime/pool.ts";
 import { surveyEventLoop } from "../../ffi/runtime/event_loop.ts";
 import type { Catcher, CaughtServer } from "./caught_servers.ts";
 import { type App, AppError, appOf, hasApp, importModule } from "./load_app.ts";
+import type { MainModule } from "./main_module.ts";
 
 /** What a program serves. */
 export interface Program {
@@ -31,14 +32,21 @@ const SHORT = 5000;
 const TURNS = 3;
 
 /**
- * Imports a program, and waits until it can be served.
+ * Loads a program, and waits until it can be served.
  *
- * @param specifier The program, as for `loadApp()`.
+ * @param source The program, as for `loadApp()`, or the main module.
  * @param catcher The servers that it has started.
  * @throws {AppError} If it cannot be loaded, or serves nothing.
  */
-export function loadProgram(specifier: string, catcher: Catcher): Promise<Program> {
-  return programOf(importModule(specifier), specifier, catcher);
+export function loadProgram(source: MainModule | string, catcher: Catcher): Promise<Program> {
+  return typeof source === "string"
+    ? programOf(importModule(source), source, catcher)
+    : programOf(source.load(), source.name, catcher);
+}
+
+/** Whether a program has been loaded. */
+export function isProgram(source: Program | MainModule | string): source is Program {
+  return typeof source === "object" && "servers" in source;
 }
 
 /**
@@ -50,7 +58,7 @@ export function loadProgram(specifier: string, catcher: Catcher): Promise<Progra
  * @param catcher The servers that it has started.
  * @throws {AppError} If it cannot be loaded, or serves nothing.
  */
-export async function programOf(
+async function programOf(
   evaluated: Promise<Record<string, unknown>>,
   name: string,
   catcher: Catcher,
@@ -58,23 +66,34 @@ export async function programOf(
   const { servers } = catcher;
   let module: Record<string, unknown> | undefined;
   const evaluation = evaluated.then((namespace) => void (module = namespace));
-  let [before, looks] = ["", 0];
-  await Promise.race([evaluation, nextTurn()]);
-  for (;;) {
-    if (module !== undefined && !isAboutToListen()) {
-      if (hasApp(module)) break;
-      if (servers.length > 0) {
-        for (let turn = 0; turn < TURNS; turn++) await nextTurn();
-        if (!isAboutToListen()) break;
+  // Deno does not load the main module while anything else keeps the event loop alive; but it must
+  // stay alive for a program that waits for nothing but its server.
+  let hold: Timer | undefined;
+  catcher.onCaught = () => hold ??= every(INTERVAL, () => {});
+  try {
+    let [before, looks] = ["", 0];
+    await Promise.race([evaluation, delay(0, false)]);
+    for (;;) {
+      if (module !== undefined && !isAboutToListen()) {
+        if (hasApp(module)) break;
+        if (servers.length > 0) {
+          for (let turn = 0; turn < TURNS; turn++) await nextTurn();
+          if (!isAboutToListen()) break;
+        }
       }
+      if (catcher.failure !== undefined || looks === LOOKS) refuse(name, catcher);
+      const now = whatIsGoingOn();
+      looks = now === before ? looks + 1 : 0;
+      before = now;
+      if (now === "" && looks >= LOOKS && (module !== undefined || servers.length > 0)) break;
+      if (looks >= MANY_LOOKS && servers.length > 0) break;
+      await (module === undefined
+        ? Promise.race([evaluation, delay(INTERVAL, false)])
+        : delay(INTERVAL));
     }
-    if (catcher.failure !== undefined || looks === LOOKS) refuse(name, catcher);
-    const now = whatIsGoingOn();
-    looks = now === before ? looks + 1 : 0;
-    before = now;
-    if (now === "" && looks >= LOOKS && (module !== undefined || servers.length > 0)) break;
-    if (looks >= MANY_LOOKS && servers.length > 0) break;
-    await (module === undefined ? Promise.race([evaluation, delay(INTERVAL)]) : delay(INTERVAL));
+  } finally {
+    hold?.cancel();
+    catcher.onCaught = undefined;
   }
   evaluation.catch(() => {}); // it may fail in a worker, which then reports it
   refuse(name, catcher);

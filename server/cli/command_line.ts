@@ -1,5 +1,5 @@
 /** The command line of `serve`. */
-import { parseArgs as parseUntyped } from "@std/cli/parse-args";
+import { parseArgs as parseUntyped } from "npm:deno-std@1.3.0/cli/parse_args.js";
 import { type Option, OPTIONS } from "./options.ts";
 import type { CommandLine } from "./settings.ts";
 import { UsageError } from "./usage.ts";
@@ -15,9 +15,11 @@ const parseArgs = parseUntyped as (
     default: Record<string, unknown>;
     alias: Record<string, string>;
     unknown: (arg: string, key?: string) => void;
+    "--": true;
   },
 ) => Record<string, unknown> & {
   _: (string | number)[];
+  "--": string[];
   help: boolean;
   preload: boolean;
   watch: boolean;
@@ -28,10 +30,12 @@ const parseArgs = parseUntyped as (
  * Reads the arguments of `serve`.
  *
  * @param args The arguments, without the command's name.
- * @returns What they say; `undefined` if they ask for help.
+ * @returns What they say, and the app's own arguments; `undefined` if they ask for help.
  * @throws {UsageError} If they are invalid.
  */
-export function readCommandLine(args: readonly string[]): CommandLine | undefined {
+export function readCommandLine(
+  args: readonly string[],
+): { line: CommandLine; rest: readonly string[] } | undefined {
   const flags = Object.entries(OPTIONS)
     .filter((entry): entry is [string, Option] => typeof entry[1] !== "string");
   const parsed = parseArgs(withDashes(args), {
@@ -44,6 +48,7 @@ export function readCommandLine(args: readonly string[]): CommandLine | undefine
     unknown: (arg, key) => {
       if (key !== undefined) throw new UsageError(`unknown option ${arg}`);
     },
+    "--": true,
   });
   if (parsed.help) return undefined;
   const options: Record<string, unknown> = {
@@ -60,7 +65,7 @@ export function readCommandLine(args: readonly string[]): CommandLine | undefine
   const [app, ...surplus] = parsed._.map(String);
   if (surplus.length > 0) throw new UsageError(`expected one app, not also ${surplus.join(", ")}`);
   const { config, ...rest } = options as CommandLine["options"] & { config?: string };
-  return { app, config, watch: parsed.watch, options: rest };
+  return { line: { app, config, watch: parsed.watch, options: rest }, rest: parsed["--"] };
 }
 
 /** Joins a lone dash to its option: the parser would take the dash for an argument. */

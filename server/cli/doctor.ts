@@ -1,5 +1,5 @@
 /** The doctor command checks that a system and its Deno have what tine relies on. */
-import { parseArgs as parseUntyped } from "@std/cli/parse-args";
+import { parseArgs as parseUntyped } from "npm:deno-std@1.3.0/cli/parse_args.js";
 import { type Diagnosis, doctor as diagnose } from "../doctor.ts";
 import { UsageError } from "./usage.ts";
 

@@ -2,10 +2,14 @@
 import { releaseSignals } from "../../ffi/signal_mask.ts";
 import { checkThrowAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 import { SIGCHLD, SIGINT, SIGTERM } from "../../ffi/signals.ts";
-import { loadApp } from "../app/load_app.ts";
+import { catchServers } from "../app/caught_servers.ts";
+import { AppError } from "../app/load_app.ts";
+import { loadProgram } from "../app/load_program.ts";
+import type { MainModule } from "../app/main_module.ts";
 import { serveFetchForking } from "../gateway/forking.ts";
 import { serveFetchIterative } from "../gateway/iterative.ts";
 import { formatUrl, openListener, removeStaleSocket } from "../listen.ts";
+import { bindOnTrial } from "../prefork/master/program_sockets.ts";
 import { HANDLED_SIGNALS } from "../prefork/signals.ts";
 import { nameOf, type Settings, SOURCES } from "./settings.ts";
 import { UsageError } from "./usage.ts";
@@ -34,21 +38,31 @@ const APPLICABLE: Record<LowerModel, readonly string[]> = {
  * Serves an app with a model other than prefork, until a signal ends the server.
  *
  * @param model The model.
+ * @param main The app.
  * @param settings What to serve, and how.
  * @returns The exit code.
  * @throws {UsageError} If an option does not apply to the model.
  */
-export async function serveLower(model: LowerModel, settings: Settings): Promise<number> {
+export async function serveLower(
+  model: LowerModel,
+  main: MainModule,
+  settings: Settings,
+): Promise<number> {
   checkApplicable(model, settings);
-  const { app, config, sources } = settings;
+  const { config, sources } = settings;
   const { port, hostname, path, backlog, grace, cert, key, idleTimeout, timeout } = config;
   // These models do not use the other signals, which would stay held and never be handled.
   const used = [SIGCHLD, SIGTERM, SIGINT];
   releaseSignals(HANDLED_SIGNALS.filter((signum) => !used.includes(signum)));
+  const { app } = await loadProgram(main, catchServers(bindOnTrial));
+  if (app === undefined) {
+    throw new AppError(
+      `Cannot serve ${main.name} with --model ${model}: it listens itself. Only workers can do so`,
+    );
+  }
   const socket = openListener(path ?? [hostname, port], backlog);
   try {
     checkThrowAwayAddress(socket.family);
-    const loaded = await loadApp(app);
     const common = {
       grace,
       idleTimeout,
@@ -57,10 +71,10 @@ export async function serveLower(model: LowerModel, settings: Settings): Promise
     const url = formatUrl(socket.getsockname(), cert !== undefined);
     if (model === "iterative") {
       console.error(`Serving ${url} to one client at a time`);
-      await serveFetchIterative(socket, loaded, common);
+      await serveFetchIterative(socket, app, common);
     } else {
       console.error(`Serving ${url} with one child per connection`);
-      await serveFetchForking(socket, loaded, {
+      await serveFetchForking(socket, app, {
         ...common,
         timeout,
         ...sources.has("maxConnections") && { maxChildren: config.maxConnections },

@@ -1,8 +1,6 @@
 import { report } from "./report.ts";
 import { UsageError } from "./usage.ts";
 
-export { report };
-
 const HELP = `\
 tine: serves a fetch app with forked processes.
 
@@ -15,9 +13,8 @@ Usage: tine COMMAND (from its source: deno run -A server/cli.ts COMMAND)
 Each command has its own --help.
 `;
 
-// Only the requested command is loaded.
+// Only the requested command is loaded; `serve` is in start.ts.
 const COMMANDS = new Map<string, (args: readonly string[]) => Promise<number>>([
-  ["serve", async (args) => await (await import("./serve.ts")).serve(args)],
   ["doctor", async (args) => await (await import("./doctor.ts")).doctor(args)],
   ["status", async (args) => await (await import("./status.ts")).status(args)],
   ["watch-files", async (args) => await (await import("./watch.ts")).watch(args)], // for serve --watch
@@ -41,10 +38,6 @@ export async function main(args: readonly string[]): Promise<number> {
     if (run === undefined) throw new UsageError(`unknown command ${command}`);
     return await run(rest);
   } catch (error) {
-    if (command === "serve") {
-      const { reportFailure } = await import("../prefork/master/canary.ts");
-      reportFailure(error);
-    }
     return report(error);
   }
 }

@@ -1,9 +1,4 @@
 import { SyscallError } from "../../ffi/errno.ts";
-import { UnsupportedRuntimeError } from "../../ffi/forking/self_check.ts";
-import { UnsupportedPlatformError } from "../../ffi/platform.ts";
-import { AppError } from "../app/load_app.ts";
-import { ActivationError } from "../prefork/host/activation.ts";
-import { PidFileError } from "../prefork/host/pid_file.ts";
 import { ConfigFileError, UsageError } from "./usage.ts";
 
 /**
@@ -29,17 +24,20 @@ export function report(error: unknown): number {
   throw error;
 }
 
+/** The names of the classes whose messages are sufficient: to report one loads none of them. */
+const PLAIN = [
+  "ActivationError",
+  "AppError",
+  "NotCapable",
+  "PidFileError",
+  "SyscallError",
+  "UnsupportedPlatformError",
+  "UnsupportedRuntimeError",
+];
+
 /** Whether an error's message is sufficient without a stack trace. */
 function isPlain(error: unknown): error is Error {
-  return [
-    ActivationError,
-    AppError,
-    PidFileError,
-    SyscallError,
-    UnsupportedPlatformError,
-    UnsupportedRuntimeError,
-  ].some((kind) => error instanceof kind) ||
-    error instanceof Deno.errors.NotCapable; // last: Deno 1 has no such class
+  return error instanceof Error && PLAIN.includes(error.name);
 }
 
 /** Advice for an address or a file that is not available, by system call and error. */

@@ -1,10 +1,8 @@
-import { isCanary } from "../prefork/master/canary.ts";
-import { isInheriting } from "../prefork/master/inheritance.ts";
-import { keepServing, serve as servePrefork } from "../prefork/serve.ts";
+/** The serve command: has Deno run the app as its main module, with `inside.ts` before it. */
+import { denosArguments } from "../../ffi/runtime/v8_flags.ts";
+import { execute } from "./command.ts";
 import { readCommandLine } from "./command_line.ts";
 import { OPTIONS } from "./options.ts";
-import { readSettings, type Settings } from "./settings.ts";
-import { UsageError } from "./usage.ts";
 
 const COLUMN = 30;
 
@@ -31,8 +29,10 @@ function help(): string {
     "Serves a module with forked workers. The module is the same as for deno serve:",
     "export default { fetch(request, info) { ... } }",
     "",
-    "Usage: tine serve [options] APP",
+    "Usage: tine serve [options] APP [-- ARGUMENT...]",
     ...lines,
+    "",
+    "What follows -- are the app's own arguments. Its folder's configuration of Deno applies.",
     "",
     "The configuration file has the app and these options by the names of PreforkOptions;",
     "server/tine.schema.json describes it. Command line and environment override it.",
@@ -49,32 +49,26 @@ function help(): string {
  * Runs the `serve` command.
  *
  * @param args The arguments, without the command's name.
- * @returns The exit code.
+ * @param inside The URL of the module that Deno loads before the app.
+ * @returns The exit code, if there is nothing to serve.
  * @throws {UsageError} If the arguments are invalid.
- * @throws {ConfigFileError} If the configuration file is.
+ * @throws {AppError} If there is no such app.
  */
-export async function serve(args: readonly string[]): Promise<number> {
-  const since = Date.now();
-  const line = readCommandLine(args);
-  if (line === undefined) {
+export function serve(args: readonly string[], inside: string): number {
+  const request = readCommandLine(args);
+  if (request === undefined) {
     console.log(help());
     return 0;
   }
-  let settings: Settings;
-  try {
-    settings = readSettings(line);
-  } catch (error) {
-    return await keepServing(error);
-  }
-  const { app, model, config, file } = settings;
-  const isRestart = isCanary() || isInheriting();
-  if (model === "prefork" || isRestart) {
-    const refused = model === "prefork" ? [] : ["model"];
-    const watcher = line.watch ? await import("./watch.ts") : undefined;
-    const startWatcher = watcher && (() => watcher.startWatching(app, file, since));
-    return await servePrefork(app, config, refused, startWatcher);
-  }
-  if (line.watch) throw new UsageError(`--watch does not apply to --model ${model}`);
-  const { serveLower } = await import("./lower_rungs.ts");
-  return await serveLower(model, settings);
+  const { line, rest } = request;
+  const preload = `--preload=${inside.replaceAll(",", "%2C")}`; // it may be a list
+  return execute(line, line.app, [...denosFlags(), preload], rest);
+}
+
+/**
+ * Returns the arguments with which Deno was started, up to the program's name, but without a
+ * configuration: the app's is the one that counts.
+ */
+function denosFlags(): string[] {
+  return denosArguments().slice(0, -1).filter((arg) => arg !== "--no-config");
 }

@@ -1,19 +1,26 @@
 import { checkDeno } from "../../ffi/platform.ts";
-import { becomeMaster } from "../prefork/become_master.ts";
-import { isFreshWorker } from "../prefork/fresh_worker.ts";
+import { report } from "./report.ts";
+import { serve } from "./serve.ts";
+
+/** What the process that serves loads. `deno cache` finds the module in this type. */
+export type Inside = typeof import("./inside.ts");
 
 /**
- * Runs the command line, and ends the process. Without V8's flags, everything up to
- * `becomeMaster()` runs twice, so as little as possible is loaded for it.
+ * Runs the command line, and ends the process. `serve` executes Deno once more, so as little as
+ * possible is loaded for it.
  *
- * @param load Loads the rest.
+ * @param inside The URL of the module that Deno then loads before the app.
+ * @param load Loads the other commands.
  */
-export async function start(load: () => Promise<typeof import("./main.ts")>): Promise<never> {
+export async function start(
+  inside: string,
+  load: () => Promise<typeof import("./main.ts")>,
+): Promise<never> {
+  const [command, ...args] = Deno.args;
   try {
     checkDeno();
-    if (Deno.args[0] === "serve" && !isFreshWorker()) becomeMaster();
+    if (command === "serve") Deno.exit(serve(args, inside));
   } catch (error) {
-    const { report } = await load();
     Deno.exit(report(error));
   }
   const { main } = await load();

@@ -1,5 +1,5 @@
 /** The status command shows what a running preforking server is doing. */
-import { parseArgs as parseUntyped } from "@std/cli/parse-args";
+import { parseArgs as parseUntyped } from "npm:deno-std@1.3.0/cli/parse_args.js";
 import { findMasters, readStatus, type Status, StatusError } from "../prefork/status/status.ts";
 import { formatJson, formatPrometheus, formatTable } from "../prefork/status/format.ts";
 import { UsageError } from "./usage.ts";

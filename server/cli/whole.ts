@@ -1,7 +1,10 @@
 /**
  * The command line as one whole: Deno loads everything that literals name before the first line,
- * which takes no permission, and `deno bundle` includes it.
+ * which takes no permission, and `deno bundle` includes it. It is also what Deno loads before the
+ * app.
  */
+import { hasCommand } from "./command.ts";
 import { start } from "./start.ts";
 
-await start(() => import("./main.ts"));
+if (Deno.mainModule !== import.meta.url && hasCommand()) await import("./inside.ts");
+else await start(import.meta.url, () => import("./main.ts"));

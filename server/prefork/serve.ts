@@ -16,9 +16,10 @@ import { getpid } from "../../ffi/process.ts";
 import { signal } from "../../ffi/signal.ts";
 import { SIGINT, SIGQUIT, SIGTERM } from "../../ffi/signals.ts";
 import type { Socket } from "../../ffi/socket.ts";
-import { type Catcher, catchServers } from "../app/caught_servers.ts";
+import { catchServers } from "../app/caught_servers.ts";
 import { type App, AppError } from "../app/load_app.ts";
-import { loadProgram, type Program } from "../app/load_program.ts";
+import { isProgram, loadProgram, type Program } from "../app/load_program.ts";
+import type { MainModule } from "../app/main_module.ts";
 import { sleepInterruptibly } from "../sleep_interruptibly.ts";
 import { adminHandler } from "./status/admin.ts";
 import { admitHosts } from "./status/admin_hosts.ts";
@@ -28,7 +29,7 @@ import { checkLogFile } from "./logs/log_file.ts";
 import { redirectStderr, reopenStderr, stderrLog } from "./logs/error_log.ts";
 import { checkCertificate, openListener, removeStaleSocket } from "../listen.ts";
 import { isCanary, LOADED } from "./master/canary.ts";
-import type { ChildContext, Inheritance, Place } from "./master/context.ts";
+import type { ChildContext, Context, Inheritance, Place } from "./master/context.ts";
 import { inherit } from "./master/inheritance.ts";
 import { supervise } from "./master/loop.ts";
 import { bindOnTrial, ProgramSockets, urlsOf } from "./master/program_sockets.ts";
@@ -54,27 +55,35 @@ const ROOM = 8;
 /** How long to wait for that, in milliseconds. Idle threads end after ten seconds. */
 const ROOM_PATIENCE = 15_000;
 
+/** An app, or what it is loaded from. */
+type Source = App | string | URL | MainModule;
+
+/** How a program is executed again: from which directory, and with which variables. */
+type Origin = Pick<Context, "startDirectory" | "variables">;
+
 /**
  * Serves an app with forked workers until a signal ends the server. The process must be forkable.
  *
  * @param app The app's module, or the app itself.
  * @param config The configuration.
+ * @param variables What the program needs in its environment when it is executed again.
  * @param refused The names of options that a restart should change, and the caller could not.
  * @param startWatcher Starts a process that sends SIGHUP when a file of the app's changes.
  * @returns The exit code, in the master.
  * @throws As `servePrefork()` does.
  */
 export async function serve(
-  app: App | string | URL,
+  app: Source,
   config: Config,
+  variables: Origin["variables"] = {},
   refused: readonly string[] = [],
   startWatcher: (() => number) | undefined = undefined,
 ): Promise<number> {
-  if (isFreshWorker()) return await runFreshWorker(isSpecifier(app) ? String(app) : asProgram(app));
-  const startDirectory = findStartDirectory(); // before the app can change it
+  if (isFreshWorker()) return await runFreshWorker(loadable(app));
+  const origin = { startDirectory: findStartDirectory(), variables }; // before the app can change it
   if (isCanary()) {
     checkCertificateOf(config);
-    if (isSpecifier(app)) await loadWatched(String(app), catchServers(bindOnTrial));
+    await load(app, { preload: true }, bindOnTrial);
     checkStrictly(app, config);
     testFork({ runtime: true }); // Deno may be a new one, too
     checkAccessLog(config);
@@ -84,7 +93,7 @@ export async function serve(
   if (inheritance === undefined) {
     checkCertificateOf(config);
     const begun = await start(app, config);
-    return await run(app, config, startDirectory, begun, { watcher: startWatcher?.() });
+    return await run(app, config, origin, begun, { watcher: startWatcher?.() });
   }
   const fixed = fixedOptions(inheritance.config, config);
   const kept = { ...config, ...fixed, givenAddress: inheritance.config.givenAddress };
@@ -95,7 +104,7 @@ export async function serve(
       `SIGHUP cannot change ${names.join(", ")}: stop the server and start it again for that`,
     );
   }
-  return await run(app, kept, startDirectory, begun, inheritance);
+  return await run(app, kept, origin, begun, inheritance);
 }
 
 /**
@@ -103,16 +112,21 @@ export async function serve(
  * options are invalid. Its canary could still use them, so they have changed once more.
  *
  * @param error What is wrong with the new options.
+ * @param variables What the program needs in its environment when it is executed again.
  * @returns The exit code, in the master.
  * @throws The error, if this process has inherited no workers.
  */
-export async function keepServing(error: unknown): Promise<number> {
+export async function keepServing(
+  error: unknown,
+  variables: Origin["variables"],
+): Promise<number> {
   const inheritance = isCanary() ? undefined : inherit();
   if (inheritance === undefined) throw error;
   const { scoreboard, config } = inheritance;
   reportUnloadable(error, inheritance);
   const begun = { place: inheritance, loaded: undefined };
-  return await run(scoreboard.app, config, findStartDirectory(), begun, inheritance);
+  const origin = { startDirectory: findStartDirectory(), variables };
+  return await run(scoreboard.app, config, origin, begun, inheritance);
 }
 
 /** The options that are in use for as long as a server runs. */
@@ -130,9 +144,9 @@ function fixedOptions(old: Config, config: Config): Partial<Config> {
 
 /** Runs the master, and in each child what it was forked for. */
 async function run(
-  app: App | string | URL,
+  app: Source,
   config: Config,
-  startDirectory: string,
+  origin: Origin,
   { place, loaded }: Start,
   inheritance: Partial<Inheritance> & Pick<Inheritance, "watcher">,
 ): Promise<number> {
@@ -144,7 +158,7 @@ async function run(
     scoreboard.generation += inheritance.workers === undefined ? 0 : 1;
     if (loaded !== undefined) {
       scoreboard.url = urlsOf(listeners, loaded, config);
-      scoreboard.app = isSpecifier(app) ? String(app) : "";
+      scoreboard.app = nameOf(app) ?? "";
     }
     const log = stderrLog("master");
     const fixed = findFixedIds();
@@ -161,13 +175,13 @@ async function run(
     await turn;
     const outcome = supervise({
       ...place,
+      ...origin,
       config,
       workers: inheritance.workers ?? [],
       resized: inheritance.resized ?? { from: config.workers, to: config.workers },
       failedRestarts: inheritance.failedRestarts ?? 0,
       watcher: inheritance.watcher,
       hasApp: loaded !== undefined,
-      startDirectory,
       log,
       reopenLogs: () => config.errorLog !== undefined && reopenStderr(config.errorLog, log),
       notify: openNotify(log),
@@ -208,20 +222,24 @@ interface Start {
 
 /**
  * Starts the server. Any failure ends it and is reported on the original standard error: the error
- * log is opened last.
+ * log is opened last. No file is created before the app is loaded: Deno itself ends the process if
+ * it cannot load the main module.
  */
-async function start(app: App | string | URL, config: Config): Promise<Start> {
-  const { sockets, ...rest } = openPlace(config);
-  const cleanUp = cleanUpFor(config, { ...rest, listeners: [] });
+async function start(app: Source, config: Config): Promise<Start> {
+  const activated = takeActivatedSockets().map(({ socket }) => socket);
+  const sockets = new ProgramSockets(config, { listeners: activated, requested: [] });
+  const isActivated = activated.length > 0;
+  let admin: Socket | undefined;
+  const cleanUp = () => cleanUpFor(config, { admin, isActivated, listeners: [] })();
   try {
-    if (config.pidFile !== undefined) writePidFile(config.pidFile);
     const loading = loadInTime(app, config, sockets).then(whenThereIsRoom);
-    const loaded = await interruptibly(loading, () => {
-      sockets.close();
-      cleanUp();
-    });
+    const loaded = await interruptibly(loading, () => sockets.close());
     checkStrictly(app, config);
-    const place = { ...rest, ...sockets.listen(loaded) };
+    if (config.pidFile !== undefined) writePidFile(config.pidFile);
+    admin = openAdmin(config);
+    const { file, scoreboard } = createScoreboard();
+    const shared = { admin, isActivated, scoreboard, scoreboardFile: file };
+    const place = { ...shared, ...sockets.listen(loaded) };
     for (const socket of [...place.listeners, place.admin]) {
       if (socket !== undefined) checkThrowAwayAddress(socket.family);
     }
@@ -239,7 +257,7 @@ async function start(app: App | string | URL, config: Config): Promise<Start> {
  * Continues after a re-execution. Workers depend on this process, so it continues without anything
  * that is not essential.
  */
-async function restart(app: App | string | URL, config: Config, place: Place): Promise<Start> {
+async function restart(app: Source, config: Config, place: Place): Promise<Start> {
   const { errorLog, pidFile } = config;
   try {
     if (errorLog !== undefined) redirectStderr(errorLog);
@@ -250,6 +268,8 @@ async function restart(app: App | string | URL, config: Config, place: Place): P
   const sockets = new ProgramSockets(config, place);
   try {
     checkCertificateOf(config);
+    // Deno ends a process whose main module it cannot load.
+    if (isMain(app) && config.preload) await app.check();
     const loaded = await loadInTime(app, config, sockets).then(whenThereIsRoom);
     checkStrictly(app, config);
     return { place: { ...place, ...sockets.listen(loaded) }, loaded };
@@ -270,22 +290,12 @@ function checkCertificateOf({ cert, key }: Config): void {
   if (cert !== undefined) checkCertificate(cert, key!);
 }
 
-function checkStrictly(app: App | string | URL, { strict, preload }: Config): void {
-  if (strict && preload) checkNothingOpen(isSpecifier(app) ? String(app) : "the app");
+function checkStrictly(app: Source, { strict, preload }: Config): void {
+  if (strict && preload) checkNothingOpen(nameOf(app) ?? "the app");
 }
 
 function checkAccessLog({ accessLog }: Config): void {
   if (accessLog !== undefined && accessLog !== "-") checkLogFile(accessLog);
-}
-
-function openPlace(
-  config: Config,
-): Omit<Place, "listeners" | "requested"> & { sockets: ProgramSockets } {
-  const activated = takeActivatedSockets().map(({ socket }) => socket);
-  const sockets = new ProgramSockets(config, { listeners: activated, requested: [] });
-  const isActivated = activated.length > 0;
-  const { file, scoreboard } = createScoreboard();
-  return { admin: openAdmin(config), isActivated, scoreboard, scoreboardFile: file, sockets };
 }
 
 /**
@@ -311,7 +321,7 @@ function cleanUpFor(
  * Loads the app with a time limit: a module's top level may wait for something that never happens.
  */
 async function loadInTime(
-  app: App | string | URL,
+  app: Source,
   config: Config,
   sockets: ProgramSockets,
 ): Promise<Program | string> {
@@ -319,13 +329,13 @@ async function loadInTime(
   let timer: Timer | undefined;
   const late = new Promise<never>((_, reject) => {
     const error = new AppError(
-      `Cannot load ${app}: its top level did not finish within ${bootTimeout} s. ` +
+      `Cannot load ${nameOf(app)}: its top level did not finish within ${bootTimeout} s. ` +
         "Allow more time with --boot-timeout, or await less at the top level",
     );
-    timer = after(Math.min(bootTimeout * 1000, LONGEST_TIMER), () => reject(error));
+    timer = after(Math.min(bootTimeout * 1000, LONGEST_TIMER), () => reject(error), false);
   });
   try {
-    return await Promise.race([load(app, config, sockets), late]);
+    return await Promise.race([load(app, config, (request) => sockets.bind(request)), late]);
   } finally {
     timer?.cancel();
   }
@@ -344,7 +354,7 @@ async function interruptibly<T>(work: Promise<T>, cleanUp: () => void): Promise<
     if (!stopped) return;
     cleanUp();
     Deno.exit(0);
-  });
+  }, false);
   try {
     return await work;
   } finally {
@@ -354,20 +364,16 @@ async function interruptibly<T>(work: Promise<T>, cleanUp: () => void): Promise<
 
 /** Returns the program, or the specifier from which each worker loads it. */
 async function load(
-  app: App | string | URL,
-  { preload }: Config,
-  sockets: ProgramSockets,
+  app: Source,
+  { preload }: Pick<Config, "preload">,
+  bind: Parameters<typeof catchServers>[0],
 ): Promise<Program | string> {
-  if (!isSpecifier(app)) return asProgram(app);
-  if (!preload) return String(app);
-  return await loadWatched(String(app), catchServers((request) => sockets.bind(request)));
-}
-
-/** Loads a program, and watches what it opens. */
-async function loadWatched(specifier: string, catcher: Catcher): Promise<Program> {
+  const source = loadable(app);
+  if (isProgram(source)) return source;
+  if (!preload) return nameOf(app)!;
   const unwatch = watchCreation();
   try {
-    return await loadProgram(specifier, catcher);
+    return await loadProgram(source, catchServers(bind));
   } finally {
     unwatch();
   }
@@ -418,12 +424,28 @@ function runAdmin(config: Config, place: Place, child: ChildContext): Promise<ne
   });
 }
 
-function asProgram(app: App): Program {
-  return { app, servers: [], catcher: undefined };
+/** Returns the name of an app's module; `undefined` for an app itself. */
+function nameOf(app: Source): string | undefined {
+  if (isMain(app)) return app.name;
+  return isSpecifier(app) ? String(app) : undefined;
 }
 
-function isSpecifier(app: App | string | URL): app is string | URL {
+function isMain(app: Source): app is MainModule {
+  return typeof app === "object" && "load" in app && !("fetch" in app);
+}
+
+function isSpecifier(app: Source): app is string | URL {
   return typeof app === "string" || app instanceof URL;
+}
+
+/** Returns an app as a program, or that from which one is loaded. */
+function loadable(app: Source): Program | MainModule | string {
+  if (isMain(app)) return app;
+  return isSpecifier(app) ? String(app) : asProgram(app);
+}
+
+function asProgram(app: App): Program {
+  return { app, servers: [], catcher: undefined };
 }
 
 function openAdmin({ admin }: Config): Socket | undefined {

@@ -10,6 +10,7 @@ import { execve } from "../../../ffi/execve.ts";
 import { commandLine, executable } from "../../../ffi/forking/become_forkable.ts";
 import { forkChild } from "../../../ffi/forking/fork_child.ts";
 import { getpid } from "../../../ffi/process.ts";
+import type { Context } from "./context.ts";
 
 /** The environment variable that contains the canary's pid. */
 const CANARY = "TINE_CANARY";
@@ -52,14 +53,17 @@ export function reportFailure(error: unknown): void {
 /**
  * Starts this program a second time, as a canary.
  *
- * @param startDirectory The directory in which the server was started.
+ * @param context How the server was started.
  * @throws {SyscallError} `EAGAIN` if the user has too many processes, `EMFILE`, ...
  */
-export function startCanary(startDirectory: string): Canary {
+export function startCanary(
+  { startDirectory, variables }: Pick<Context, "startDirectory" | "variables">,
+): Canary {
   const [report, end] = pipe(O_CLOEXEC | O_NONBLOCK);
   try {
     const pid = forkChild(() => {
       end.fcntl(F_SETFD, 0);
+      for (const [name, value] of Object.entries(variables)) setenv(name, value);
       setenv(CANARY, String(getpid()));
       setenv(PIPE, String(end.fileno()));
       try {

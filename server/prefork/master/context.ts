@@ -66,6 +66,8 @@ export interface Context extends Inheritance {
   readonly hasApp: boolean;
   /** The directory in which the server was started. New code is loaded from it. */
   readonly startDirectory: string;
+  /** What the program needs in its environment when it is executed again. */
+  readonly variables: Readonly<Record<string, string>>;
   readonly log: Log;
   /** Reopens the master's own logs after they were moved. */
   reopenLogs(): void;

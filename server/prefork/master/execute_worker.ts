@@ -3,6 +3,7 @@
  * works under `deno serve`.
  */
 import { commandLine, executable } from "../../../ffi/forking/become_forkable.ts";
+import { setenv } from "../../../ffi/environment.ts";
 import { forkProgram } from "../../../ffi/forking/fork_program.ts";
 import { memfd_create } from "../../../ffi/memory.ts";
 import { _exit, getpid, getppid, PR_SET_PDEATHSIG, prctl, setpgid } from "../../../ffi/process.ts";
@@ -48,6 +49,7 @@ export function executeWorker(context: Context, child: ChildContext): number {
         listeners: context.listeners.map((socket) => socket.fileno()),
       },
     });
+    for (const [name, value] of Object.entries(context.variables)) setenv(name, value);
     restoreTelemetry();
   });
 }

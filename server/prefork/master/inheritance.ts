@@ -62,14 +62,21 @@ export function executeAnew(context: Context, { workers, config, ...knowledge }:
     })),
   };
   const directory = Deno.cwd();
+  const { variables } = context;
+  const names = [INHERITANCE, ...Object.keys(variables)];
+  const before = names.map((name) => [name, getenv(name)] as const);
   try {
     Deno.chdir(context.startDirectory);
     setCloseOnExec(record, false);
     setenv(INHERITANCE, stringifyJson(record));
+    for (const [name, value] of Object.entries(variables)) setenv(name, value);
     runAgain(new Set(HANDLED_SIGNALS), programSignals());
   } catch (error) {
     setCloseOnExec(record, true);
-    unsetenv(INHERITANCE);
+    for (const [name, value] of before) {
+      if (value === undefined) unsetenv(name);
+      else setenv(name, value);
+    }
     Deno.chdir(directory);
     return error as Error;
   }

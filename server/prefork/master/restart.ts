@@ -70,13 +70,13 @@ export class Restart {
   }
 
   #startCanary(why: string): void {
-    const { config, log, notify, startDirectory } = this.#context;
+    const { config, log, notify } = this.#context;
     this.#retryAt = Infinity;
     log(why);
     notify("reloading");
     try {
       const killAt = performance.now() + config.bootTimeout * 1000;
-      this.#canary = { ...startCanary(startDirectory), killAt };
+      this.#canary = { ...startCanary(this.#context), killAt };
     } catch (error) {
       this.#triedWithoutWorkers = false;
       this.#fail(`Cannot try the new code: ${error instanceof Error ? error.message : error}`);

@@ -3,6 +3,7 @@ import { readText } from "../../../ffi/proc.ts";
 import { Socket } from "../../../ffi/socket.ts";
 import { AppError } from "../../app/load_app.ts";
 import type { Program } from "../../app/load_program.ts";
+import type { MainModule } from "../../app/main_module.ts";
 import { takeFreshWorker } from "../fresh_worker.ts";
 import { tell } from "../orders.ts";
 import { inheritScoreboard, type Scoreboard } from "../scoreboard.ts";
@@ -12,11 +13,11 @@ import { runWorker } from "./worker.ts";
  * Runs the worker as which a master executed this program. Its options are the master's, whatever
  * a file says by now.
  *
- * @param program The program, or the specifier from which to load it.
+ * @param program The program, or what it is loaded from.
  * @returns Never; the process exits.
  * @throws {AppError} If the master is another version of tine.
  */
-export function runFreshWorker(program: Program | string): Promise<never> {
+export function runFreshWorker(program: Program | MainModule | string): Promise<never> {
   const { number, slot, descriptors } = takeFreshWorker();
   const channel = Socket.fromDescriptor(descriptors.channel);
   using file = new Descriptor(descriptors.scoreboard);

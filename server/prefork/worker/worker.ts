@@ -27,7 +27,8 @@ import {
 } from "../../../ffi/time.ts";
 import { catchServers } from "../../app/caught_servers.ts";
 import { AppError, type WorkerInfo } from "../../app/load_app.ts";
-import { loadProgram, type Program } from "../../app/load_program.ts";
+import { isProgram, loadProgram, type Program } from "../../app/load_program.ts";
+import type { MainModule } from "../../app/main_module.ts";
 import { addrOf } from "../../app/request_host.ts";
 import type { Log } from "../../log.ts";
 import { LONGEST_TIMER } from "../../options.ts";
@@ -42,8 +43,8 @@ import { restoreTelemetry } from "../telemetry.ts";
 /** What a worker needs to start. */
 export interface WorkerContext {
   readonly config: Config;
-  /** The program if it was loaded before the fork; otherwise the specifier to load it from. */
-  readonly program: Program | string;
+  /** The program if it was loaded before the fork; otherwise what it is loaded from. */
+  readonly program: Program | MainModule | string;
   readonly listeners: readonly Socket[];
   /** The worker's end of the socket pair shared with the master. */
   readonly channel: Socket;
@@ -128,7 +129,7 @@ export async function runWorker(context: WorkerContext): Promise<never> {
 }
 
 async function load({ program, listeners }: WorkerContext): Promise<Program> {
-  if (typeof program !== "string") return program;
+  if (isProgram(program)) return program;
   const catcher = catchServers(() => listeners[0]!);
   return await loadProgram(program, catcher);
 }

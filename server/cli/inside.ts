@@ -1,0 +1,72 @@
+/**
+ * The process that serves. Deno loads this module before the app, which is the main module, so that
+ * the app's own configuration applies. It would apply to a package that is imported here, too:
+ * nothing here may depend on one.
+ *
+ * @module
+ */
+import { denosArguments } from "../../ffi/runtime/v8_flags.ts";
+import { type MainModule, mainModule } from "../app/main_module.ts";
+import { becomeMaster } from "../prefork/become_master.ts";
+import { isFreshWorker } from "../prefork/fresh_worker.ts";
+import { isCanary, reportFailure } from "../prefork/master/canary.ts";
+import { isInheriting } from "../prefork/master/inheritance.ts";
+import { keepServing, serve } from "../prefork/serve.ts";
+import { runFreshWorker } from "../prefork/worker/fresh.ts";
+import { type Command, execute, takeCommand, variablesOf } from "./command.ts";
+import { report } from "./report.ts";
+import { readSettings, type Settings } from "./settings.ts";
+import { UsageError } from "./usage.ts";
+
+try {
+  const since = Date.now();
+  if (!isFreshWorker()) becomeMaster();
+  const command = takeCommand();
+  const { promise: isWanted, resolve: want } = Promise.withResolvers<void>();
+  const end = run(command, (name) => mainModule(name, want), since);
+  end.then((code) => Deno.exit(code), fail);
+  // Deno loads the app when this module has been evaluated.
+  await Promise.race([isWanted, end]);
+} catch (error) {
+  fail(error);
+}
+
+/**
+ * Serves the app.
+ *
+ * @param since When this process began, in milliseconds since 1970.
+ * @returns The exit code.
+ */
+async function run(
+  command: Command,
+  load: (name: string) => MainModule,
+  since: number,
+): Promise<number> {
+  const { line } = command;
+  if (isFreshWorker()) return await runFreshWorker(load(command.app!));
+  const variables = variablesOf(command);
+  let settings: Settings;
+  try {
+    settings = readSettings(line);
+  } catch (error) {
+    return await keepServing(error, variables);
+  }
+  const { app, model, config, file } = settings;
+  if (app !== command.app) execute(line, app, denosArguments().slice(0, -1), Deno.args);
+  const main = load(app);
+  const isRestart = isCanary() || isInheriting();
+  if (model === "prefork" || isRestart) {
+    const refused = model === "prefork" ? [] : ["model"];
+    const watcher = line.watch ? await import("./watch.ts") : undefined;
+    const startWatcher = watcher && (() => watcher.startWatching(app, file, since));
+    return await serve(main, config, variables, refused, startWatcher);
+  }
+  if (line.watch) throw new UsageError(`--watch does not apply to --model ${model}`);
+  const { serveLower } = await import("./lower_rungs.ts");
+  return await serveLower(model, main, settings);
+}
+
+function fail(error: unknown): never {
+  reportFailure(error);
+  Deno.exit(report(error));
+}
