@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { ASSUMPTIONS } from "../ffi/runtime/assumptions.ts";
 import * as tine from "../mod.ts";
-import { certificate, run, scratch } from "./support.ts";
+import { certificate, DENO, Program, run, scratch, writeApp } from "./support.ts";
 
 type Assumptions = typeof ASSUMPTIONS;
 
@@ -783,6 +783,34 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
       });
       console.log(JSON.stringify(Object.fromEntries(found)));
     }, [JSON.stringify(names)]),
+  autoServe: async ({ name, value, symbol }) => {
+    await using folder = scratch();
+    const { path } = folder;
+    writeApp(path, `export default { fetch: () => new Response() };`);
+    writeApp(
+      path,
+      `const calls = [];
+       const replace = (name, value) => Object.defineProperty(Deno, name, { value });
+       replace("serve", (options) => {
+         const symbols = Object.getOwnPropertySymbols(options).map(({ description }) => description);
+         calls.push(...symbols);
+         queueMicrotask(() => calls.push("later"));
+       });
+       replace("addSignalListener", (signal) => calls.push(signal));
+       addEventListener("load", () => console.log(JSON.stringify(calls)));`,
+      "before.js",
+    );
+    await using program = new Program(
+      DENO,
+      ["run", "-A", `--preload=${path}/before.js`, `${path}/app.ts`],
+      { env: { [name]: value } },
+    );
+    await program.ended();
+    const [found, ...listeners] = JSON.parse(program.stdout);
+    const later = listeners.slice(listeners.indexOf("later") + 1);
+    assertEquals(later, []);
+    return { name, value, symbol: found };
+  },
 
   requestInside: async ({ properties }) => {
     const { request } = await requests();

@@ -288,7 +288,8 @@ export const ASSUMPTIONS = {
 
   /**
    * The environment variable that has `deno run` serve the main module's default export, its value,
-   * and the symbol among the options of that call of `Deno.serve()`.
+   * and the symbol among the options of that call of `Deno.serve()`, after which it immediately adds
+   * signal listeners.
    */
   autoServe: {
     value: { name: "DENO_AUTO_SERVE", value: "1", symbol: "kLoadBalanced" },

@@ -62,6 +62,9 @@ interface Replaceable {
    * In a child whose parent had listeners (`fork.ts`), permanently. The child does not inherit the
    * thread that all listeners need, and Deno would silently wait for it. The child therefore gets
    * an error, even if the program has wrapped the function.
+   *
+   * Also when Deno serves the main module's default export, which tine does (`caught_servers.ts`),
+   * until Deno has added its own listeners, which are ignored.
    */
   "Deno.addSignalListener": typeof Deno.addSignalListener;
 

@@ -9,7 +9,7 @@ import { isSyscallError, type SyscallError } from "../../ffi/errno.ts";
 import type { Acceptor } from "../../ffi/runtime/acceptor.ts";
 import { ASSUMPTIONS } from "../../ffi/runtime/assumptions.ts";
 import { listeningSockets } from "../../ffi/runtime/event_loop.ts";
-import { replaceUnloaded } from "../../ffi/runtime/globals.ts";
+import { replaceGetter, replaceUnloaded } from "../../ffi/runtime/globals.ts";
 import {
   catchNodeServers,
   listenOn,
@@ -92,7 +92,12 @@ export function catchServers(bind: Bind): Catcher {
       // Deno itself reports what is wrong, or knows an address that cannot be shared.
       if (call === undefined) return Reflect.apply(original(), Deno, args);
       const { options, handler } = call;
-      if (isAutomatic(options)) return new CaughtFetchServer(options, handler, undefined, forget);
+      if (isAutomatic(options)) {
+        // What Deno adds next would end the server at a signal. Such a listener has a thread.
+        const restore = replaceGetter("Deno.addSignalListener", () => () => {});
+        queueMicrotask(restore);
+        return new CaughtFetchServer(options, handler, undefined, forget);
+      }
       const socket = bindForDeno(bind, requestOf(options));
       return caught(new CaughtFetchServer(options, handler, socket, forget));
     };
