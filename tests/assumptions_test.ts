@@ -783,7 +783,7 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
       });
       console.log(JSON.stringify(Object.fromEntries(found)));
     }, [JSON.stringify(names)]),
-  autoServe: async ({ name, value, symbol }) => {
+  autoServe: async ({ name, value }) => {
     await using folder = scratch();
     const { path } = folder;
     writeApp(path, `export default { fetch: () => new Response() };`);
