@@ -1,11 +1,11 @@
 /** The trial of real apps, `deno task test:apps`. */
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { foldNames, normalize } from "./apps/exchange.ts";
 import { filesIn, versionOf } from "./apps/folder.ts";
 import { APPS } from "./apps/list.ts";
 import { formatTable, parseTable, replaceTable } from "./apps/table.ts";
 import { MODES, type Outcome } from "./apps/trial.ts";
-import { ROOT } from "./support.ts";
+import { DENO, Program, ROOT, scratch } from "./support.ts";
 
 const readme = Deno.readTextFileSync(new URL("README.md", ROOT));
 
@@ -56,6 +56,34 @@ Deno.test("the table of apps is read as it is written, and replaced in its place
   assertEquals(other.split(table).length, 2);
   assertThrows(() => parseTable(other.replace("| run by ", "| by ")), Error, "The columns");
   assertThrows(() => parseTable("# tine"), Error, "There is no place");
+});
+
+Deno.test("deno task test:apps tells what fails, and leaves nothing behind", async () => {
+  await using folder = scratch();
+  await using temporary = scratch();
+  // Plain Deno serves the app, and tine does not start.
+  const program = `${folder.path}/deno`;
+  const refusal = 'case "$*" in *cli.ts*) echo error: on purpose >&2; exit 1;; esac';
+  Deno.writeTextFileSync(program, `#!/bin/sh\n${refusal}\nexec '${DENO}' "$@"\n`, { mode: 0o755 });
+  await using trial = new Program(
+    Deno.execPath(),
+    ["run", "-A", new URL("tests/apps/main.ts", ROOT).pathname, "--only", "node_http"],
+    { cwd: ROOT, env: { TINE_TEST_DENO: program, TMPDIR: temporary.path } },
+  );
+  const { code } = await trial.ended(120_000);
+  assertMatch(trial.stdout, /^1 of 1: node_http: preload no, --no-preload no, [\d.]+ s$/m);
+  for (const mode of MODES) {
+    assertMatch(
+      trial.stdout,
+      new RegExp(`^  ${mode}: start: It ends with 1 after [\\d.]+ s: error: on purpose$`, "m"),
+    );
+  }
+  const wanted = parseTable(readme).get("`node:http`")!.filter((isServed) => isServed).length;
+  assertEquals([code, trial.stdout.trimEnd().split("\n").at(-1)], [
+    wanted === 0 ? 0 : 1,
+    `0 passed, ${wanted} failed`,
+  ]);
+  assertEquals([...Deno.readDirSync(temporary.path)], []);
 });
 
 const HEAD = "HTTP/1.1 200 OK\r\nX-A: b\r\nDate: today\r\nConnection: close\r\n";

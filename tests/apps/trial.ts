@@ -175,7 +175,9 @@ async function tryMode(prepared: Prepared, mode: Mode, installed: string): Promi
       () => ended(server.pid) || (statusOf(server).length === 2 && isReachable(target)),
       "two workers that are ready",
       START,
-    );
+    ).catch((error) => {
+      throw new Error(`${error.message}: ${lastLine(server.stderr)}`);
+    });
     if (ended(server.pid)) {
       const { code } = await server.ended();
       const after = ((performance.now() - begin) / 1000).toFixed(1);

@@ -967,6 +967,14 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "a version has lost what fails that did not, or has not run",
   },
   {
+    name: "answers-cut-short",
+    file: "tests/apps/exchange.ts",
+    text: "length !== undefined && body.length !== Number(length)",
+    replacement: "length === undefined && body.length !== Number(length)",
+    test: "tests/real_apps_test.ts",
+    filter: "normalize() keeps all of an answer but when it came and how",
+  },
+  {
     name: "another-deno-under-its-name",
     file: "tests/versions/deno.ts",
     text: "if (own !== version) throw",
