@@ -305,3 +305,76 @@ Deno.test("with OpenTelemetry, the start says that it needs --no-preload, and th
   assertEquals(code, 0);
   assertEquals(received, []); // the master has nothing to export
 });
+
+/** A PostgreSQL server that lets everybody in, and never gets a query. */
+function startDatabase(): { port: number } & AsyncDisposable {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const accepting = (async () => {
+    for await (const connection of listener) {
+      const startup = new Uint8Array(1024);
+      await connection.read(startup);
+      // AuthenticationOk, ReadyForQuery.
+      await connection.write(Uint8Array.of(82, 0, 0, 0, 8, 0, 0, 0, 0, 90, 0, 0, 0, 5, 73));
+    }
+  })();
+  return {
+    port: listener.addr.port,
+    async [Symbol.asyncDispose]() {
+      listener.close();
+      await accepting;
+    },
+  };
+}
+
+Deno.test("a pg.Client that is connected at the top level is told of, and its queries say why they fail", async () => {
+  await using database = startDatabase();
+  await using folder = scratch();
+  const app = writeApp(
+    folder.path,
+    `import pg from "npm:pg@8";
+    const client = new pg.Client({ host: "127.0.0.1", port: ${database.port}, user: "u" });
+    await client.connect();
+    client.on("error", () => {});
+    export default {
+      fetch: () => client.query("select 1").then(() => new Response(), ({ message }) =>
+        new Response(message)),
+    };`,
+    "app.js",
+  );
+  await using server = await startServer(["--workers", "1"], { app });
+  const what = `connection to 127.0.0.1:${database.port}`;
+  const [line, ...more] = linesOf(server);
+  assertEquals(
+    line?.replace(/:\d+: /, ": "),
+    `${what}, from ${app}:3: workers cannot use it. Open it in onWorkerStart, or use --no-preload`,
+  );
+  assertEquals(more, []);
+  const answer = await within(server.get("/"), 10_000, "the query's end");
+  assertStringIncludes(
+    answer,
+    `Cannot use this ${what} in a worker: it was opened before the fork`,
+  );
+});
+
+Deno.test("the threads of sharp are told of, if it was used at the top level; otherwise workers can use it", async () => {
+  await using folder = scratch();
+  const source = (atTop: string) =>
+    `import sharp from "npm:sharp@0.34";
+    const background = "red";
+    const draw = () => sharp({ create: { width: 9, height: 9, channels: 3, background } })
+      .resize(3, 3).raw().toBuffer();
+    ${atTop}
+    export default { fetch: async () => new Response(String((await draw()).length)) };`;
+  const unused = writeApp(folder.path, source(""), "unused.js");
+  await using server = await startServer(["--workers", "1"], { app: unused });
+  assertEquals(linesOf(server), []);
+  assertEquals(await server.get("/"), "27");
+  const used = writeApp(folder.path, source("await draw();"), "used.js");
+  await using other = await startServer(["--workers", "1"], { app: used });
+  const [line, ...more] = linesOf(other);
+  assertMatch(
+    line!,
+    /^(\d+ threads|thread) "libvips worker" \(sharp-.*\.node\): workers do not have/,
+  );
+  assertEquals(more, []);
+});
