@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { assertSnapshot, ROOT, scratch, start, writeApp } from "./support.ts";
 
-for (const args of [[], ["serve"], ["status"], ["doctor"]]) {
+for (const args of [[], ["serve"], ["check"], ["status"], ["doctor"]]) {
   const line = [...args, "--help"];
   Deno.test(`\`tine ${line.join(" ")}\` prints its text, with exit code 0`, async (test) => {
     await using program = start("server/cli.ts", line, { flags: ["-A"] });

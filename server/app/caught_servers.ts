@@ -47,7 +47,8 @@ export interface Catcher {
   onCaught: ((server: CaughtServer) => void) | undefined;
 }
 
-type Bind = (request: ListenRequest) => Socket;
+/** Returns a socket for a server. */
+export type Bind = (request: ListenRequest) => Socket;
 
 /**
  * Catches every server that the program starts from now on.

@@ -22,26 +22,29 @@ const parseArgs = parseUntyped as (
   "--": string[];
   help: boolean;
   preload: boolean;
-  watch: boolean;
+  watch?: boolean;
+  json?: boolean;
   strict: boolean;
 };
 
 /**
- * Reads the arguments of `serve`.
+ * Reads the arguments of `serve` or `check`.
  *
  * @param args The arguments, without the command's name.
+ * @param isCheck Whether they are those of `check`.
  * @returns What they say, and the app's own arguments; `undefined` if they ask for help.
  * @throws {UsageError} If they are invalid.
  */
 export function readCommandLine(
   args: readonly string[],
+  isCheck = false,
 ): { line: CommandLine; rest: readonly string[] } | undefined {
   const flags = Object.entries(OPTIONS)
     .filter((entry): entry is [string, Option] => typeof entry[1] !== "string");
   const parsed = parseArgs(withDashes(args), {
     string: [...flags.map(([flag]) => flag), "_"],
     collect: flags.filter(([, { repeatable }]) => repeatable).map(([flag]) => flag),
-    boolean: ["help", "preload", "strict", "watch"],
+    boolean: ["help", "preload", "strict", isCheck ? "json" : "watch"],
     negatable: ["preload"],
     default: { preload: true },
     alias: { help: "h" },
@@ -65,7 +68,14 @@ export function readCommandLine(
   const [app, ...surplus] = parsed._.map(String);
   if (surplus.length > 0) throw new UsageError(`expected one app, not also ${surplus.join(", ")}`);
   const { config, ...rest } = options as CommandLine["options"] & { config?: string };
-  return { line: { app, config, watch: parsed.watch, options: rest }, rest: parsed["--"] };
+  const line: CommandLine = {
+    app,
+    config,
+    watch: parsed.watch === true,
+    check: isCheck ? parsed.json ? "json" : "text" : null,
+    options: rest,
+  };
+  return { line, rest: parsed["--"] };
 }
 
 /** Joins a lone dash to its option: the parser would take the dash for an argument. */

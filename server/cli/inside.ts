@@ -49,11 +49,15 @@ async function run(
   try {
     settings = readSettings(line);
   } catch (error) {
+    if (line.check === "json") return (await import("./check.ts")).printError(error);
     return await keepServing(error, variables);
   }
   const { app, model, config, file } = settings;
   if (app !== command.app) execute(line, app, denosArguments().slice(0, -1), Deno.args);
   const main = load(app);
+  if (line.check !== null) {
+    return await (await import("./check.ts")).check(line.check, settings, main);
+  }
   const isRestart = isCanary() || isInheriting();
   if (model === "prefork" || isRestart) {
     const refused = model === "prefork" ? [] : ["model"];

@@ -90,8 +90,10 @@ export async function serveLower(
 /**
  * Rejects options that do not apply to the model. Those of the environment are meant for any
  * program, and a file that leaves the model open may be used with several.
+ *
+ * @throws {UsageError} If one does not.
  */
-function checkApplicable(model: LowerModel, { sources, file }: Settings): void {
+export function checkApplicable(model: LowerModel, { sources, file }: Settings): void {
   const chosenBy = SOURCES.indexOf(sources.get("model")!);
   for (const [name, source] of sources) {
     if (name === "app" || name === "model" || APPLICABLE[model].includes(name)) continue;

@@ -7,13 +7,14 @@ tine: serves a fetch app with forked processes.
 Usage: tine COMMAND (from its source: deno run -A server/cli.ts COMMAND)
 
   serve APP     serve the module APP, the same as for deno serve
+  check APP     tell what serve would do, and what would not survive the fork
   status        show what a running server and its workers are doing
   doctor        check that this system and this Deno have what tine relies on
 
 Each command has its own --help.
 `;
 
-// Only the requested command is loaded; `serve` is in start.ts.
+// Only the requested command is loaded; `serve` and `check` are in start.ts.
 const COMMANDS = new Map<string, (args: readonly string[]) => Promise<number>>([
   ["doctor", async (args) => await (await import("./doctor.ts")).doctor(args)],
   ["status", async (args) => await (await import("./status.ts")).status(args)],

@@ -1,10 +1,25 @@
-/** The serve command: has Deno run the app as its main module, with `inside.ts` before it. */
+/** The serve command, and check: has Deno run the app as its main module, with `inside.ts` before it. */
 import { denosArguments } from "../../ffi/runtime/v8_flags.ts";
 import { execute } from "./command.ts";
 import { readCommandLine } from "./command_line.ts";
 import { OPTIONS } from "./options.ts";
 
 const COLUMN = 30;
+
+const CHECK_HELP = `\
+Loads an app as serve does, up to the fork, and tells what would be served, where, with
+which options, and what the app holds open that its workers could not use. No address is
+bound, and nothing is left behind.
+
+Usage: tine check [options] APP [-- ARGUMENT...]
+
+  --json   as JSON
+  --help   this text
+
+The other options are those of serve: tine serve --help. For each is shown where it comes
+from: the command line, the environment, the configuration file or its default.
+
+Exit code: 0 if the app can be served, 1 if not, 2 if an option is invalid.`;
 
 /** Returns the help text. It is built from the table, so that both list the same options. */
 function help(): string {
@@ -46,18 +61,23 @@ function help(): string {
 }
 
 /**
- * Runs the `serve` command.
+ * Runs the `serve` or the `check` command.
  *
  * @param args The arguments, without the command's name.
  * @param inside The URL of the module that Deno loads before the app.
+ * @param command The command's name.
  * @returns The exit code, if there is nothing to serve.
  * @throws {UsageError} If the arguments are invalid.
  * @throws {AppError} If there is no such app.
  */
-export function serve(args: readonly string[], inside: string): number {
-  const request = readCommandLine(args);
+export function serve(
+  args: readonly string[],
+  inside: string,
+  command: "serve" | "check",
+): number {
+  const request = readCommandLine(args, command === "check");
   if (request === undefined) {
-    console.log(help());
+    console.log(command === "check" ? CHECK_HELP : help());
     return 0;
   }
   const { line, rest } = request;

@@ -19,6 +19,8 @@ export interface CommandLine {
   readonly config: string | undefined;
   /** Whether changed files are loaded. */
   readonly watch: boolean;
+  /** The form of the output of `check`; `null` for `serve`. */
+  readonly check: "text" | "json" | null;
   /** The other options. `cert` and `key` are the names of files. */
   readonly options: { readonly [name in Setting]?: unknown };
 }
@@ -34,6 +36,8 @@ export interface Settings {
   readonly app: string;
   readonly model: Model;
   readonly config: Config;
+  /** The settings as they were given. `cert` and `key` are the names of files. */
+  readonly given: Readonly<Record<string, unknown>>;
   /** The configuration file, which need not exist. */
   readonly file: string;
   /** Where each setting comes from, unless it has its default. */
@@ -56,13 +60,13 @@ export function readSettings({ app, config: named, options }: CommandLine): Sett
     throw new ConfigFileError(`Cannot read ${file}: there is no such file`);
   }
   const sources: Settings["sources"] & Map<string, Source> = new Map();
-  const settings: Record<string, unknown> = {};
+  const given: Record<string, unknown> = {};
   const add = (source: Source, values: object) => {
     // An address overrides a path of lower rank, and not only another address.
     const hasAddress = sources.has("port") || sources.has("hostname");
     for (const [name, value] of Object.entries(values)) {
       if (value === undefined || sources.has(name) || (name === "path" && hasAddress)) continue;
-      settings[name] = value;
+      given[name] = value;
       sources.set(name, source);
     }
   };
@@ -70,7 +74,7 @@ export function readSettings({ app, config: named, options }: CommandLine): Sett
   add("environment", readEnvironment());
   add("file", content ?? {});
 
-  const { app: module, model = "prefork", cert, key, ...rest } = settings;
+  const { app: module, model = "prefork", cert, key, ...rest } = given;
   if (module === undefined) {
     throw new UsageError("missing app: expected its module, such as serve app.ts");
   }
@@ -81,7 +85,7 @@ export function readSettings({ app, config: named, options }: CommandLine): Sett
   };
   try {
     const config = resolveOptions({ ...rest, ...pem }, name);
-    return { app: String(module), model: model as Model, config, file, sources };
+    return { app: String(module), model: model as Model, config, given, file, sources };
   } catch (error) {
     throw new UsageError((error as Error).message);
   }

@@ -6,7 +6,8 @@ import { serve } from "./serve.ts";
 export type Inside = typeof import("./inside.ts");
 
 /**
- * Runs the command line, and ends the process. `serve` executes Deno once more, so as little as
+ * Runs the command line, and ends the process. `serve` and `check` execute Deno once
+ * more, so as little as
  * possible is loaded for it.
  *
  * @param inside The URL of the module that Deno then loads before the app.
@@ -19,7 +20,7 @@ export async function start(
   const [command, ...args] = Deno.args;
   try {
     checkDeno();
-    if (command === "serve") Deno.exit(serve(args, inside));
+    if (command === "serve" || command === "check") Deno.exit(serve(args, inside, command));
   } catch (error) {
     Deno.exit(report(error));
   }

@@ -80,7 +80,7 @@ export function formatOpenResource({ what, where, advice }: OpenResource): strin
 
 /**
  * Makes sure that nothing is open that does not survive the fork. If something is, the subprocesses are
- * killed: this process ends, and they have inherited that SIGTERM is blocked.
+ * killed, because this process ends.
  *
  * @param app The app's name.
  * @throws {AppError} If something is, with a line for each.
@@ -88,10 +88,15 @@ export function formatOpenResource({ what, where, advice }: OpenResource): strin
 export function checkNothingOpen(app: string): void {
   const lines = describeOpenResources().map(formatOpenResource);
   if (lines.length === 0) return;
+  killOpenSubprocesses();
+  throw new AppError([`Cannot serve ${app} with --strict:`, ...lines].join("\n"));
+}
+
+/** Kills the subprocesses of a process that ends: they have inherited that SIGTERM is blocked. */
+export function killOpenSubprocesses(): void {
   for (const { pid } of findOpen()) {
     if (pid !== undefined) kill(pid, SIGKILL);
   }
-  throw new AppError([`Cannot serve ${app} with --strict:`, ...lines].join("\n"));
 }
 
 /**

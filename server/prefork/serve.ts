@@ -2,7 +2,7 @@
  * The prefork model: workers that are forked before clients connect. Each runs Deno's own HTTP
  * server on the shared listening socket.
  */
-import { AF_UNIX } from "../../ffi/address.ts";
+import { type Address, AF_UNIX } from "../../ffi/address.ts";
 import { O_CLOEXEC, O_RDONLY, open } from "../../ffi/descriptor.ts";
 import { isatty } from "../../ffi/descriptor_calls.ts";
 import { testFork } from "../../ffi/forking/fork.ts";
@@ -16,7 +16,7 @@ import { getpid } from "../../ffi/process.ts";
 import { signal } from "../../ffi/signal.ts";
 import { SIGINT, SIGQUIT, SIGTERM } from "../../ffi/signals.ts";
 import type { Socket } from "../../ffi/socket.ts";
-import { catchServers } from "../app/caught_servers.ts";
+import { type Bind, catchServers } from "../app/caught_servers.ts";
 import { type App, AppError } from "../app/load_app.ts";
 import { isProgram, loadProgram, type Program } from "../app/load_program.ts";
 import type { MainModule } from "../app/main_module.ts";
@@ -32,13 +32,22 @@ import { isCanary, LOADED } from "./master/canary.ts";
 import type { ChildContext, Context, Inheritance, Place } from "./master/context.ts";
 import { inherit } from "./master/inheritance.ts";
 import { supervise } from "./master/loop.ts";
-import { bindOnTrial, ProgramSockets, urlsOf } from "./master/program_sockets.ts";
+import {
+  bindAside,
+  bindOnTrial,
+  plannedAddresses,
+  ProgramSockets,
+  urlOf,
+  urlsOf,
+} from "./master/program_sockets.ts";
 import type { Config } from "./options.ts";
 import {
   checkNothingOpen,
   describeOpenResources,
   disownOpenResources,
   formatOpenResource,
+  killOpenSubprocesses,
+  type OpenResource,
 } from "./open_resources.ts";
 import { openNotify } from "./host/notify.ts";
 import { removePidFile, writePidFile } from "./host/pid_file.ts";
@@ -82,11 +91,7 @@ export async function serve(
   if (isFreshWorker()) return await runFreshWorker(loadable(app));
   const origin = { startDirectory: findStartDirectory(), variables }; // before the app can change it
   if (isCanary()) {
-    checkCertificateOf(config);
-    await load(app, { preload: true }, bindOnTrial);
-    checkStrictly(app, config);
-    testFork({ runtime: true }); // Deno may be a new one, too
-    checkAccessLog(config);
+    await tryOut(app, config, bindOnTrial);
     Deno.exit(LOADED);
   }
   const inheritance = inherit();
@@ -105,6 +110,64 @@ export async function serve(
     );
   }
   return await run(app, kept, origin, begun, inheritance);
+}
+
+/** What a program would serve, and what it holds open that its workers could not use. */
+export interface Trial {
+  readonly servers: readonly {
+    readonly url: string;
+    /** What of the program it serves. */
+    readonly of: "the default export" | "Deno.serve()" | "a server of node:http" | "a TCP server";
+  }[];
+  readonly open: readonly OpenResource[];
+}
+
+/**
+ * Does what a server does up to the fork, without binding an address.
+ *
+ * @param app The app.
+ * @param config The configuration.
+ * @throws As `servePrefork()` does.
+ */
+export async function check(app: MainModule, config: Config): Promise<Trial> {
+  const wanted = new Map<Socket, Address>();
+  const program = await tryOut(app, config, ({ address }) => {
+    const socket = bindAside(address);
+    wanted.set(socket, address);
+    return socket;
+  });
+  const own = program.app === undefined ? [] : [{
+    url: urlOf(config.path ?? [config.hostname, config.port], undefined, config),
+    of: "the default export" as const,
+  }];
+  const { servers } = program;
+  const addresses = plannedAddresses(servers.map(({ socket }) => wanted.get(socket!)!), config);
+  const open = config.preload ? describeOpenResources() : [];
+  killOpenSubprocesses();
+  return {
+    servers: [
+      ...own,
+      ...servers.map((server, i) => ({
+        url: urlOf(addresses[i]!, server, config),
+        of: server.kind === "fetch"
+          ? "Deno.serve()" as const
+          : server.isHttp
+          ? "a server of node:http" as const
+          : "a TCP server" as const,
+      })),
+    ],
+    open,
+  };
+}
+
+/** Does what a server does up to the fork. */
+async function tryOut(app: Source, config: Config, bind: Bind): Promise<Program> {
+  checkCertificateOf(config);
+  const program = await load(app, { preload: true }, bind) as Program;
+  checkStrictly(app, config);
+  testFork({ runtime: true }); // Deno may be a new one, too
+  checkAccessLog(config);
+  return program;
 }
 
 /**
@@ -366,7 +429,7 @@ async function interruptibly<T>(work: Promise<T>, cleanUp: () => void): Promise<
 async function load(
   app: Source,
   { preload }: Pick<Config, "preload">,
-  bind: Parameters<typeof catchServers>[0],
+  bind: Bind,
 ): Promise<Program | string> {
   const source = loadable(app);
   if (isProgram(source)) return source;

@@ -5,7 +5,7 @@
 import { type Address, formatAddress } from "../../../ffi/address.ts";
 import { isSyscallError, SyscallError } from "../../../ffi/errno.ts";
 import type { Socket } from "../../../ffi/socket.ts";
-import type { ListenRequest } from "../../app/caught_servers.ts";
+import type { CaughtServer, ListenRequest } from "../../app/caught_servers.ts";
 import { AppError } from "../../app/load_app.ts";
 import type { Program } from "../../app/load_program.ts";
 import { bindSocket, formatUrl, openListener, removeStaleSocket } from "../../listen.ts";
@@ -49,8 +49,10 @@ export class ProgramSockets {
   bind({ address: wanted, dualStack }: ListenRequest): Socket {
     this.#wanted.push(formatAddress(wanted));
     // Reported once they are all known.
-    if (this.#isAmbiguous()) return bindOnTrial({ address: wanted, dualStack });
-    const address = this.#override(wanted);
+    if (this.#wanted.length > 1 && isGiven(this.#config)) {
+      return bindOnTrial({ address: wanted, dualStack });
+    }
+    const address = overridden(wanted, this.#config);
     const requested = formatAddress(address);
     const isFixed = typeof address === "string" || address[1] !== 0;
     if (isFixed && this.#used.some((one) => one.requested === requested)) {
@@ -73,12 +75,7 @@ export class ProgramSockets {
   listen(program: Program | string): Listeners {
     const { backlog } = this.#config;
     const { app, servers } = typeof program === "string" ? { app: program, servers: [] } : program;
-    if (this.#isAmbiguous()) {
-      throw new AppError(
-        "An address can be given only to a program with one server: this one listens on " +
-          this.#wanted.join(", "),
-      );
-    }
+    checkUnambiguous(this.#wanted, this.#config);
     const used = this.#used.filter(({ socket }) => servers.some((one) => one.socket === socket));
     for (const { socket } of used) if (!isListening(socket.fileno())) socket.listen(backlog);
     const all = [...app === undefined ? [] : this.#forApp(), ...used];
@@ -113,19 +110,6 @@ export class ProgramSockets {
     return [{ socket, requested: APP }];
   }
 
-  #override(address: Address): Address {
-    const { path, hostname, port } = this.#config.givenAddress;
-    if (path !== undefined) return path;
-    if (hostname === undefined && port === undefined) return address;
-    const [ownHostname, ownPort] = typeof address === "string" ? ["0.0.0.0", 8000] : address;
-    return [hostname ?? ownHostname, port ?? ownPort];
-  }
-
-  /** Whether an address was given, and there are several servers that it may be for. */
-  #isAmbiguous(): boolean {
-    return this.#wanted.length > 1 && Object.keys(this.#config.givenAddress).length > 0;
-  }
-
   #find(
     matches: (one: { socket: Socket; requested: string }) => boolean,
   ): { socket: Socket; requested: string } | undefined {
@@ -138,6 +122,38 @@ export class ProgramSockets {
     this.#own.push(socket);
     return socket;
   }
+}
+
+/**
+ * Returns the addresses on which a program's own servers would listen.
+ *
+ * @param wanted The addresses that they ask for.
+ * @param config The configuration. An address in it overrides that of the program's only server.
+ * @throws {AppError} If several servers would get the same address.
+ */
+export function plannedAddresses(wanted: readonly Address[], config: Config): Address[] {
+  checkUnambiguous(wanted.map(formatAddress), config);
+  return wanted.map((address) => overridden(address, config));
+}
+
+function isGiven({ givenAddress }: Config): boolean {
+  return Object.keys(givenAddress).length > 0;
+}
+
+function checkUnambiguous(wanted: readonly string[], config: Config): void {
+  if (wanted.length < 2 || !isGiven(config)) return;
+  throw new AppError(
+    "An address can be given only to a program with one server: this one listens on " +
+      wanted.join(", "),
+  );
+}
+
+function overridden(address: Address, { givenAddress }: Config): Address {
+  const { path, hostname, port } = givenAddress;
+  if (path !== undefined) return path;
+  if (hostname === undefined && port === undefined) return address;
+  const [ownHostname, ownPort] = typeof address === "string" ? ["0.0.0.0", 8000] : address;
+  return [hostname ?? ownHostname, port ?? ownPort];
 }
 
 /** Binds a socket. Where there is no IPv6, every address is every IPv4 address. */
@@ -155,17 +171,29 @@ function bindEither(address: Address, dualStack: boolean | undefined): Socket {
 export function urlsOf(
   listeners: readonly Socket[],
   program: Program | string | undefined,
-  { cert }: Config,
+  config: Config,
 ): string {
   const { servers } = typeof program === "object" ? program : { servers: [] };
-  const urls = listeners.map((socket) => {
-    const server = servers.find((one) => one.socket === socket);
-    const secure = server?.secure ?? cert !== undefined;
-    const address = socket.getsockname();
-    if (server?.kind === "node" && !server.isHttp) return `tcp ${formatAddress(address)}`;
-    return formatUrl(address, secure);
-  });
+  const urls = listeners.map((socket) =>
+    urlOf(socket.getsockname(), servers.find((one) => one.socket === socket), config)
+  );
   return urls.join(", ");
+}
+
+/**
+ * Returns the URL of a server.
+ *
+ * @param address Where it listens.
+ * @param server The program's server; `undefined` for its default export.
+ * @param config The configuration.
+ */
+export function urlOf(
+  address: Address,
+  server: CaughtServer | undefined,
+  { cert }: Config,
+): string {
+  if (server?.kind === "node" && !server.isHttp) return `tcp ${formatAddress(address)}`;
+  return formatUrl(address, server?.secure ?? cert !== undefined);
 }
 
 /**
@@ -179,4 +207,11 @@ export function bindOnTrial({ address, dualStack }: ListenRequest): Socket {
     if (!isSyscallError(error)) throw error;
   }
   return bindSocket(typeof address === "string" ? `\0tine-${crypto.randomUUID()}` : ["", 0]);
+}
+
+/** Returns a socket for a server that is never to listen, which leaves the server's address free. */
+export function bindAside(address: Address): Socket {
+  return bindSocket(
+    typeof address === "string" ? `\0tine-${crypto.randomUUID()}` : ["127.0.0.1", 0],
+  );
 }

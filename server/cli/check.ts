@@ -1,0 +1,139 @@
+/** The check command: tells what `serve` would do with the same arguments, and does not do it. */
+import { Descriptor } from "../../ffi/descriptor.ts";
+import { dup2, F_DUPFD_CLOEXEC, fcntl } from "../../ffi/descriptor_calls.ts";
+import { releaseSignals } from "../../ffi/signal_mask.ts";
+import { SIGCHLD } from "../../ffi/signals.ts";
+import type { MainModule } from "../app/main_module.ts";
+import { formatOpenResource, type OpenResource } from "../prefork/open_resources.ts";
+import { PREFORK_OPTIONS, type PreforkOptions } from "../prefork/options.ts";
+import { check as checkProgram, type Trial } from "../prefork/serve.ts";
+import { HANDLED_SIGNALS } from "../prefork/signals.ts";
+import { checkApplicable } from "./lower_rungs.ts";
+import { nameOf, type Settings, type Source } from "./settings.ts";
+import { ConfigFileError, UsageError } from "./usage.ts";
+
+/** An option, as the command shows it. */
+interface Option {
+  readonly name: keyof PreforkOptions | "model";
+  /** Its value; `null` for none, or no limit. For a certificate or its key, the file. */
+  readonly value: unknown;
+  readonly source: Source;
+  /** Its name there; `null` for a default. */
+  readonly from: string | null;
+}
+
+/** What the command finds. */
+interface Report {
+  /** Whether `serve` would serve the app. */
+  readonly ok: boolean;
+  /** Why not; `null` if it would. */
+  readonly error: string | null;
+  /** The app's module; `null` if it is not known. */
+  readonly app: string | null;
+  readonly servers: Trial["servers"];
+  readonly options: readonly Option[];
+  readonly open: readonly OpenResource[];
+}
+
+const STDOUT = 1;
+const STDERR = 2;
+
+/**
+ * Runs the `check` command. The process must be forkable.
+ *
+ * @param form The form of the output.
+ * @param settings What `serve` would serve, and how.
+ * @param app The app.
+ * @returns The exit code.
+ * @throws What `serve` would report, unless the output is JSON.
+ */
+export async function check(
+  form: "text" | "json",
+  settings: Settings,
+  app: MainModule,
+): Promise<number> {
+  releaseSignals(HANDLED_SIGNALS.filter((signum) => signum !== SIGCHLD));
+  if (form === "text") {
+    console.log(formatReport(await reportOn(settings, app)));
+    return 0;
+  }
+  // What the app prints while it is loaded is no part of the JSON.
+  using output = new Descriptor(fcntl(STDOUT, F_DUPFD_CLOEXEC, STDERR + 1));
+  dup2(STDERR, STDOUT);
+  try {
+    await app.check(); // Deno ends a process whose main module it cannot load
+    const report = await reportOn(settings, app);
+    dup2(output.fileno(), STDOUT);
+    print(report);
+    return 0;
+  } catch (error) {
+    dup2(output.fileno(), STDOUT);
+    return printError(error);
+  }
+}
+
+/**
+ * Prints as JSON why an app cannot be served.
+ *
+ * @returns The exit code.
+ */
+export function printError(error: unknown): number {
+  const { message } = error as Error;
+  print({ ok: false, error: message, app: null, servers: [], options: [], open: [] });
+  return error instanceof UsageError || error instanceof ConfigFileError ? 2 : 1;
+}
+
+function print(report: Report): void {
+  console.log(JSON.stringify(report, null, 2));
+}
+
+async function reportOn(settings: Settings, app: MainModule): Promise<Report> {
+  const { model, config } = settings;
+  if (model !== "prefork") checkApplicable(model, settings);
+  const trial = await checkProgram(app, config);
+  return { ok: true, error: null, app: app.name, ...trial, options: optionsOf(settings, trial) };
+}
+
+function optionsOf(
+  { model, config, given, sources, file }: Settings,
+  { servers }: Trial,
+): Option[] {
+  // Otherwise the program has an address of its own.
+  const hasDefaultAddress = servers.some((server) => server.of === "the default export");
+  const defaults = { ...config, ...!hasDefaultAddress && { port: null, hostname: null }, model };
+  return (["model", ...PREFORK_OPTIONS] as const).map((name) => {
+    const source = sources.get(name) ?? "default";
+    // As it was given: not the text of a certificate.
+    const value = source !== "default" ? given[name] : defaults[name];
+    return {
+      name,
+      value: value === undefined || value === Infinity ? null : value,
+      source,
+      from: source === "default" ? null : nameOf(name, source, file),
+    };
+  });
+}
+
+function formatReport({ app, servers, options, open }: Report): string {
+  return [
+    `${app} can be served`,
+    ...table(servers.map(({ url, of }) => [url, of])),
+    "",
+    "Options",
+    ...table(options.map(({ name, value, from }) => [name, show(value), from ?? "default"])),
+    ...open.length === 0 ? [] : ["", ...open.map(formatOpenResource)],
+  ].join("\n");
+}
+
+/** Aligns the columns. */
+function table(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0]?.map((_, i) => Math.max(...rows.map((row) => row[i]!.length))) ?? [];
+  return rows.map((row) =>
+    `  ${row.map((text, i) => text.padEnd(widths[i]!)).join("  ")}`.trimEnd()
+  );
+}
+
+function show(value: unknown): string {
+  if (value === null) return "none";
+  return Array.isArray(value) ? value.join(", ") || "none" : String(value);
+}
