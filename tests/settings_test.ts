@@ -356,7 +356,11 @@ Deno.test("SIGHUP with a broken tine.json changes nothing, and says what is wron
       "the end of the canary",
     );
     assertMatch(server.stderr.slice(length), message);
-    assertMatch(readStatus(server.pid).master.lastReload?.reason ?? "", message);
+    // It is recorded when it has been logged.
+    await until(
+      () => message.test(readStatus(server.pid).master.lastReload?.reason ?? ""),
+      `${message} in the status`,
+    );
     assertEquals(server.workers, workers);
     assertEquals(await server.get("/"), "hello");
   }
@@ -383,7 +387,10 @@ Deno.test("servePrefork() survives a tine.json that breaks after the canary has 
   server.kill("SIGHUP");
   await server.logged(/re-executing the master/);
   await server.logged(/cannot be loaded, the old workers keep serving: tine\.json: .* workers 0:/);
-  assertMatch(readStatus(server.pid).master.lastReload?.reason ?? "", /^tine\.json: Cannot serve/);
+  await until(
+    () => /^tine\.json: Cannot/.test(readStatus(server.pid).master.lastReload?.reason ?? ""),
+    "the reason in the status",
+  );
   assertEquals(await server.get("/"), "old");
   await server.logged(/Trying the new code again in 2 s/);
   assertEquals(server.workers, workers);
