@@ -22,15 +22,16 @@ import {
 } from "./support.ts";
 
 for (const [name, options] of Object.entries(APPS)) {
-  withEachKindOfWorker(
-    `servePrefork() loses only a killed worker's own requests to ${name}, 50 times under load`,
-    async (kind) => {
-      await killWorkers(kind, options);
-    },
-  );
+  Deno.test(`servePrefork() loses only a killed worker's own requests to ${name}, 50 times under load`, async () => {
+    await killWorkers([], options);
+  });
 }
 
-async function killWorkers(kind: readonly string[], options: ServerOptions): Promise<void> {
+Deno.test("servePrefork() loses only a killed fresh worker's own requests, 50 times under load", async () => {
+  await killWorkers(["--no-preload"]);
+});
+
+async function killWorkers(kind: readonly string[], options: ServerOptions = {}): Promise<void> {
   await using server = await startServer(kind, options);
   const target = { hostname: "127.0.0.1", port: server.port };
   await using fresh = new Load(target, { clients: 4, pause: 1 });
