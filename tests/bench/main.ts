@@ -15,6 +15,7 @@ import { million } from "./million.ts";
 import { here, isThere, outputOf } from "./peers.ts";
 import { starts } from "./start.ts";
 import { throughput } from "./throughput.ts";
+import { workers } from "./workers.ts";
 
 const HELP = `Measures tine beside others.
 
@@ -29,6 +30,8 @@ Usage: deno task bench [measurement ...] [options]
                  in Node, Deno and Bun, and for a fetch app beside Bun; installs them
   start          from the command line to the first response, beside deno serve
   memory         what a million records take with four workers, beside deno serve
+  workers        memory and start of forked workers, of fresh ones, and of threads of
+                 deno serve --parallel
   million        what a million requests leave behind
   isolation      how clients fare while another one breaks its worker
 
@@ -127,6 +130,7 @@ function listMeasurements(python: string): Record<string, Contests | Report> {
     "apps": { rounds: 7, needs: ["wrk"], prepare: apps },
     "start": { rounds: 15, needs: [], prepare: starts },
     "memory": { rounds: 3, needs: ["wrk"], prepare: memory },
+    "workers": { rounds: 5, needs: ["wrk"], prepare: workers },
     "million": { needs: ["wrk"], print: million },
     "isolation": { needs: [], print: isolation },
   };
