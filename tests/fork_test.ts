@@ -342,6 +342,52 @@ Deno.test("a child without a runtime ends with an error when it returns to the e
   assertStringIncludes(program.stderr, "returned to the event loop, which only its parent can run");
 });
 
+Deno.test("every child without a runtime that returns to the event loop ends, and none with a runtime", async () => {
+  await using program = startFunction(async () => {
+    tine.becomeForkable();
+    const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+    for (let turn = 0; turn < 2; turn++) {
+      for (const runtime of [false, false, true]) {
+        const pid = tine.fork({ runtime });
+        if (pid === 0) {
+          await sleep(20);
+          tine._exit(0);
+        }
+        console.log(runtime, tine.waitpid(pid).status?.raw);
+      }
+      await sleep(1);
+    }
+  });
+  assertEquals((await program.ended()).code, 0, program.stderr);
+  assertEquals(program.stdout, "false 256\nfalse 256\ntrue 0\n".repeat(2));
+});
+
+Deno.test("a child that returns to the event loop takes no events of its parent's", async () => {
+  await using program = startFunction(
+    async () => {
+      tine.becomeForkable();
+      const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+      const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+      const client = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+      client.connect(["127.0.0.1", listener.addr.port]);
+      const connection = await listener.accept();
+      for (let i = 0; i < 5; i++) {
+        const reading = connection.read(new Uint8Array(10));
+        await sleep(1); // now the event loop waits for it
+        client.send(Uint8Array.of(1));
+        const pid = tine.fork();
+        if (pid === 0) await sleep(100);
+        console.log(tine.waitpid(pid).status?.raw, await reading);
+      }
+      tine._exit(0);
+    },
+    [],
+    { flags: ["-A"] },
+  );
+  assertEquals((await program.ended()).code, 0, program.stderr);
+  assertEquals(program.stdout, "256 1\n".repeat(5));
+});
+
 Deno.test("a child that runs to the end of the program ends with an error", async () => {
   await using program = startFunction(() => {
     tine.becomeForkable();

@@ -165,6 +165,30 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "a child without a runtime ends with an error when it returns to the event loop",
   },
   {
+    name: "later-children-may-return-to-the-loop",
+    file: "ffi/forking/no_way_back.ts",
+    text: "  queued = false;\n",
+    replacement: "",
+    test: "tests/fork_test.ts",
+    filter: "every child without a runtime that returns to the event loop ends",
+  },
+  {
+    name: "child-with-runtime-ends-at-the-loop",
+    file: "ffi/forking/no_way_back.ts",
+    text: "allowWayBack(): void {\n  parent = getpid();\n",
+    replacement: "allowWayBack(): void {\n",
+    test: "tests/fork_test.ts",
+    filter: "every child without a runtime that returns to the event loop ends",
+  },
+  {
+    name: "child-polls-its-parents-loop",
+    file: "ffi/forking/no_way_back.ts",
+    text: "!poolAtRest || !leaveParentsLoop()",
+    replacement: "!poolAtRest || leaveParentsLoop === undefined",
+    test: "tests/fork_test.ts",
+    filter: "a child that returns to the event loop takes no events of its parent's",
+  },
+  {
     name: "fork-child-goes-on",
     file: "ffi/forking/fork_child.ts",
     text: `  let code = 1;
