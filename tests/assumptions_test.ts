@@ -793,7 +793,7 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
        const replace = (name, value) => Object.defineProperty(Deno, name, { value });
        replace("serve", (options) => {
          const symbols = Object.getOwnPropertySymbols(options).map(({ description }) => description);
-         calls.push(...symbols);
+         calls.push(options.hostname, ...symbols);
          queueMicrotask(() => calls.push("later"));
        });
        replace("addSignalListener", (signal) => calls.push(signal));
@@ -806,10 +806,10 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
       { env: { [name]: value } },
     );
     await program.ended();
-    const [found, ...listeners] = JSON.parse(program.stdout);
+    const [host, found, ...listeners] = JSON.parse(program.stdout);
     const later = listeners.slice(listeners.indexOf("later") + 1);
     assertEquals(later, []);
-    return { name, value, symbol: found };
+    return { name, value, symbol: found, hostname: host };
   },
 
   requestInside: async ({ properties }) => {

@@ -288,11 +288,11 @@ export const ASSUMPTIONS = {
 
   /**
    * The environment variable that has `deno run` serve the main module's default export, its value,
-   * and the symbol among the options of that call of `Deno.serve()`, after which it immediately adds
-   * signal listeners.
+   * and what tells that call of `Deno.serve()` by its options, after which Deno immediately adds
+   * signal listeners: a symbol, or else an address that is none.
    */
   autoServe: {
-    value: { name: "DENO_AUTO_SERVE", value: "1", symbol: "kLoadBalanced" },
+    value: { name: "DENO_AUTO_SERVE", value: "1", symbol: "kLoadBalanced", hostname: null },
     otherwise: "Deno warns that an app should be served, or serves it in the master, too",
   },
 

@@ -148,7 +148,7 @@ interface AnyServeOptions {
   readonly cert?: string;
   readonly onError?: (error: unknown) => Response | Promise<Response>;
   readonly port?: number;
-  readonly hostname?: string;
+  readonly hostname?: string | null;
   readonly path?: string;
   readonly transport?: string;
   readonly signal?: AbortSignal;
@@ -172,13 +172,14 @@ function readServe(
 }
 
 /** Whether Deno itself serves the default export of the program, which tine does. */
-function isAutomatic(options: object): boolean {
-  const { symbol } = ASSUMPTIONS.autoServe.value;
-  return Object.getOwnPropertySymbols(options).some(({ description }) => description === symbol);
+function isAutomatic(options: AnyServeOptions): boolean {
+  const { symbol, hostname } = ASSUMPTIONS.autoServe.value;
+  return options.hostname === hostname ||
+    Object.getOwnPropertySymbols(options).some(({ description }) => description === symbol);
 }
 
-function requestOf({ path, hostname = "0.0.0.0", port = 8000 }: AnyServeOptions): ListenRequest {
-  return { address: path ?? [hostname, port] };
+function requestOf({ path, hostname, port = 8000 }: AnyServeOptions): ListenRequest {
+  return { address: path ?? [hostname ?? "0.0.0.0", port] };
 }
 
 function requestOfNode({ address, ipv6Only }: NodeListen): ListenRequest {
