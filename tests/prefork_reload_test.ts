@@ -167,6 +167,8 @@ Deno.test("the status tells whether the last reload succeeded, when, and the app
     ['throw new Error("no\\nluck");', /^Cannot load .*app\.ts: it threw at.*Error: no luck at \//],
     ["export default {};", /^Cannot serve .*app\.ts: its default export has no fetch function\. /],
     ["Deno.exit(3);", /^The new code cannot be loaded \(exit 3\)$/],
+    [good + "const x = ;", /^SyntaxError: .* at \/.*app\.ts:1:\d+$/],
+    [`import "./missing.ts";`, /^Module not found "\/.*missing\.ts" at \/.*app\.ts:1:8$/],
     ['export function onWorkerStart() { throw new Error("no\\nway"); }' + good, /^no$/],
   ];
   for (const [source, reason] of broken) {

@@ -213,7 +213,7 @@ function placeIn(stack: string, url: string): string | undefined {
 const COLOUR = /\x1b\[[0-9;]*m/g;
 
 /** Removes colors and the source code frame that Deno prints, and replaces file URLs with paths. */
-function oneLine(text: string): string {
+export function oneLine(text: string): string {
   return text
     .replace(COLOUR, "")
     .split("\n")

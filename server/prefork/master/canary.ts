@@ -1,6 +1,7 @@
 /**
  * The canary: a process of its own that runs the program as a restart would, up to the point where
- * the app is loaded. If that fails, it tells the master why, through a pipe.
+ * the app is loaded. If that fails, it tells the master why, through a pipe. If Deno itself ends
+ * it, because a module is missing or has a syntax error, what Deno has printed tells.
  */
 import { type Descriptor, O_CLOEXEC, O_NONBLOCK, pipe } from "../../../ffi/descriptor.ts";
 import { F_SETFD, write } from "../../../ffi/descriptor_calls.ts";
@@ -10,6 +11,10 @@ import { execve } from "../../../ffi/execve.ts";
 import { commandLine, executable } from "../../../ffi/forking/become_forkable.ts";
 import { forkChild } from "../../../ffi/forking/fork_child.ts";
 import { getpid } from "../../../ffi/process.ts";
+import { memfd_create } from "../../../ffi/memory.ts";
+import { readText } from "../../../ffi/proc.ts";
+import { oneLine } from "../../app/load_app.ts";
+import { reliable } from "../../log.ts";
 import type { Context } from "./context.ts";
 
 /** The environment variable that contains the canary's pid. */
@@ -26,11 +31,17 @@ export const LOADED = 86;
 /** The longest report, in bytes: less than the room of a pipe, so that a write never waits. */
 const LONGEST_REPORT = 4096;
 
+const STDERR = 2;
+// deno-lint-ignore no-control-regex
+const COLOUR = /\x1b\[[0-9;]*m/g;
+
 /** A canary, as the master sees it. */
 export interface Canary {
   readonly pid: number;
   /** The read end of the pipe. */
   readonly report: Descriptor;
+  /** The canary's standard error: a file in memory. */
+  readonly stderr: Descriptor;
 }
 
 /** Whether this process is a canary, which only loads the code. */
@@ -60,9 +71,12 @@ export function startCanary(
   { startDirectory, variables }: Pick<Context, "startDirectory" | "variables">,
 ): Canary {
   const [report, end] = pipe(O_CLOEXEC | O_NONBLOCK);
+  let stderr: Descriptor | undefined;
   try {
+    const file = stderr = memfd_create("tine-canary");
     const pid = forkChild(() => {
       end.fcntl(F_SETFD, 0);
+      file.dup2(STDERR);
       for (const [name, value] of Object.entries(variables)) setenv(name, value);
       setenv(CANARY, String(getpid()));
       setenv(PIPE, String(end.fileno()));
@@ -78,9 +92,10 @@ export function startCanary(
       }
       execve(executable(), commandLine());
     });
-    return { pid, report };
+    return { pid, report, stderr };
   } catch (error) {
     report.close();
+    stderr?.close();
     throw error;
   } finally {
     end.close();
@@ -88,11 +103,32 @@ export function startCanary(
 }
 
 /**
- * Reads what a canary that has ended reported, and closes the pipe.
+ * Reads what a canary that has ended reported, and passes on what it printed to standard error.
  *
  * @returns The message of its error; empty if there is none.
  */
-export function readReport({ report }: Canary): string {
+export function readReport({ report, stderr }: Canary): string {
+  using file = stderr;
+  const printed = readText(`/proc/self/fd/${file.fileno()}`);
+  if (printed !== "") reliable((text) => writeStderr(text))(printed);
+  return readMessage(report) || errorIn(printed);
+}
+
+function writeStderr(text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  for (let at = 0; at < bytes.length;) at += write(STDERR, bytes.subarray(at));
+}
+
+/** Returns the error with which Deno has ended, in one line; empty if there is none. */
+function errorIn(printed: string): string {
+  const text = printed.replace(COLOUR, "");
+  const at = `\n${text}`.lastIndexOf("\nerror: ");
+  if (at === -1) return "";
+  const [error] = text.slice(at + "error: ".length).split("\n\nStack backtrace:");
+  return oneLine(error!);
+}
+
+function readMessage(report: Descriptor): string {
   using end = report;
   try {
     return new TextDecoder().decode(end.read(LONGEST_REPORT));
