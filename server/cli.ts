@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { localCopy } from "./cli/local_copy.ts";
 import { runInstead } from "./cli/run_instead.ts";
 import { start } from "./cli/start.ts";
 
@@ -24,4 +25,8 @@ if (
     Deno.exit(1);
   }
 }
-await start(import.meta.resolve("./cli/inside.ts"), () => import(MAIN));
+const inside = import.meta.resolve("./cli/inside.ts");
+await start(
+  () => root.protocol === "file:" ? inside : localCopy(inside, root.href),
+  () => import(MAIN),
+);

@@ -194,5 +194,6 @@ Deno.test("only an app's module, and the command line's, is imported without a l
     "server/app/load_app.ts",
     "server/app/main_module.ts",
     "server/cli.ts",
+    "server/cli/local_copy.ts",
   ]);
 });

@@ -64,24 +64,24 @@ function help(): string {
  * Runs the `serve` or the `check` command.
  *
  * @param args The arguments, without the command's name.
- * @param inside The URL of the module that Deno loads before the app.
+ * @param inside Returns the URL of the module that Deno loads before the app.
  * @param command The command's name.
  * @returns The exit code, if there is nothing to serve.
  * @throws {UsageError} If the arguments are invalid.
  * @throws {AppError} If there is no such app.
  */
-export function serve(
+export async function serve(
   args: readonly string[],
-  inside: string,
+  inside: () => string | Promise<string>,
   command: "serve" | "check",
-): number {
+): Promise<number> {
   const request = readCommandLine(args, command === "check");
   if (request === undefined) {
     console.log(command === "check" ? CHECK_HELP : help());
     return 0;
   }
   const { line, rest } = request;
-  const preload = `--preload=${inside.replaceAll(",", "%2C")}`; // it may be a list
+  const preload = `--preload=${(await inside()).replaceAll(",", "%2C")}`; // it may be a list
   return execute(line, line.app, [...denosFlags(), preload], rest);
 }
 

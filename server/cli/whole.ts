@@ -7,4 +7,4 @@ import { hasCommand } from "./command.ts";
 import { start } from "./start.ts";
 
 if (Deno.mainModule !== import.meta.url && hasCommand()) await import("./inside.ts");
-else await start(import.meta.url, () => import("./main.ts"));
+else await start(() => import.meta.url, () => import("./main.ts"));

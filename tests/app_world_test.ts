@@ -1,0 +1,290 @@
+/** An app's own world: `serve` loads it as `deno run` and `deno serve` do in its folder. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { bundle } from "./bundle.ts";
+import {
+  DENO,
+  Program,
+  ROOT,
+  scratch,
+  serveRepository,
+  type ServerOptions,
+  startServer,
+  until,
+  writeApp,
+} from "./support.ts";
+
+/** Files by their names in a folder. */
+type Files = Readonly<Record<string, string>>;
+
+function write(folder: string, files: Files): void {
+  for (const [name, text] of Object.entries(files)) {
+    Deno.mkdirSync(`${folder}/${name}`.replace(/[^/]*$/, ""), { recursive: true });
+    Deno.writeTextFileSync(`${folder}/${name}`, text);
+  }
+}
+
+/** All files in a folder and what they contain, but for those of packages. */
+function contents(folder: string): Files {
+  return Object.fromEntries(
+    [...Deno.readDirSync(folder)].filter(({ name }) => name !== "node_modules").flatMap(
+      ({ name, isDirectory }): [string, string][] =>
+        isDirectory
+          ? Object.entries(contents(`${folder}/${name}`)).map(([file, text]) =>
+            [`${name}/${file}`, text] as const as [string, string]
+          )
+          : [[name, Deno.readTextFileSync(`${folder}/${name}`)]],
+    ).sort(),
+  );
+}
+
+async function deno(folder: string, ...args: string[]): Promise<void> {
+  await using program = new Program(DENO, args, { cwd: folder });
+  assertEquals(await program.ended(), { code: 0, signal: null }, program.stderr);
+}
+
+const JSON_APP = `export default { fetch: () => Response.json(answer) };`;
+
+const JSX: Files = {
+  "deno.json": JSON.stringify({
+    imports: { "hono": "npm:hono@4", "hono/": "npm:/hono@4/", "@/": "./lib/" },
+    compilerOptions: { jsx: "react-jsx", jsxImportSource: "hono/jsx" },
+  }),
+  "lib/name.ts": `export const name: string = "world";`,
+  "app.tsx": `
+    import { Hono } from "hono";
+    import { name } from "@/name.ts";
+    const app = new Hono();
+    app.get("/", (c) => c.html(<h1>Hello, {name}</h1>));
+    export default app;`,
+};
+const PAGE = "<h1>Hello, world</h1>";
+
+/** Apps: what is in their folders, the module, what prepares them, and what they answer. */
+const WORLDS: Record<string, {
+  files: Files;
+  app: string;
+  prepare?: string[];
+  options?: ServerOptions;
+  answer: string;
+}> = {
+  "an import map and JSX settings in deno.json": { files: JSX, app: "app.tsx", answer: PAGE },
+  "a deno.jsonc, with an import map in another file": {
+    files: {
+      "deno.jsonc": `{ /* a comment */ "importMap": "./map.json" }`,
+      "map.json": `{ "imports": { "answer": "./answer.ts" } }`,
+      "answer.ts": `export const answer = 42;`,
+      "app.ts": `import { answer } from "answer"; ${JSON_APP}`,
+    },
+    app: "app.ts",
+    answer: "42",
+  },
+  "unstable features in deno.json": {
+    files: {
+      "deno.json": `{ "unstable": ["kv"] }`,
+      "app.ts": `const answer = typeof Deno.openKv; ${JSON_APP}`,
+    },
+    app: "app.ts",
+    answer: `"function"`,
+  },
+  "a workspace": {
+    files: {
+      "deno.json": `{ "workspace": ["./web", "./lib"] }`,
+      "lib/deno.json": `{ "name": "@acme/lib", "version": "1.0.0", "exports": "./mod.ts" }`,
+      "lib/mod.ts": `export const answer = "of the other member";`,
+      "web/deno.json": `{ "name": "@acme/web", "version": "1.0.0", "exports": "./app.ts" }`,
+      "web/app.ts": `import { answer } from "@acme/lib"; ${JSON_APP}`,
+    },
+    app: "web/app.ts",
+    answer: `"of the other member"`,
+  },
+  "a package.json whose node_modules Deno creates": {
+    files: {
+      "deno.json": `{ "nodeModulesDir": "auto" }`,
+      "package.json": `{ "type": "module", "dependencies": { "hono": "^4" } }`,
+      "app.js": `
+        import { Hono } from "hono";
+        export default new Hono().get("/", (c) => c.text("of a package"));`,
+    },
+    app: "app.js",
+    answer: "of a package",
+  },
+  "a package.json with node_modules": {
+    files: {
+      "deno.json": `{ "nodeModulesDir": "manual" }`,
+      "package.json": `{ "type": "module", "dependencies": { "hono": "^4" } }`,
+      "app.js": `
+        import { Hono } from "hono";
+        export default new Hono().get("/", (c) => c.text(import.meta.resolve("hono")));`,
+    },
+    app: "app.js",
+    prepare: ["install", "--quiet"],
+    answer: "node_modules/",
+  },
+  "a CommonJS module": {
+    files: {
+      "package.json": `{ "type": "commonjs" }`,
+      "app.js": `
+        const os = require("node:os");
+        module.exports = { fetch: () => new Response(os.platform() + (require.main === module)) };`,
+    },
+    app: "app.js",
+    answer: "linuxtrue",
+  },
+  "variables of --env-file": {
+    files: {
+      "env": "TINE_TEST_GREETING=hello\n",
+      "app.ts": `const answer = Deno.env.get("TINE_TEST_GREETING"); ${JSON_APP}`,
+    },
+    app: "app.ts",
+    options: { flags: ["--env-file=FOLDER/env"] },
+    answer: `"hello"`,
+  },
+};
+
+for (const [what, { files, app, prepare, options = {}, answer }] of Object.entries(WORLDS)) {
+  Deno.test(`serve loads an app with ${what}`, async () => {
+    await using folder = scratch();
+    const { path } = folder;
+    write(path, files);
+    if (prepare !== undefined) await deno(path, ...prepare);
+    const flags = (options.flags ?? []).map((flag) => flag.replace("FOLDER", path));
+    await using server = await startServer([], { app: `${path}/${app}`, cwd: "/", flags });
+    const found = await server.get("/");
+    assert(found.includes(answer), found);
+    const old = server.workers;
+    server.kill("SIGHUP");
+    await server.replaced(old);
+    assertEquals(await server.get("/"), found);
+    server.kill();
+    assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
+  });
+}
+
+Deno.test("an app has its own arguments, its directory, and is the main module", async () => {
+  await using folder = scratch();
+  const { path } = folder;
+  writeApp(
+    path,
+    `const { args, mainModule } = Deno;
+     const answer = [args, import.meta.main, mainModule === import.meta.url, Deno.cwd(),
+       process.argv.slice(2), Object.keys(Deno.env.toObject()).filter((name) =>
+         /^(TINE_|DENO_(AUTO|V8))/.test(name) && !name.startsWith("TINE_TEST"))];
+     ${JSON_APP}`,
+  );
+  const args = ["--", "-x", "--port=1", "app"];
+  for (const preload of [[], ["--no-preload"]]) {
+    await using server = await startServer([...preload, `${path}/app.ts`, ...args], {
+      app: "",
+      cwd: path,
+    });
+    const expected = [args.slice(1), true, true, path, args.slice(1), []];
+    assertEquals(JSON.parse(await server.get("/")), expected);
+    const old = server.workers;
+    server.kill("SIGHUP");
+    await server.replaced(old);
+    assertEquals(JSON.parse(await server.get("/")), expected);
+  }
+});
+
+Deno.test("a model other than prefork loads the app in its own world, too", async () => {
+  await using folder = scratch();
+  write(folder.path, JSX);
+  for (const model of ["iterative", "forking"]) {
+    const app = `${folder.path}/app.tsx`;
+    await using server = await startServer(["--model", model], { app, cwd: "/" });
+    assertEquals(await server.get("/"), PAGE);
+  }
+});
+
+Deno.test("serve loads apps from URLs", async () => {
+  const source = `const answer = import.meta.main; ${JSON_APP}`;
+  const site = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+    () => new Response(source, { headers: { "content-type": "text/javascript" } }),
+  );
+  try {
+    const apps = [
+      `http://127.0.0.1:${site.addr.port}/app.js`,
+      `data:text/javascript,${encodeURIComponent(source)}`,
+    ];
+    for (const app of apps) {
+      await using server = await startServer([], { app });
+      assertEquals(await server.get("/"), "true");
+    }
+  } finally {
+    await site.shutdown();
+  }
+});
+
+/** An app whose lock file is frozen. */
+async function frozen(path: string): Promise<void> {
+  const config = JSON.parse(JSX["deno.json"]!);
+  write(path, { ...JSX, "deno.json": JSON.stringify({ ...config, lock: { frozen: false } }) });
+  await deno(path, "install", "--entrypoint", "app.tsx");
+  write(path, { "deno.json": JSON.stringify({ ...config, lock: { frozen: true } }) });
+  await deno(path, "install", "--entrypoint", "app.tsx");
+}
+
+/** Serves an app, and checks that nothing in its folder changes. */
+async function leavesNothing(path: string, line: string[], env: Record<string, string> = {}) {
+  const before = contents(path);
+  await using server = new Program(line[0]!, [...line.slice(1), "--port=0", "app.tsx"], {
+    cwd: path,
+    env,
+  });
+  const [, port] = await until(
+    () => server.stderr.match(/Serving http:\/\/\S+:(\d+)\/ with/),
+    "the ready line",
+    30_000,
+  ).catch(() => {
+    throw new Error(server.stderr);
+  });
+  assertEquals(await (await fetch(`http://127.0.0.1:${port}/`)).text(), PAGE);
+  server.kill();
+  assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
+  assertEquals(contents(path), before);
+}
+
+Deno.test("tine adds nothing to the app's folder or to its frozen lock file, from wherever it runs", async (test) => {
+  await using folder = scratch();
+  const { path } = folder;
+  Deno.mkdirSync(`${path}/app`);
+  await frozen(`${path}/app`);
+  const cli = new URL("server/cli.ts", ROOT).pathname;
+  await test.step("from its source", () =>
+    leavesNothing(`${path}/app`, [DENO, "run", "-A", cli, "serve"]));
+  await test.step("from a URL", async () => {
+    await using site = serveRepository();
+    const line = [DENO, "run", "-A", `${site.url}server/cli.ts`, "serve"];
+    await leavesNothing(`${path}/app`, line, { XDG_CACHE_HOME: `${path}/cache` });
+  });
+  await test.step("as a bundle", async () => {
+    bundle(`${path}/tine.js`);
+    await leavesNothing(`${path}/app`, [DENO, "run", "-A", `${path}/tine.js`, "serve"]);
+  });
+});
+
+Deno.test("serve reports an app that ends or fails while it is loaded", async () => {
+  await using folder = scratch();
+  const cases: [string, number, RegExp][] = [
+    [
+      `await null; throw new Error("late");`,
+      1,
+      /^error: .*top level: Error: late at .*app\.ts:1:19$/,
+    ],
+    [`console.log("done");`, 1, /^error: Cannot serve .*app\.ts: it has no default export/],
+    [`Deno.exit(7);`, 7, /^$/],
+    [
+      `Promise.reject(new Error("other")); await new Promise((r) => setTimeout(r, 99));`,
+      1,
+      /other/,
+    ],
+  ];
+  for (const [source, code, message] of cases) {
+    const app = writeApp(folder.path, source);
+    const line = ["run", "-A", new URL("server/cli.ts", ROOT).pathname, "serve", app];
+    await using program = new Program(DENO, line);
+    assertEquals(await program.ended(), { code, signal: null }, program.stderr);
+    assertMatch(program.stderr.split("\n")[0]!, message);
+  }
+});
