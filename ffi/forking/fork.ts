@@ -284,7 +284,7 @@ function warnOfReloading(): void {
   if (!denosArguments().some((one) => /^--watch(-hmr)?(=|$)/.test(one))) return;
   console.error(
     "warning: Under --watch, a forked child hangs when it imports a module that its parent has not " +
-      "imported",
+      "imported: import it before the fork, or watch with the command serve --watch",
   );
 }
 

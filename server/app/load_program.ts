@@ -5,6 +5,7 @@
 import { isAboutToListen } from "../../ffi/runtime/node_servers.ts";
 import { delay, every, nextTurn, type Timer, timersWithin } from "../../ffi/runtime/timers.ts";
 import { busyThreads } from "../../ffi/runtime/pool.ts";
+import { isSyscallError } from "../../ffi/errno.ts";
 import { surveyEventLoop } from "../../ffi/runtime/event_loop.ts";
 import type { Catcher, CaughtServer } from "./caught_servers.ts";
 import { type App, AppError, appOf, hasApp, importModule } from "./load_app.ts";
@@ -108,7 +109,16 @@ function refuse(name: string, catcher: Catcher): void {
 
 /** Describes what the program waits for that may end by itself; empty if there is nothing. */
 function whatIsGoingOn(): string {
-  const work = surveyEventLoop().flatMap(({ work }) => work.map(({ fd, data }) => `${fd} ${data}`));
   const lookups = isAboutToListen() ? ["lookup"] : [];
-  return [...busyThreads(), ...timersWithin(SHORT), ...work, ...lookups].join();
+  return [...busyThreads(), ...timersWithin(SHORT), ...openWork(), ...lookups].join();
+}
+
+/** Describes what the event loop waits for. */
+function openWork(): string[] {
+  try {
+    return surveyEventLoop().flatMap(({ work }) => work.map(({ fd, data }) => `${fd} ${data}`));
+  } catch (error) {
+    if (isSyscallError(error)) return []; // the self-check of fork() will say why
+    throw error;
+  }
 }
