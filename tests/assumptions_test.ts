@@ -621,6 +621,14 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
   nodeListenerEvents: async () => (await nodeServer()).events,
   nodeLoaded: async () => (await nodeServer()).loaded,
   nodeServer: async () => (await nodeServer()).names,
+  nodeCluster: () =>
+    shown(async () => {
+      const { default: cluster } = await import("node:cluster");
+      const names = Object.getOwnPropertyNames(cluster);
+      const [own, fork] = ["SCHED_NONE", "fork"];
+      const isThere = own in cluster && names.indexOf(own) < names.indexOf(fork!);
+      console.log(JSON.stringify(isThere ? { own, fork } : names));
+    }),
   fetchKeepsConnections: async () => (await eventLoop()).kept,
   idleCall: async () => {
     const names = new Map([[202, "x86_64 futex"], [98, "aarch64 futex"]]);

@@ -273,6 +273,51 @@ Deno.test("a server of Node's that is replaced finishes its requests and closes 
   assert(await ask(server.port, "/") !== `${old}`);
 });
 
+Deno.test("each worker asks the master for the sockets that its program wants later", async () => {
+  await using folder = scratch();
+  const [port] = freePorts();
+  const path = `${folder.path}/socket`;
+  await using server = await startProgram(
+    folder.path,
+    `import http from "node:http";
+     const sleep = () => new Promise((resolve) => setTimeout(resolve, 20));
+     const answer = async () => { await sleep(); return new Response(\`\${Deno.pid}\`); };
+     const server = http.createServer((_, response) => response.end());
+     await new Promise((resolve) => server.listen(0, resolve));
+     const { addr } = Deno.serve({ hostname: "127.0.0.1", port: ${port}, onListen() {} }, answer);
+     console.log("later", addr.port);
+     setTimeout(() => http.createServer((_, response) => response.end("path")).listen("${path}"), 50);`,
+  );
+  await server.printed(new RegExp(`later ${port}\nlater ${port}`));
+  for (const generation of [1, 2, 3]) {
+    await allAnswer(server, "/", port);
+    const client = Deno.createHttpClient({ proxy: { transport: "unix", path } });
+    assertEquals(await (await fetch("http://localhost/", { client })).text(), "path");
+    client.close();
+    const [worker] = server.workers;
+    if (generation === 1) Deno.kill(worker!, "SIGKILL");
+    if (generation === 2) server.kill("SIGHUP");
+    await server.replaced(generation === 3 ? [] : generation === 2 ? server.workers : [worker!]);
+  }
+  server.kill();
+  assertEquals(await server.ended(), { code: 0, signal: null });
+  assert(!server.stderr.includes("EADDRINUSE"), server.stderr);
+});
+
+for (const name of ["await server.finished", "listen({ port, host })"] as const) {
+  Deno.test(`tine serve --no-preload takes a program with ${name}`, async () => {
+    await using folder = scratch();
+    await using server = await startProgram(folder.path, PROGRAMS[name], ["--no-preload"]);
+    await allAnswer(server);
+    const { workers } = server;
+    server.kill("SIGHUP");
+    await server.replaced(workers);
+    await allAnswer(server);
+    server.kill();
+    assertEquals(await server.ended(), { code: 0, signal: null });
+  });
+}
+
 /** Two free ports. */
 function freePorts(): [number, number] {
   using first = Deno.listen({ port: 0 });
@@ -341,5 +386,42 @@ Deno.test("tine serve says in one line why a program cannot be served", async ()
     ]
   ) {
     assertMatch(await refused(folder.path, source), /EADDRINUSE/);
+  }
+});
+
+Deno.test("tine serve refuses a program that starts workers itself, and leaves nothing behind", async () => {
+  await using folder = scratch();
+  // The children would start more of them, were they not refused.
+  const isChild = `if (Deno.env.has("NODE_UNIQUE_ID")) Deno.exit();`;
+  const cluster = `import cluster from "node:cluster";
+    import http from "node:http";
+    ${isChild}
+    if (cluster.isPrimary) cluster.fork();
+    else http.createServer().listen(0);`;
+  const later = `import { fork } from "node:cluster";
+    ${isChild}
+    setTimeout(fork, 50);`;
+  for (const source of [cluster, later]) {
+    assertMatch(await refused(folder.path, source), /it uses node:cluster/);
+  }
+  const nested = `import { servePrefork } from "${new URL("../mod.ts", import.meta.url)}";
+    await servePrefork({ fetch: () => new Response() }, { port: 0, workers: 1 });`;
+  assertMatch(await refused(folder.path, nested), /cannot call servePrefork\(\)/);
+});
+
+Deno.test("a program finds its worker's number in TINE_WORKER", async () => {
+  await using folder = scratch();
+  const source = `const loaded = Deno.env.get("TINE_WORKER");
+    Deno.serve(() => Response.json([loaded ?? null, Deno.env.get("TINE_WORKER"), Deno.pid]));`;
+  for (const [args, isLoadedInWorker] of [[[], false], [["--no-preload"], true]] as const) {
+    await using server = await startProgram(folder.path, source, [...args]);
+    const numbers = new Map(readStatus(server.pid).workers.map(({ pid, number }) => [pid, number]));
+    const seen = new Set<string>();
+    await until(async () => {
+      const [loaded, number, pid] = JSON.parse(await ask(server.port, "/"));
+      assertEquals(Number(number), numbers.get(pid));
+      assertEquals(loaded, isLoadedInWorker ? number : null);
+      return seen.add(number).size === 2;
+    }, "an answer of each worker");
   }
 });

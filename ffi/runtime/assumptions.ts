@@ -171,6 +171,11 @@ export const ASSUMPTIONS = {
     value: { own: "_usingWorkers", listen: "_listen2", handle: "_handle", path: "_pipeName" },
     otherwise: "a program that listens with node:http listens in the master, which is refused",
   },
+  /** `node:cluster`: a property that no other object has, which it assigns before its `fork`. */
+  nodeCluster: {
+    value: { own: "SCHED_NONE", fork: "fork" },
+    otherwise: "a program that uses node:cluster starts servers that outlive tine's",
+  },
   /** `fetch` keeps a connection open after the response, for the next request. */
   fetchKeepsConnections: {
     value: true,

@@ -300,12 +300,12 @@ export function interceptProperty<T extends object>(
 
 /**
  * Reports the first assignment of a property that no object of a prototype has before its
- * constructor assigns it. Afterwards the prototype is as before. There are three uses, from the time
- * when the preforking server loads a program. Two last as long as there is nothing to report
+ * constructor assigns it. Afterwards the prototype is as before. There are four uses, from the time
+ * when the preforking server loads a program. Three last as long as there is nothing to report
  * (`node_servers.ts`): Deno's internal object, when Deno loads the first module of Node's; and from
- * then on `Object.prototype`, until the first server of Node's is created. The third is
- * `Object.prototype` while the program is loaded, until the first socket of Node's is created
- * (`creation.ts`).
+ * then on `Object.prototype`, until the first server of Node's is created, and until `node:cluster`
+ * is loaded. The fourth is `Object.prototype` while the program is loaded, until the first socket of
+ * Node's is created (`creation.ts`).
  *
  * @param owner The object, or the prototype.
  * @param property The property.
@@ -333,6 +333,37 @@ export function onFirstAssignment(
   }
   Object.defineProperty(owner, property, { configurable: true, set });
   return end;
+}
+
+/**
+ * Keeps a method of one object from being used, whatever is assigned to it later. The object is that
+ * of `node:cluster`, in a program that the preforking server loads (`node_servers.ts`): its workers
+ * would be servers beside tine's.
+ *
+ * @param owner The object.
+ * @param method The method's name.
+ * @param replacement Called instead.
+ */
+export function interceptMethod(owner: object, method: string, replacement: () => unknown): void {
+  Object.defineProperty(owner, method, {
+    get: () => replacement,
+    set: () => {},
+    enumerable: true,
+    configurable: true,
+  });
+}
+
+/** Under this name a program knows of its server, whatever copy of tine asks. */
+const SERVING = Symbol.for("tine.serving");
+
+/** Whether this process is a preforking server, or one of its children. */
+export function isServing(): boolean {
+  return Reflect.get(globalThis, SERVING) === true;
+}
+
+/** Sets {@linkcode isServing}, for all copies of tine in this program. */
+export function setServing(value: boolean): void {
+  Reflect.set(globalThis, SERVING, value);
 }
 
 /**

@@ -10,7 +10,7 @@ import { getsockname } from "../socket_calls.ts";
 import { type Acceptor, takeOver } from "./acceptor.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
 import { listeningSockets, type Watched } from "./event_loop.ts";
-import { onFirstAssignment, replaceProperty } from "./globals.ts";
+import { interceptMethod, onFirstAssignment, replaceProperty } from "./globals.ts";
 import { throwAwayAddress } from "./throw_away_address.ts";
 import { nextTurn } from "./timers.ts";
 
@@ -83,15 +83,40 @@ export function isAboutToListen(): boolean {
  *   it throws.
  */
 export function catchNodeServers(onListen: (call: NodeListen) => void): void {
-  const { internal } = Deno as unknown as { internal?: symbol };
-  const inside = internal && (Deno as unknown as Record<symbol, object | undefined>)[internal];
-  if (inside === undefined) return;
-  const watch = () =>
+  onceNodeIsLoaded(() => {
     onFirstAssignment(Object.prototype, OWN, (server) => {
       catchListen(Object.getPrototypeOf(server), onListen);
     });
-  if (ASSUMPTIONS.nodeLoaded.value in inside) watch();
-  else onFirstAssignment(inside, ASSUMPTIONS.nodeLoaded.value, watch);
+  });
+}
+
+/**
+ * Catches each call of `fork()` of `node:cluster`, from now on.
+ *
+ * @param onFork Called instead.
+ */
+export function catchClusterFork(onFork: () => unknown): void {
+  onceNodeIsLoaded(() => {
+    onFirstAssignment(Object.prototype, ASSUMPTIONS.nodeCluster.value.own, (cluster) => {
+      interceptMethod(cluster, ASSUMPTIONS.nodeCluster.value.fork, onFork);
+    });
+  });
+}
+
+/** The callers that wait for the first module of Node's. */
+const waiting: (() => void)[] = [];
+
+function onceNodeIsLoaded(callback: () => void): void {
+  const { internal } = Deno as unknown as { internal?: symbol };
+  const inside = internal && (Deno as unknown as Record<symbol, object | undefined>)[internal];
+  if (inside === undefined) return;
+  const { nodeLoaded } = ASSUMPTIONS;
+  if (waiting.length === 0 && Object.hasOwn(inside, nodeLoaded.value)) return callback();
+  waiting.push(callback);
+  if (waiting.length > 1) return;
+  onFirstAssignment(inside, nodeLoaded.value, () => {
+    for (const callback of waiting.splice(0)) callback();
+  });
 }
 
 function catchListen(prototype: object, onListen: (call: NodeListen) => void): void {

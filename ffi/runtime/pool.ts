@@ -169,11 +169,19 @@ export function poolRoom(): number {
   return POOL_SIZE - lost - threads().filter(isPoolThread).length;
 }
 
-/** Returns the system calls of the pool's threads that are at work. */
+/**
+ * Returns the system calls of the pool's threads that are at work; none if the process may not
+ * inspect its own threads, after setuid(2).
+ */
 export function busyThreads(): string[] {
-  return threads().filter(isPoolThread)
-    .map(({ tid }) => ofThread(tid, "syscall")?.trim())
-    .filter((call) => call !== undefined && !isIdle(call)) as string[];
+  try {
+    return threads().filter(isPoolThread)
+      .map(({ tid }) => ofThread(tid, "syscall")?.trim())
+      .filter((call) => call !== undefined && !isIdle(call)) as string[];
+  } catch (error) {
+    if (isSyscallError(error, "EACCES")) return [];
+    throw error;
+  }
 }
 
 /** Sets, in a child, the value of {@linkcode poolRoom} at the fork. */

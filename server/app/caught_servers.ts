@@ -11,6 +11,7 @@ import { ASSUMPTIONS } from "../../ffi/runtime/assumptions.ts";
 import { listeningSockets } from "../../ffi/runtime/event_loop.ts";
 import { replaceGetter, replaceUnloaded } from "../../ffi/runtime/globals.ts";
 import {
+  catchClusterFork,
   catchNodeServers,
   listenOn,
   type NodeHandle,
@@ -28,6 +29,8 @@ export interface ListenRequest {
   readonly address: Address;
   /** For an IPv6 address: whether the socket shall accept connections over IPv4, too. */
   readonly dualStack?: boolean | undefined;
+  /** What is spoken there. */
+  readonly scheme: "http" | "https" | "tcp";
 }
 
 /** A server that was caught. */
@@ -45,6 +48,12 @@ export interface Catcher {
    * In a worker, once it serves: called with each server that is caught from then on, to start it.
    */
   onCaught: ((server: CaughtServer) => void) | undefined;
+  /** Whether the program has been loaded, and this is a worker. */
+  isServing: boolean;
+  /**
+   * Returns a socket for a caught server, which is bound to the address and may or may not listen.
+   */
+  bind: Bind;
 }
 
 /** Returns a socket for a server. */
@@ -53,8 +62,7 @@ export type Bind = (request: ListenRequest) => Socket;
 /**
  * Catches every server that the program starts from now on.
  *
- * @param bind Returns a socket for a caught server, which is bound to the address and may or may
- *   not listen.
+ * @param bind The initial value of {@linkcode Catcher.bind}.
  */
 export function catchServers(bind: Bind): Catcher {
   const servers: CaughtServer[] = [];
@@ -74,6 +82,8 @@ export function catchServers(bind: Bind): Catcher {
         "node:net, so that workers cannot share the socket";
     },
     onCaught: undefined,
+    isServing: false,
+    bind,
   };
 
   function caught<T extends CaughtServer>(server: T): T {
@@ -99,7 +109,7 @@ export function catchServers(bind: Bind): Catcher {
         queueMicrotask(restore);
         return new CaughtFetchServer(options, handler, undefined, forget);
       }
-      const socket = bindForDeno(bind, requestOf(options));
+      const socket = bindForDeno(catcher.bind, requestOf(options));
       return caught(new CaughtFetchServer(options, handler, socket, forget));
     };
     return serve as typeof Deno.serve;
@@ -108,17 +118,29 @@ export function catchServers(bind: Bind): Catcher {
   catchNodeServers((call) => {
     const request = requestOfNode(call);
     try {
-      caught(new CaughtNodeServer(call, bind(request), forget));
+      caught(new CaughtNodeServer(call, catcher.bind(request), forget));
     } catch (error) {
-      if (isSyscallError(error) && call.server.listenerCount("error") > 0) {
-        throw nodeError(error, request);
-      }
+      // A worker ends with the error, as the program would.
+      const isHandled = catcher.isServing || call.server.listenerCount("error") > 0;
+      if (isHandled) throw isSyscallError(error) ? nodeError(error, request) : error;
       failure = (error as Error).message;
     }
   });
 
+  catchClusterFork(() => {
+    failure = "it uses node:cluster, whose workers tine cannot supervise. Let it listen in one " +
+      "process, as without node:cluster: tine starts the workers";
+    if (catcher.isServing) {
+      throw new Error("Cannot fork: a worker of tine may not use node:cluster");
+    }
+    return NOTHING; // until the program is refused
+  });
+
   return catcher;
 }
+
+/** What `fork()` of `node:cluster` returns: whatever the program does with it has no effect. */
+const NOTHING: object = new Proxy(() => {}, { get: () => NOTHING, apply: () => NOTHING });
 
 /** The errors with which `Deno.serve` fails. */
 const DENO_ERRORS: { readonly [code: string]: (new (message: string) => Error) | undefined } = {
@@ -178,14 +200,25 @@ function isAutomatic(options: AnyServeOptions): boolean {
     Object.getOwnPropertySymbols(options).some(({ description }) => description === symbol);
 }
 
-function requestOf({ path, hostname, port = 8000 }: AnyServeOptions): ListenRequest {
-  return { address: path ?? [hostname ?? "0.0.0.0", port] };
+function requestOf({ path, hostname, port = 8000, cert }: AnyServeOptions): ListenRequest {
+  const scheme = cert === undefined ? "http" : "https";
+  return { address: path ?? [hostname ?? "0.0.0.0", port], scheme };
 }
 
-function requestOfNode({ address, ipv6Only }: NodeListen): ListenRequest {
-  if (typeof address === "string") return { address };
+function requestOfNode({ server, address, ipv6Only }: NodeListen): ListenRequest {
+  const scheme = !isHttp(server) ? "tcp" : isSecure(server) ? "https" : "http";
+  if (typeof address === "string") return { address, scheme };
   const [host, port] = address;
-  return { address: [host ?? "::", port], dualStack: !ipv6Only };
+  return { address: [host ?? "::", port], dualStack: !ipv6Only, scheme };
+}
+
+function isHttp(server: NodeServer): boolean {
+  return server.headersTimeout !== undefined ||
+    server.listenerCount("request") > 0 || server.listenerCount("stream") > 0;
+}
+
+function isSecure(server: NodeServer): boolean {
+  return typeof server.setSecureContext === "function";
 }
 
 /** A call of `Deno.serve`, and what it returns. */
@@ -355,9 +388,8 @@ export class CaughtNodeServer {
   ) {
     this.server = server;
     this.socket = socket;
-    this.secure = typeof server.setSecureContext === "function";
-    this.isHttp = server.headersTimeout !== undefined ||
-      server.listenerCount("request") > 0 || server.listenerCount("stream") > 0;
+    this.secure = isSecure(server);
+    this.isHttp = isHttp(server);
     server._handle = standInHandle(socket, () => {
       forget(this);
       socket.close();

@@ -66,7 +66,13 @@ async function programOf(
 ): Promise<Program> {
   const { servers } = catcher;
   let module: Record<string, unknown> | undefined;
-  const evaluation = evaluated.then((namespace) => void (module = namespace));
+  const evaluation = evaluated.then(
+    (namespace) => void (module = namespace),
+    (error) => {
+      refuse(name, catcher); // which may be why the program threw
+      throw error;
+    },
+  );
   // Deno does not load the main module while anything else keeps the event loop alive; but it must
   // stay alive for a program that waits for nothing but its server.
   let hold: Timer | undefined;

@@ -2,6 +2,7 @@
  * The messages between the master and its workers. Each worker has a socket pair; a message is one
  * line.
  */
+import { receiveDescriptor } from "../../ffi/descriptor_passing.ts";
 import { isSyscallError } from "../../ffi/errno.ts";
 import { retryOnEintr } from "../../ffi/interruption.ts";
 import type { Socket } from "../../ffi/socket.ts";
@@ -12,8 +13,19 @@ import { MSG_DONTWAIT } from "../../ffi/socket_calls.ts";
  * place. `look`: connections are waiting to be accepted. `reopen`: the logs were moved.
  */
 export type Order = "stop" | "leave" | "look" | "reopen";
-/** A worker's messages. `retire`: the worker asks to be replaced. A reason may follow the word. */
-export type Answer = "ready" | "failed" | "retire" | "look";
+/**
+ * A worker's messages. `retire`: the worker asks to be replaced. `listen`: it asks for a listening
+ * socket (`listen_request.ts`). A reason may follow the word.
+ */
+export type Answer = "ready" | "failed" | "retire" | "look" | "listen";
+
+/** A worker's message. */
+export interface Said {
+  readonly word: Answer;
+  readonly reason: string;
+  /** The descriptor that came with it, which the receiver must close. */
+  readonly descriptor: number | undefined;
+}
 
 const LONGEST = 4096;
 
@@ -29,14 +41,14 @@ export function tell(channel: Socket, word: Order | Answer, reason = ""): void {
 }
 
 /** Receives the next message of a worker; `undefined` if there is none, or the worker has ended. */
-export function hear(channel: Socket): { word: Answer; reason: string } | undefined {
+export function hear(channel: Socket): Said | undefined {
   try {
-    const text = new TextDecoder().decode(
-      retryOnEintr(() => channel.recv(LONGEST, MSG_DONTWAIT)),
+    const { data, descriptor } = retryOnEintr(() =>
+      receiveDescriptor(channel.fileno(), LONGEST, MSG_DONTWAIT)
     );
-    if (text === "") return undefined;
-    const [, word, reason] = text.match(/^(\w+) ?(.*)$/s) ?? [];
-    return { word: word as Answer, reason: reason ?? "" };
+    if (data.length === 0) return undefined;
+    const [, word, reason] = new TextDecoder().decode(data).match(/^(\w+) ?(.*)$/s) ?? [];
+    return { word: word as Answer, reason: reason ?? "", descriptor };
   } catch (error) {
     if (isSyscallError(error)) return undefined;
     throw error;

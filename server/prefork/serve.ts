@@ -10,6 +10,7 @@ import { unreachableListener } from "../../ffi/runtime/acceptor.ts";
 import { watchCreation } from "../../ffi/runtime/creation.ts";
 import { findFixedIds } from "../../ffi/runtime/id_pools.ts";
 import { poolRoom } from "../../ffi/runtime/pool.ts";
+import { isServing, setServing } from "../../ffi/runtime/globals.ts";
 import { checkThrowAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 import { after, delay, every, nextTurn, type Timer } from "../../ffi/runtime/timers.ts";
 import { getpid } from "../../ffi/process.ts";
@@ -38,7 +39,6 @@ import {
   plannedAddresses,
   ProgramSockets,
   urlOf,
-  urlsOf,
 } from "./master/program_sockets.ts";
 import type { Config } from "./options.ts";
 import {
@@ -87,6 +87,27 @@ export async function serve(
   variables: Origin["variables"] = {},
   refused: readonly string[] = [],
   startWatcher: (() => number) | undefined = undefined,
+): Promise<number> {
+  if (isServing()) {
+    throw new AppError(
+      "A program that tine serves cannot call servePrefork(): let it export default { fetch }, or " +
+        "listen itself",
+    );
+  }
+  setServing(true);
+  try {
+    return await serveOnce(app, config, variables, refused, startWatcher);
+  } finally {
+    setServing(false);
+  }
+}
+
+async function serveOnce(
+  app: Source,
+  config: Config,
+  variables: Origin["variables"],
+  refused: readonly string[],
+  startWatcher: (() => number) | undefined,
 ): Promise<number> {
   if (isFreshWorker()) return await runFreshWorker(loadable(app));
   const origin = { startDirectory: findStartDirectory(), variables }; // before the app can change it
@@ -187,7 +208,7 @@ export async function keepServing(
   if (inheritance === undefined) throw error;
   const { scoreboard, config } = inheritance;
   reportUnloadable(error, inheritance);
-  const begun = { place: inheritance, loaded: undefined };
+  const begun = { ...withSockets(config, inheritance), loaded: undefined };
   const origin = { startDirectory: findStartDirectory(), variables };
   return await run(scoreboard.app, config, origin, begun, inheritance);
 }
@@ -210,17 +231,17 @@ async function run(
   app: Source,
   config: Config,
   origin: Origin,
-  { place, loaded }: Start,
+  { place, sockets, loaded }: Start,
   inheritance: Partial<Inheritance> & Pick<Inheritance, "watcher">,
 ): Promise<number> {
   const cleanUp = cleanUpFor(config, place);
   try {
-    const { scoreboard, listeners } = place;
+    const { scoreboard } = place;
     scoreboard.master = getpid();
     scoreboard.started ||= Date.now();
     scoreboard.generation += inheritance.workers === undefined ? 0 : 1;
     if (loaded !== undefined) {
-      scoreboard.url = urlsOf(listeners, loaded, config);
+      scoreboard.url = sockets.urls;
       scoreboard.app = nameOf(app) ?? "";
     }
     const log = stderrLog("master");
@@ -245,6 +266,9 @@ async function run(
       failedRestarts: inheritance.failedRestarts ?? 0,
       watcher: inheritance.watcher,
       hasApp: loaded !== undefined,
+      lend: (request) => sockets.lend(request),
+      urls: () => sockets.urls,
+      closeUnused: () => sockets.closeUnused(),
       log,
       reopenLogs: () => config.errorLog !== undefined && reopenStderr(config.errorLog, log),
       notify: openNotify(log),
@@ -279,6 +303,8 @@ function leaveTerminal(): void {
 /** What must exist before workers are forked. */
 interface Start {
   readonly place: Place;
+  /** The sockets among it. */
+  readonly sockets: ProgramSockets;
   /** `undefined` if new code could not be loaded after a restart. */
   readonly loaded: Program | string | undefined;
 }
@@ -302,13 +328,14 @@ async function start(app: Source, config: Config): Promise<Start> {
     admin = openAdmin(config);
     const { file, scoreboard } = createScoreboard();
     const shared = { admin, isActivated, scoreboard, scoreboardFile: file };
-    const place = { ...shared, ...sockets.listen(loaded) };
+    sockets.listen(isProgram(loaded) ? loaded : undefined);
+    const place = { ...shared, ...sockets.listeners };
     for (const socket of [...place.listeners, place.admin]) {
       if (socket !== undefined) checkThrowAwayAddress(socket.family);
     }
     checkAccessLog(config);
     if (config.errorLog !== undefined) redirectStderr(config.errorLog);
-    return { place, loaded };
+    return { place, sockets, loaded };
   } catch (error) {
     sockets.close();
     cleanUp();
@@ -335,12 +362,19 @@ async function restart(app: Source, config: Config, place: Place): Promise<Start
     if (isMain(app) && config.preload) await app.check();
     const loaded = await loadInTime(app, config, sockets).then(whenThereIsRoom);
     checkStrictly(app, config);
-    return { place: { ...place, ...sockets.listen(loaded) }, loaded };
+    sockets.listen(isProgram(loaded) ? loaded : undefined);
+    return { place: { ...place, ...sockets.listeners }, sockets, loaded };
   } catch (error) {
     sockets.close();
     reportUnloadable(error, place);
-    return { place, loaded: undefined };
+    return { ...withSockets(config, place), loaded: undefined };
   }
+}
+
+/** Keeps the sockets of the old program. */
+function withSockets(config: Config, place: Place): Pick<Start, "place" | "sockets"> {
+  const sockets = new ProgramSockets(config, place);
+  return { place: { ...place, ...sockets.listeners }, sockets };
 }
 
 function reportUnloadable(error: unknown, { scoreboard }: Place): void {

@@ -3,6 +3,7 @@ import type { Descriptor } from "../../../ffi/descriptor.ts";
 import type { Socket } from "../../../ffi/socket.ts";
 import type { Log } from "../../log.ts";
 import type { Notify } from "../host/notify.ts";
+import type { SocketRequest } from "../listen_request.ts";
 import type { Config } from "../options.ts";
 import type { Scoreboard, Slot } from "../scoreboard.ts";
 
@@ -69,6 +70,12 @@ export interface Context extends Inheritance {
   /** What the program needs in its environment when it is executed again. */
   readonly variables: Readonly<Record<string, string>>;
   readonly log: Log;
+  /** Returns a listening socket for a worker that asks for it. */
+  lend(request: SocketRequest): Socket;
+  /** Returns the URLs of the servers, in one line. */
+  urls(): string;
+  /** Closes the sockets of the old program that the new one has not asked for. */
+  closeUnused(): void;
   /** Reopens the master's own logs after they were moved. */
   reopenLogs(): void;
   /** Tells the service manager what the master is doing. */

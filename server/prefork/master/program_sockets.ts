@@ -10,80 +10,139 @@ import { AppError } from "../../app/load_app.ts";
 import type { Program } from "../../app/load_program.ts";
 import { bindSocket, formatUrl, openListener, removeStaleSocket } from "../../listen.ts";
 import { isListening } from "../../../ffi/runtime/event_loop.ts";
+import { LENT, type SocketRequest } from "../listen_request.ts";
 import type { Config } from "../options.ts";
 import type { Place } from "./context.ts";
 
+const EADDRINUSE = 98;
+
 type Listeners = Pick<Place, "listeners" | "requested">;
 
-const EADDRINUSE = 98;
 /** What {@linkcode Place.requested} contains for a socket of the program's default export. */
 const APP = "app";
+
+/** A socket, and what it was requested as. */
+interface Entry {
+  readonly socket: Socket;
+  readonly requested: string;
+  /** Where it serves; empty if that is not known yet. */
+  readonly url: string;
+}
 
 /** The sockets of a program. */
 export class ProgramSockets {
   readonly #config: Config;
   /** The sockets that exist already and have not been used yet. */
-  #rest: { readonly socket: Socket; readonly requested: string }[];
-  readonly #used: { readonly socket: Socket; readonly requested: string }[] = [];
+  #rest: Entry[];
+  readonly #used: Entry[] = [];
   readonly #own: Socket[] = [];
   /** The addresses for which {@linkcode bind} was called. */
   readonly #wanted: string[] = [];
+  /** All sockets; more may be added. */
+  readonly #listeners: Socket[];
+  readonly #requested: string[];
 
   /**
-   * Creates an empty set.
+   * Creates a set.
    *
    * @param config The configuration. An address in it overrides that of the program's only server.
    * @param existing The sockets that exist already.
    */
   constructor(config: Config, { listeners, requested }: Listeners) {
     this.#config = config;
-    this.#rest = listeners.map((socket, i) => ({ socket, requested: requested[i] ?? "" }));
+    this.#listeners = [...listeners];
+    this.#requested = listeners.map((_, i) => requested[i] ?? "");
+    this.#rest = listeners.map((socket, i) => ({ socket, requested: requested[i] ?? "", url: "" }));
+  }
+
+  /** The sockets that listen, at any time, and what each was requested as. */
+  get listeners(): Listeners {
+    return { listeners: this.#listeners, requested: this.#requested };
+  }
+
+  /** The URLs of the program's servers, in one line. */
+  get urls(): string {
+    return this.#used.map(({ url }) => url).join(", ");
   }
 
   /**
-   * Returns a socket for a server of the program.
+   * Returns a socket for a server of the program, while the program is loaded.
    *
    * @param request Where the server is to listen.
    * @throws {SyscallError} `EADDRINUSE`, `EACCES`, ...
    */
-  bind({ address: wanted, dualStack }: ListenRequest): Socket {
-    this.#wanted.push(formatAddress(wanted));
+  bind(request: ListenRequest): Socket {
+    this.#wanted.push(formatAddress(request.address));
     // Reported once they are all known.
-    if (this.#wanted.length > 1 && isGiven(this.#config)) {
-      return bindOnTrial({ address: wanted, dualStack });
-    }
-    const address = overridden(wanted, this.#config);
+    if (this.#wanted.length > 1 && isGiven(this.#config)) return bindOnTrial(request);
+    const address = overridden(request.address, this.#config);
     const requested = formatAddress(address);
     const isFixed = typeof address === "string" || address[1] !== 0;
     if (isFixed && this.#used.some((one) => one.requested === requested)) {
       throw new SyscallError("bind", EADDRINUSE, requested);
     }
-    const found = this.#find((one) => one.requested === requested) ??
-      this.#find(({ socket }) => formatAddress(socket.getsockname()) === requested) ??
-      this.#find((one) => one.requested === ""); // the service manager's
-    const socket = found?.socket ?? this.#open(address, dualStack);
-    this.#used.push({ socket, requested });
+    const socket = this.#existing(requested) ?? this.#open(address, request);
+    this.#used.push({ socket, requested, url: urlFor(socket, request) });
     return socket;
   }
 
   /**
-   * Returns the sockets of a program that has been loaded, or whose workers load it. They listen, and all others are closed.
+   * Has the sockets of a program that has been loaded listen. Others are closed, but for those that
+   * its workers may ask for.
    *
+   * @param program The program; `undefined` if each worker loads it.
    * @throws {AppError} If several servers would get the same address.
    * @throws {SyscallError} `EADDRINUSE`, ...
    */
-  listen(program: Program | string): Listeners {
-    const { backlog } = this.#config;
-    const { app, servers } = typeof program === "string" ? { app: program, servers: [] } : program;
+  listen(program: Program | undefined): void {
     checkUnambiguous(this.#wanted, this.#config);
-    const used = this.#used.filter(({ socket }) => servers.some((one) => one.socket === socket));
-    for (const { socket } of used) if (!isListening(socket.fileno())) socket.listen(backlog);
-    const all = [...app === undefined ? [] : this.#forApp(), ...used];
-    for (const { socket } of this.#rest) socket.close();
-    return {
-      listeners: all.map(({ socket }) => socket),
-      requested: all.map(({ requested }) => requested),
-    };
+    const servers = program?.servers ?? [];
+    const used = this.#used.splice(0);
+    if (program?.app !== undefined) this.#used.push(...this.#forApp());
+    for (const entry of used) {
+      if (!servers.some(({ socket }) => socket === entry.socket)) continue; // closed since
+      this.#used.push(entry);
+      if (!isListening(entry.socket.fileno())) entry.socket.listen(this.#config.backlog);
+    }
+    if (program !== undefined) {
+      const needless = this.#rest.filter(({ requested }) => !requested.startsWith(LENT));
+      this.#rest = this.#rest.filter((entry) => !needless.includes(entry));
+      for (const { socket } of needless) socket.close();
+    }
+    this.#list();
+  }
+
+  /**
+   * Returns a listening socket for a worker that asks for it. All workers get the same one.
+   *
+   * @param request What the worker asks for.
+   * @throws {AppError} If several servers would get the same address.
+   * @throws {RangeError} If the default export has fewer sockets.
+   * @throws {SyscallError} `EADDRINUSE`, ...
+   */
+  lend(request: SocketRequest): Socket {
+    if ("app" in request) return this.#lendToApp(request.app);
+    const { preload } = this.#config;
+    if (!preload) {
+      const wanted = formatAddress(request.address);
+      if (!this.#wanted.includes(wanted)) this.#wanted.push(wanted);
+      checkUnambiguous(this.#wanted, this.#config);
+    }
+    const address = preload ? request.address : overridden(request.address, this.#config);
+    const requested = `${LENT}${formatAddress(address)}`;
+    const lent = this.#used.find((one) => one.requested === requested);
+    if (lent !== undefined) return lent.socket;
+    const socket = this.#existing(requested) ?? this.#open(address, request);
+    if (!isListening(socket.fileno())) socket.listen(this.#config.backlog);
+    this.#used.push({ socket, requested, url: urlFor(socket, request) });
+    this.#list();
+    return socket;
+  }
+
+  /** Closes the sockets that the program has not used. */
+  closeUnused(): void {
+    for (const { socket } of this.#rest.splice(0)) socket.close();
+    this.#list();
   }
 
   /** Closes what {@linkcode bind} has opened. */
@@ -95,29 +154,59 @@ export class ProgramSockets {
     }
   }
 
-  /** Returns the sockets of the program's default export, whose address the options tell. */
-  #forApp(): { socket: Socket; requested: string }[] {
-    const { path, hostname, port, backlog } = this.#config;
-    const address = path ?? [hostname, port] as const;
-    const known = this.#rest.filter(({ requested }) => requested === APP || requested === "");
-    this.#rest = this.#rest.filter((one) => !known.includes(one));
-    if (known.length > 0) return known.map(({ socket }) => ({ socket, requested: APP }));
-    const moved = this.#find(({ socket }) =>
-      formatAddress(socket.getsockname()) === formatAddress(address)
-    );
-    const socket = moved?.socket ?? openListener(address, backlog);
-    if (moved === undefined) this.#own.push(socket);
-    return [{ socket, requested: APP }];
+  #lendToApp(index: number): Socket {
+    const requested = `${LENT}${APP}`;
+    if (!this.#used.some((one) => one.requested === requested)) {
+      this.#used.push(...this.#forApp().map((entry) => ({ ...entry, requested })));
+      this.#list();
+    }
+    const entry = this.#used.filter((one) => one.requested === requested)[index];
+    if (entry === undefined) throw new RangeError(`There is no socket ${index} of the app`);
+    return entry.socket;
   }
 
-  #find(
-    matches: (one: { socket: Socket; requested: string }) => boolean,
-  ): { socket: Socket; requested: string } | undefined {
+  /** Returns the sockets of the program's default export, whose address the options tell. */
+  #forApp(): Entry[] {
+    const { path, hostname, port, backlog, cert } = this.#config;
+    const address = path ?? [hostname, port] as const;
+    const known = this.#rest.filter(({ requested }) => [APP, LENT + APP, ""].includes(requested));
+    this.#rest = this.#rest.filter((one) => !known.includes(one));
+    const sockets = known.map(({ socket }) => socket);
+    if (sockets.length === 0) {
+      const existing = this.#existing(formatAddress(address));
+      const socket = existing ?? openListener(address, backlog);
+      if (existing === undefined) this.#own.push(socket);
+      sockets.push(socket);
+    }
+    const secure = cert !== undefined;
+    return sockets.map((socket) => ({
+      socket,
+      requested: APP,
+      url: formatUrl(socket.getsockname(), secure),
+    }));
+  }
+
+  /** Updates the list of all sockets. */
+  #list(): void {
+    const all = [...this.#used, ...this.#rest];
+    this.#listeners.splice(0, Infinity, ...all.map(({ socket }) => socket));
+    this.#requested.splice(0, Infinity, ...all.map(({ requested }) => requested));
+  }
+
+  /** Takes the socket that was requested by the same name, or that is bound to the address. */
+  #existing(requested: string): Socket | undefined {
+    const name = requested.replace(LENT, "");
+    return (this.#find((one) => one.requested.replace(LENT, "") === name) ??
+      this.#find(({ socket }) => formatAddress(socket.getsockname()) === name) ??
+      this.#find((one) => one.requested === ""))?.socket; // the service manager's
+  }
+
+  #find(matches: (one: Entry) => boolean): Entry | undefined {
     const index = this.#rest.findIndex(matches);
     return index === -1 ? undefined : this.#rest.splice(index, 1)[0];
   }
 
-  #open(address: Address, dualStack: boolean | undefined): Socket {
+  #open(address: Address, { dualStack }: ListenRequest): Socket {
     const socket = bindEither(address, dualStack);
     this.#own.push(socket);
     return socket;
@@ -167,17 +256,11 @@ function bindEither(address: Address, dualStack: boolean | undefined): Socket {
   }
 }
 
-/** Returns the URLs of a program's servers, in one line. */
-export function urlsOf(
-  listeners: readonly Socket[],
-  program: Program | string | undefined,
-  config: Config,
-): string {
-  const { servers } = typeof program === "object" ? program : { servers: [] };
-  const urls = listeners.map((socket) =>
-    urlOf(socket.getsockname(), servers.find((one) => one.socket === socket), config)
-  );
-  return urls.join(", ");
+function urlFor(socket: Socket, { scheme }: ListenRequest): string {
+  const address = socket.getsockname();
+  return scheme === "tcp"
+    ? `tcp ${formatAddress(address)}`
+    : formatUrl(address, scheme === "https");
 }
 
 /**

@@ -11,7 +11,8 @@ import { SOCK_SEQPACKET, type Socket, socketpair } from "../../../ffi/socket.ts"
 import type { WaitStatus } from "../../../ffi/wait.ts";
 import { formatStatus } from "../../log.ts";
 import { executeWorker } from "./execute_worker.ts";
-import { hear, type Order, tell } from "../orders.ts";
+import { answerListen } from "../listen_request.ts";
+import { hear, type Order, type Said, tell } from "../orders.ts";
 import { ADMIN, type Slot } from "../scoreboard.ts";
 import type { ChildContext, Context, InheritedWorker } from "./context.ts";
 
@@ -234,8 +235,23 @@ export class Workers {
         case "look":
           this.tellAll("look");
           break;
+        case "listen":
+          this.#lend(said);
+          break;
       }
     }
+  }
+
+  /** Answers a worker that asks for a listening socket. */
+  #lend({ reason, descriptor }: Said): void {
+    if (descriptor === undefined) return;
+    const { lend, log, scoreboard, urls } = this.#context;
+    const error = answerListen(reason, descriptor, lend);
+    scoreboard.url = urls();
+    // Every worker would ask for the same.
+    if (error === undefined || !reason.includes('"app":0') || this.#announced) return;
+    log(error.message);
+    this.haveFailed = true;
   }
 
   /**
@@ -360,6 +376,9 @@ export class Workers {
     }
     slot.clear();
     this.#lastEnd.set(worker.number, worker.retiring ?? end);
+    // What the new program needs, its workers have asked for by now.
+    const { hasApp, closeUnused } = this.#context;
+    if (hasApp && this.#announced && !this.all().some((one) => one.stopping)) closeUnused();
     if (this.stopping || worker.stopping) return;
     if (unsupported !== undefined) return this.#giveUp(unsupported);
     if (!ready) return this.#failed(worker.failure ?? end);

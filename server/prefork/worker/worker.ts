@@ -3,6 +3,7 @@
  * server on the listening sockets that all workers share, and follows the master's orders for as
  * long as the master exists.
  */
+import { setenv } from "../../../ffi/environment.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { after, every } from "../../../ffi/runtime/timers.ts";
 import {
@@ -25,7 +26,7 @@ import {
   ITIMER_PROF,
   setitimer,
 } from "../../../ffi/time.ts";
-import { catchServers } from "../../app/caught_servers.ts";
+import { catchServers, type ListenRequest } from "../../app/caught_servers.ts";
 import { AppError, type WorkerInfo } from "../../app/load_app.ts";
 import { isProgram, loadProgram, type Program } from "../../app/load_program.ts";
 import type { MainModule } from "../../app/main_module.ts";
@@ -33,6 +34,7 @@ import { addrOf } from "../../app/request_host.ts";
 import type { Log } from "../../log.ts";
 import { LONGEST_TIMER } from "../../options.ts";
 import { keepConsoleQuiet, reopenStderr, stderrLog } from "../logs/error_log.ts";
+import { askForApp, askToListen, LENT } from "../listen_request.ts";
 import type { Config } from "../options.ts";
 import { type Order, tell } from "../orders.ts";
 import { ADMIN, type Scoreboard, type Slot } from "../scoreboard.ts";
@@ -46,6 +48,8 @@ export interface WorkerContext {
   /** The program if it was loaded before the fork; otherwise what it is loaded from. */
   readonly program: Program | MainModule | string;
   readonly listeners: readonly Socket[];
+  /** What each of them was requested as. */
+  readonly requested?: readonly string[];
   /** The worker's end of the socket pair shared with the master. */
   readonly channel: Socket;
   readonly slot: Slot;
@@ -54,6 +58,9 @@ export interface WorkerContext {
   /** Ends the process. */
   readonly exit: (code: number) => never;
 }
+
+/** The environment variable in which a program finds the worker's number. */
+const NUMBER = "TINE_WORKER";
 
 /**
  * How long open connections may stay silent before a worker closes them, in milliseconds, by
@@ -80,7 +87,7 @@ export function runForkedWorker(context: Omit<WorkerContext, "exit">): Promise<n
  * @returns Never; the process exits.
  */
 export async function runWorker(context: WorkerContext): Promise<never> {
-  const { config, channel, slot, number, listeners, scoreboard, exit } = context;
+  const { config, channel, slot, number, scoreboard, exit } = context;
   const log = stderrLog(number === ADMIN ? "admin" : `worker ${number}`);
   keepConsoleQuiet();
   // Until the worker can notice by itself that the master has ended.
@@ -91,15 +98,15 @@ export async function runWorker(context: WorkerContext): Promise<never> {
   letOthersFinish();
   try {
     const info: WorkerInfo = { pid: getpid(), number };
-    const program = await load(context);
+    if (number !== ADMIN) setenv(NUMBER, String(number));
+    const { program, listeners } = await load(context);
     const { app } = program;
     const stopHeartbeat = startHeartbeat(slot, config.timeout);
     await app?.onWorkerStart?.(info);
-    const address = addrOf(listeners[0]!.getsockname());
     const onMaxRequests = () => tell(channel, "retire", `${config.maxRequests} requests`);
     const options = { config, listeners, slot, scoreboard, log, onMaxRequests };
     const service = await openService(program, options);
-    app?.onListen?.(address);
+    app?.onListen?.(addrOf(listeners[0]!.getsockname()));
     slot.state = "ready";
     tell(channel, "ready");
     // From here on the worker notices that the master has ended. If the worker hangs and a timeout
@@ -128,10 +135,23 @@ export async function runWorker(context: WorkerContext): Promise<never> {
   }
 }
 
-async function load({ program, listeners }: WorkerContext): Promise<Program> {
-  if (isProgram(program)) return program;
-  const catcher = catchServers(() => listeners[0]!);
-  return await loadProgram(program, catcher);
+/** Returns the program, and the sockets on which it serves. */
+async function load(
+  { program, listeners, requested, channel }: WorkerContext,
+): Promise<{ program: Program; listeners: readonly Socket[] }> {
+  const bind = (request: ListenRequest) => askToListen(channel, request);
+  if (isProgram(program)) {
+    if (program.catcher !== undefined) Object.assign(program.catcher, { bind, isServing: true });
+    // They were lent to workers before this one, which asks for them if it needs them.
+    const lent = listeners.filter((_, i) => requested?.[i]?.startsWith(LENT));
+    for (const socket of lent) socket.close();
+    return { program, listeners: listeners.filter((socket) => !lent.includes(socket)) };
+  }
+  for (const socket of listeners) socket.close();
+  const catcher = catchServers(bind);
+  const loaded = await loadProgram(program, catcher);
+  catcher.isServing = true;
+  return { program: loaded, listeners: loaded.app === undefined ? [] : askForApp(channel) };
 }
 
 /**
