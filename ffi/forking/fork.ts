@@ -42,7 +42,24 @@ import {
 } from "../runtime/event_loop.ts";
 import { abandonTimers, watchTimers } from "../runtime/timers.ts";
 import { denosArguments } from "../runtime/v8_flags.ts";
-import { awaitV8Workers, restartV8Workers } from "../runtime/v8_workers.ts";
+import { awaitV8Workers, describeV8Workers, restartV8Workers } from "../runtime/v8_workers.ts";
+
+/**
+ * A process cannot fork because one of V8's worker threads does not go to sleep. They have almost
+ * nothing to do, so it may never do so.
+ */
+export class AwakeThreadsError extends Error {
+  /** The class's name. */
+  override name = "AwakeThreadsError";
+
+  /** Describes what the threads are doing. */
+  constructor() {
+    super(
+      "Cannot fork: V8's worker threads did not go to sleep within 2 seconds (they were last seen " +
+        `in: ${describeV8Workers()})`,
+    );
+  }
+}
 
 /** What the child gets in addition to memory and descriptors. */
 export interface ForkOptions {
@@ -240,7 +257,7 @@ function forkAndPart(signals: ChildSignals): number {
   }
   // If it failed, errno must be read before anything else.
   const failure = !isSafe
-    ? new Error("Cannot fork: V8's worker threads did not go to sleep within 2 seconds")
+    ? new AwakeThreadsError()
     : pid === -1
     ? new SyscallError("fork", errno())
     : undefined;

@@ -98,6 +98,17 @@ export function awaitV8Workers(): boolean {
   return true;
 }
 
+/** Describes what V8's worker threads are doing, and what their two words in memory are. */
+export function describeV8Workers(): string {
+  const calls = threads().filter(isV8Worker).map(({ tid }) =>
+    `thread ${tid} ${ofThread(tid, "syscall")?.trim() ?? "ended"}`
+  );
+  const words = workers?.map(({ sleeper, low, high, lock }) =>
+    `${[...sleeper, low, high, ...lock].map((half) => half.toString(16))}`
+  );
+  return [...calls, ...words ?? ["not recognized"]].join("; ");
+}
+
 /**
  * In a child, starts the threads again that it lacks. They block all signals.
  *

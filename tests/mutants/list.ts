@@ -1183,4 +1183,12 @@ export const MUTANTS: readonly Mutant[] = [
     test: "tests/check_test.ts",
     filter: "check can be interrupted",
   },
+  {
+    name: "stuck-master-stays",
+    file: "server/prefork/master/workers.ts",
+    text: "      this.#stuck += error instanceof AwakeThreadsError ? 1 : 0;\n",
+    replacement: "",
+    test: "tests/stuck_thread_test.ts",
+    filter: "re-executes a master in which one of V8's threads got stuck",
+  },
 ];

@@ -4,6 +4,9 @@
  *
  * If the code changes again in between and then fails to load, the master has no app to fork
  * workers from. It retries with growing pauses, while the old workers keep serving.
+ *
+ * A master that can no longer fork, because one of V8's threads has got stuck, re-executes itself
+ * without a canary, which would have to be forked.
  */
 import { kill } from "../../../ffi/process.ts";
 import { SIGKILL } from "../../../ffi/signals.ts";
@@ -29,6 +32,8 @@ export class Restart {
   /** The number of consecutive failed attempts, and when to retry automatically. */
   #failures: number;
   #retryAt = Infinity;
+  /** When a process that can no longer fork may be executed anew. */
+  #renewAt = 0;
   #triedWithoutWorkers = false;
 
   /** Creates the restart logic, which passes the given workers on. */
@@ -53,14 +58,18 @@ export class Restart {
   proceed(): void {
     const now = performance.now();
     if (this.#workers.stopping) return;
-    if (this.#canary !== undefined) {
+    if (this.#workers.areStuck && now >= this.#renewAt) {
+      this.#renewAt = now + LONGEST_PAUSE;
+      this.abort();
+      this.#executeAnew("This process can no longer fork");
+    } else if (this.#canary !== undefined) {
       if (now >= this.#canary.killAt) this.abort();
     } else if (this.#isRequested) {
       this.#isRequested = false;
       this.#startCanary("SIGHUP: trying the new code");
     } else if (this.#isLoadable) {
       this.#isLoadable = false;
-      this.#executeAnew();
+      this.#executeAnew("The new code can be loaded");
     } else if (now >= this.#retryAt) {
       this.#startCanary("Trying the new code again");
     } else if (!this.#context.hasApp && this.#workers.count() === 0 && !this.#triedWithoutWorkers) {
@@ -105,8 +114,8 @@ export class Restart {
   /**
    * Re-executes the master. The loop must have acted on all signals first: queued signals get lost.
    */
-  #executeAnew(): void {
-    this.#context.log("The new code can be loaded: re-executing the master");
+  #executeAnew(why: string): void {
+    this.#context.log(`${why}: re-executing the master`);
     const { config, watcher } = this.#context;
     const error = executeAnew(this.#context, {
       workers: this.#workers.handOn(),

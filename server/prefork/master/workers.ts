@@ -2,7 +2,7 @@
  * The workers of a master: how they are spawned, stopped, killed and reaped, and how long the
  * master waits before it retries after a failure.
  */
-import { forkWithoutWaiting } from "../../../ffi/forking/fork.ts";
+import { AwakeThreadsError, forkWithoutWaiting } from "../../../ffi/forking/fork.ts";
 import { concludeTest, UnsupportedRuntimeError } from "../../../ffi/forking/self_check.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { _exit, getpid, kill } from "../../../ffi/process.ts";
@@ -48,6 +48,8 @@ const FIRST_DELAY = 100;
 const LONGEST_DELAY = 30_000;
 /** How long to wait before retrying a fork(2) or a kill(2) that the kernel refused. */
 const FORK_RETRY = 1000;
+/** After how many forks that failed in a row because V8's threads did not sleep they never will. */
+const MOST_STUCK = 3;
 const KILL_RETRY = 10_000;
 
 /** The workers of a master, including the admin process. */
@@ -66,6 +68,8 @@ export class Workers {
   #toReplace: Worker[] = [];
   #failures = 0;
   #spawnAt = 0;
+  /** How often in a row a fork failed because V8's threads did not sleep. */
+  #stuck = 0;
   #announced = false;
 
   /** Adopts the workers that the context has inherited. */
@@ -145,8 +149,10 @@ export class Workers {
       ours.close();
       theirs.close();
       if (error instanceof UnsupportedRuntimeError) return this.#giveUp(error);
+      this.#stuck += error instanceof AwakeThreadsError ? 1 : 0;
       return this.#spawnLater(error);
     }
+    this.#stuck = 0;
     if (pid === 0) return this.#inChild({ number, slot, channel: theirs }, ours);
     theirs.close(); // parent
     slot.pid = pid;
@@ -202,6 +208,11 @@ export class Workers {
   #reasonFor(number: number): string {
     const previous = this.all().find((one) => one.number === number && one.retiring);
     return previous?.retiring ?? this.#lastEnd.get(number) ?? "start";
+  }
+
+  /** Whether this process seems to be unable to ever fork again. */
+  get areStuck(): boolean {
+    return this.#stuck >= MOST_STUCK;
   }
 
   /** Logs why no worker could be forked, and schedules a retry. */
