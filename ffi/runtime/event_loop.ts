@@ -90,9 +90,17 @@ export function watchedDescriptors(): Watched[] {
   return epolls.flatMap((epoll) => registrationsOf(epoll).map((one) => ({ epoll, ...one })));
 }
 
-/** Returns the listening sockets that the event loop watches. */
+/**
+ * Returns the listening sockets that the event loop watches; none if that is not known, of which the
+ * self-check of `fork()` tells.
+ */
 export function listeningSockets(): Watched[] {
-  return watchedDescriptors().filter(({ fd }) => isListening(fd));
+  try {
+    return watchedDescriptors().filter(({ fd }) => isListening(fd));
+  } catch (error) {
+    if (isSyscallError(error)) return [];
+    throw error;
+  }
 }
 
 /** Whether a descriptor is a socket that listens. */
