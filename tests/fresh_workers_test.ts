@@ -113,6 +113,29 @@ Deno.test("all of Deno works in a fresh worker", async () => {
   assertEquals(await server.ended(), { code: 0, signal: null });
 });
 
+Deno.test("a fresh worker has the app as its main module, with its folder's configuration", async () => {
+  await using folder = scratch();
+  Deno.writeTextFileSync(`${folder.path}/deno.json`, `{ "imports": { "greet": "./greet.ts" } }`);
+  writeApp(folder.path, `export const greeting = "hello";`, "greet.ts");
+  const source = `
+    import { greeting } from "greet";
+    const variables = Object.keys(Deno.env.toObject());
+    const facts = [greeting, import.meta.main, Deno.mainModule === import.meta.url, Deno.args];
+    export default {
+      fetch: () => Response.json([...facts, variables.filter((name) => /TINE|AUTO_SERVE/.test(name))]),
+    };`;
+  const app = writeApp(folder.path, source);
+  await using server = await startServer(["--no-preload", app, "--", "a"], { app: "", cwd: "/" });
+  assertEquals(JSON.parse(await server.get("/")), ["hello", true, true, ["a"], ["TINE_WORKER"]]);
+  const { workers } = server;
+  // What Deno itself cannot load: the log and the status have the reason.
+  writeApp(folder.path, `export default { fetch( };`);
+  Deno.kill(workers[0]!, "SIGKILL");
+  await server.logged(/failed to start: exit 1: Cannot load \S+app\.ts: \S.*app\.ts:1:\d+/);
+  writeApp(folder.path, source);
+  await server.replaced([workers[0]!]);
+});
+
 Deno.test("a fresh worker ends as any program does", async () => {
   await using folder = scratch();
   const app = writeApp(

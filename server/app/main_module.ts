@@ -49,17 +49,20 @@ export function mainModule(name: string, loadNow: () => void): MainModule {
   };
 }
 
+const CHECK = "#check";
+
 async function check(name: string): Promise<void> {
   // Under another name: Deno takes a module for the main one only if it has not been imported. All
   // modules are loaded before the first of them is evaluated, and that one throws.
-  const url = `${Deno.mainModule}#check`;
+  const url = Deno.mainModule + CHECK;
   const stop = "data:text/javascript,throw 0";
   const source = [stop, url].map((url) => `import ${JSON.stringify(url)};`).join("");
   try {
     await import(`data:text/javascript,${encodeURIComponent(source)}`);
   } catch (error) {
     if (error !== 0) {
-      throw new AppError(`Cannot load ${name}: ${explain(error, url)}`, { cause: error });
+      const reason = explain(error, url).replaceAll(CHECK, "");
+      throw new AppError(`Cannot load ${name}: ${reason}`, { cause: error });
     }
   }
 }

@@ -148,6 +148,8 @@ async function load(
     return { program, listeners: listeners.filter((socket) => !lent.includes(socket)) };
   }
   for (const socket of listeners) socket.close();
+  // Deno would end this process, and the master would not know why.
+  if (typeof program === "object") await program.check();
   const catcher = catchServers(bind);
   const loaded = await loadProgram(program, catcher);
   catcher.isServing = true;
