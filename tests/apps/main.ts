@@ -74,8 +74,9 @@ async function main(): Promise<number> {
     const seconds = ((performance.now() - begin) / 1000).toFixed(1);
     const verdicts = outcomes.map(({ mode, verdict }) => `${mode} ${verdict}`).join(", ");
     console.log(`${i + 1} of ${apps.length}: ${app.name}: ${verdicts}, ${seconds} s`);
-    for (const [column, { mode, verdict, failures }] of outcomes.entries()) {
+    for (const [column, { mode, verdict, failures, log = [] }] of outcomes.entries()) {
       for (const { check, why } of failures) console.log(`  ${mode}: ${check}: ${why}`);
+      for (const line of log) console.log(`    ${line}`);
       if (verdict !== "no") passed++;
       else if (known.get(app.title)?.[column] !== false) failed++;
     }

@@ -37,6 +37,8 @@ export interface Outcome {
   readonly verdict: "yes" | "refused" | "no";
   /** What failed, and why. */
   readonly failures: readonly { check: string; why: string }[];
+  /** The end of the server's log, if something failed. */
+  readonly log?: readonly string[];
 }
 
 /** Where apps are tried. */
@@ -109,6 +111,9 @@ async function prepareApp(app: App, place: Place): Promise<Prepared> {
     START,
   );
   if (ended(plain.pid)) throw new Error(`deno ${args.join(" ")} ended: ${firstLine(plain.stderr)}`);
+  // A program may listen for a moment first, to see whether the port is free.
+  const [first] = app.requests;
+  await until(() => ask(app, target, first!).catch(() => undefined), "the first answer", START);
   const expected: string[] = [];
   for (const asked of app.requests) {
     expected.push(await ask(app, target, asked));
@@ -199,7 +204,8 @@ async function tryMode(prepared: Prepared, mode: Mode, installed: string): Promi
     }
   });
   await check("nothing left", () => leftNothing(prepared, server, mark));
-  return { app, mode, verdict: failures.length === 0 ? "yes" : "no", failures };
+  if (failures.length === 0) return { app, mode, verdict: "yes", failures };
+  return { app, mode, verdict: "no", failures, log: server.stderr.trimEnd().split("\n").slice(-8) };
 }
 
 /** Asks all, and compares with what plain Deno answered. */
