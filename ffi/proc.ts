@@ -101,3 +101,13 @@ export function readlink(path: string): string {
   const length = Number(libc().readlink(cString(path), buffer, BigInt(PATH_MAX)));
   return decoder.decode(buffer.subarray(0, check(length, "readlink", path)));
 }
+
+let line: readonly string[] | undefined;
+
+/**
+ * Returns this process's arguments, with the program's name first: those of the first call. A
+ * program that sets `process.title` overwrites what `/proc` shows.
+ */
+export function commandLine(): string[] {
+  return [...line ??= readText("/proc/self/cmdline").split("\0").slice(0, -1)];
+}

@@ -63,6 +63,27 @@ Deno.test("servePrefork() ends when no worker is left and the new code cannot be
   assert(isPortFree(port));
 });
 
+Deno.test("servePrefork() restarts an app that has set its process's title", async () => {
+  await using folder = scratch();
+  const app = writeApp(
+    folder.path,
+    `import process from "node:process";
+     process.title = "${"an app ".repeat(100)}";
+     export default { fetch: () => new Response("served") };`,
+  );
+  await using server = await startServer([], { app });
+  await until(
+    () => Deno.readTextFileSync(`/proc/${server.pid}/cmdline`).startsWith("an app"),
+    "the title",
+  );
+  for (let i = 0; i < 2; i++) {
+    const { workers } = server;
+    server.kill("SIGHUP");
+    await server.replaced(workers);
+    assertEquals(await server.get("/"), "served");
+  }
+});
+
 Deno.test("servePrefork() does not lose a SIGHUP that arrives while a canary runs", async () => {
   await using folder = scratch();
   const app = slowApp(folder.path, "old");

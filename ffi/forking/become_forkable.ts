@@ -2,7 +2,7 @@ import { getenv, setenv, unsetenv } from "../environment.ts";
 import { SyscallError } from "../errno.ts";
 import { execveOrErrno } from "../execve.ts";
 import { libc } from "../libc.ts";
-import { readlink, readNumbers, readText } from "../proc.ts";
+import { commandLine, readlink, readNumbers } from "../proc.ts";
 import {
   heldSignals,
   holdSignals,
@@ -89,6 +89,7 @@ export function becomeForkable(options: ForkableOptions = {}): void {
         "fork(). Call becomeForkable() in the main program, or start one with Deno.Command",
     );
   }
+  commandLine(); // before the program can change it
   // Even if there is nothing else to do: no program may inherit the marker.
   const marker = takeMarker();
   runs = Math.max(runs, marker?.runs ?? 0);
@@ -240,9 +241,4 @@ function checkRepeatable(): void {
 export function executable(): string {
   const path = readlink("/proc/self/exe");
   return path.endsWith(" (deleted)") ? "/proc/self/exe" : path;
-}
-
-/** Returns this process's arguments, with the program's name first. */
-export function commandLine(): string[] {
-  return readText("/proc/self/cmdline").split("\0").slice(0, -1);
 }

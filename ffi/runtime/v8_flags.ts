@@ -8,7 +8,7 @@
  * would not work, in parents and children, and everything that Deno frees through them would leak.
  */
 import { libc } from "../libc.ts";
-import { readText } from "../proc.ts";
+import { commandLine, readText } from "../proc.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
 import { isPoolThread, isV8Worker, type Thread } from "./threads.ts";
 
@@ -64,7 +64,7 @@ export function isSeeded(): boolean {
 
 /** Returns the arguments of this process before the program's own, with Deno's name first. */
 export function denosArguments(): string[] {
-  const line = readText("/proc/self/cmdline").split("\0").slice(0, -1);
+  const line = commandLine();
   return line.slice(0, line.length - Deno.args.length);
 }
 

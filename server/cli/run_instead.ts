@@ -1,7 +1,7 @@
 import { SyscallError } from "../../ffi/errno.ts";
 import { execveOrErrno } from "../../ffi/execve.ts";
-import { commandLine, executable } from "../../ffi/forking/become_forkable.ts";
-import { readlink } from "../../ffi/proc.ts";
+import { executable } from "../../ffi/forking/become_forkable.ts";
+import { commandLine, readlink } from "../../ffi/proc.ts";
 
 /**
  * Runs another program in this process, with the same Deno, permissions and arguments. Returns only

@@ -2,10 +2,11 @@
  * How a master starts a worker with `--no-preload`: as a fresh Deno, in which everything works that
  * works under `deno serve`.
  */
-import { commandLine, executable } from "../../../ffi/forking/become_forkable.ts";
+import { executable } from "../../../ffi/forking/become_forkable.ts";
 import { setenv } from "../../../ffi/environment.ts";
 import { forkProgram } from "../../../ffi/forking/fork_program.ts";
 import { memfd_create } from "../../../ffi/memory.ts";
+import { commandLine } from "../../../ffi/proc.ts";
 import { _exit, getpid, getppid, PR_SET_PDEATHSIG, prctl, setpgid } from "../../../ffi/process.ts";
 import { denosArguments } from "../../../ffi/runtime/v8_flags.ts";
 import { SIGKILL } from "../../../ffi/signals.ts";
