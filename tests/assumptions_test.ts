@@ -755,6 +755,28 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
       },
       [own, connect],
     ),
+  nodeAgent: ({ event, request }) =>
+    shown(
+      async () => {
+        const [event, request] = Deno.args as [string, string];
+        const { default: http } = await import("node:http");
+        const server = Deno.serve({ port: 0, onListen() {} }, () => new Response());
+        await new Promise<void>((resolve) =>
+          http.get(`http://127.0.0.1:${server.addr.port}/`, (response) => {
+            response.on("end", resolve).resume();
+          })
+        );
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        // deno-lint-ignore no-explicit-any
+        const [[socket]] = Object.values((http.globalAgent as any).freeSockets) as any;
+        console.log(JSON.stringify({
+          event: socket.listenerCount(event) > 0 && event,
+          request: socket[request] === null && request,
+        }));
+        Deno.exit();
+      },
+      [event, request],
+    ),
   nodeHandles: (name) =>
     shown(
       async () => {

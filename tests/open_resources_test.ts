@@ -67,7 +67,8 @@ const kv = await Deno.openKv(folder + "/store");
 const database = new DatabaseSync(folder + "/data.sqlite");
 database.exec("create table if not exists numbers (n)");
 const memory = new DatabaseSync(":memory:");
-const worker = new Worker("data:text/javascript,", { type: "module", name: "resizer" });
+const worker = new Worker("file://" + folder + "/worker.js", { type: "module", name: "resizer" });
+await new Promise((resolve) => worker.onmessage = resolve);
 const channel = new BroadcastChannel("news");
 Deno.cron("tick", "* * * * *", () => {});
 Deno.watchFs(folder);
@@ -106,6 +107,8 @@ export default {
 function holdingApp(folder: string, { tcp, http }: { tcp: number; http: number }): string {
   const source = HOLDING.replace("FOLDER", JSON.stringify(folder))
     .replace("TCP", String(tcp)).replace("HTTP", String(http));
+  // Its pool then has a thread.
+  writeApp(folder, "await Deno.stat(import.meta.filename); postMessage('')", "worker.js");
   return writeApp(folder, source, "app.js");
 }
 
@@ -135,7 +138,11 @@ Deno.test("the start says what an app holds open that does not survive, where it
     ["listener to SIGTERM", "process.on", /Use onWorkerStop$/],
     [`connection to ${tcp}`, "net.connect", /use --no-preload$/],
     [`SQLite database ${folder.path}/data.sqlite`, undefined, /can be corrupted/],
-    [`Web Worker "resizer" (data:text/javascript,)`, "new Worker", /^it does not exist in workers/],
+    [
+      `Web Worker "resizer" (file://${folder.path}/worker.js)`,
+      "new Worker",
+      /^it does not exist in workers/,
+    ],
     ["interval of 1234 ms", "setInterval", /^it never fires in workers/],
     ["timer of 99000 ms", "setTimeout(() => {}, 99", /^it never fires in workers/],
   ];
@@ -162,7 +169,7 @@ Deno.test("in a worker, what was opened before the fork fails with an error that
     ["/websocket", `WebSocket to ws://127.0.0.1:${peers.http}/chat`, "new WebSocket"],
     ["/subprocess", "subprocess", "new Deno.Command"],
     ["/kv", `Deno.openKv() database "${folder.path}/store"`, "Deno.openKv"],
-    ["/worker", 'Web Worker "resizer" (data:text/javascript,)', "new Worker"],
+    ["/worker", `Web Worker "resizer" (file://${folder.path}/worker.js)`, "new Worker"],
   ];
   for (const [path, what, text] of refused) {
     const answer = await within(server.get(path), 10_000, `an answer of ${path}`);
@@ -190,13 +197,18 @@ Deno.test("nothing is said of an app that holds nothing, nor with --no-preload, 
     const own = globalThis.BroadcastChannel = class {};
     await new Promise((resolve) => setTimeout(resolve, 1));
     await (await fetch("http://127.0.0.1:${peers.http}/")).text();
-    const ask = () => new Promise((resolve, reject) =>
-      http.get("http://127.0.0.1:${peers.http}/", (response) => {
+    const ask = () => new Promise((resolve, reject) => {
+      const request = http.request("http://127.0.0.1:${peers.http}/", (response) => {
         let text = "";
         response.on("data", (data) => text += data).on("end", () => resolve(text));
-      }).on("error", reject)
-    );
-    await ask(); // its agent keeps the connection
+      }).on("error", reject);
+      setTimeout(() => request.end(), 5);
+    });
+    await ask();
+    // Its agent keeps the connection, and the next request would take it.
+    while (Object.keys(http.globalAgent.freeSockets).length === 0) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
     export default {
       async fetch() {
         const native = [setInterval, setTimeout, Worker, WebSocket, Deno.connect];

@@ -244,6 +244,14 @@ export const ASSUMPTIONS = {
     value: { own: "_pendingEncoding", connect: "connect" },
     otherwise: "the preforking server does not tell where an app has opened a socket of Node's",
   },
+  /**
+   * A socket of an agent of `node:http`: an event to which the agent listens, and the property that
+   * has the socket's request, `null` while the agent keeps the socket for a later one.
+   */
+  nodeAgent: {
+    value: { event: "agentRemove", request: "_httpMessage" },
+    otherwise: "the first request in a worker fails if the agent kept the connection at the fork",
+  },
   /** The method with which `node:process` shows its sockets. */
   nodeHandles: {
     value: "_getActiveHandles",

@@ -64,8 +64,9 @@ const UNUSABLE: { readonly [kind in Open["kind"]]?: readonly string[] } = {
 };
 
 /**
- * Makes the objects that the program got while it was watched fail with an error that says why. The
- * parent calls it, which will not use them either, so that the fork costs nothing.
+ * Makes the objects that the program got while it was watched fail with an error that says why, and
+ * has the agents of `node:http` forget their idle connections. The parent calls it, which will not
+ * use them either, so that the fork costs nothing; it must return to the event loop once before.
  *
  * @param explain Returns the error's message.
  */
@@ -78,6 +79,9 @@ export function disown(explain: (open: Open) => string): void {
       throw new Error(explain({ kind, ...about(creation) }));
     };
     for (const name of UNUSABLE[kind] ?? []) refuse(target, name, fail);
+  }
+  for (const handle of nodeHandles()) {
+    if (isKeptByAgent(handle)) handle.destroy?.();
   }
   for (const { object, ...open } of nodeConnections()) {
     const explained = () => new Error(explain(open));
@@ -182,7 +186,9 @@ interface NodeProcess {
 interface NodeHandle {
   readonly remoteAddress?: string;
   readonly remotePort?: number;
+  readonly [ASSUMPTIONS.nodeAgent.value.request]?: object | null;
   listenerCount?(event: string): number;
+  destroy?(): void;
 }
 
 function nodeProcess(): NodeProcess {
@@ -191,16 +197,23 @@ function nodeProcess(): NodeProcess {
 
 /** Connections of Node's over TCP, which have no resource of Deno's. */
 function nodeConnections(): NodeConnection[] {
-  if (!hasNodeProcess()) return [];
-  const handles = nodeProcess()[ASSUMPTIONS.nodeHandles.value]?.() ?? [];
-  return handles.flatMap((object): NodeConnection[] => {
+  return nodeHandles().flatMap((object): NodeConnection[] => {
     const { remoteAddress, remotePort } = object;
-    // An agent of node:http makes a new connection if an idle one is dead.
-    if (remoteAddress === undefined || (object.listenerCount?.("agentRemove") ?? 0) > 0) return [];
+    if (remoteAddress === undefined || isKeptByAgent(object)) return [];
     const detail = formatAddress([remoteAddress, remotePort!]);
     const place = placeOfSocket(object);
     return [{ kind: "connection", detail, place: place && placeIn(place), object }];
   });
+}
+
+function nodeHandles(): NodeHandle[] {
+  return hasNodeProcess() ? nodeProcess()[ASSUMPTIONS.nodeHandles.value]?.() ?? [] : [];
+}
+
+/** Whether a socket is one that an agent of `node:http` keeps for a later request. */
+function isKeptByAgent(handle: NodeHandle): boolean {
+  const { event, request } = ASSUMPTIONS.nodeAgent.value;
+  return (handle.listenerCount?.(event) ?? 0) > 0 && handle[request] === null;
 }
 
 /** Connections to UNIX sockets that Deno has no resource for: Node's. */

@@ -79,8 +79,8 @@ export function formatOpenResource({ what, where, advice }: OpenResource): strin
 }
 
 /**
- * Makes sure that nothing is open that does not survive the fork. If something is, the subprocesses are
- * killed, because this process ends.
+ * Makes sure that nothing is open that does not survive the fork. If something is, the subprocesses
+ * are killed, because this process ends.
  *
  * @param app The app's name.
  * @throws {AppError} If something is, with a line for each.
