@@ -397,6 +397,38 @@ Deno.test("serve does not remove the service manager's socket, even with --unix 
   assert(Deno.lstatSync(path).isSocket);
 });
 
+Deno.test("serve does not remove the sockets of a server that was started while it ended", async () => {
+  await using folder = scratch();
+  const [path, admin] = [`${folder.path}/app.sock`, `${folder.path}/admin.sock`];
+  const app = writeApp(
+    folder.path,
+    `export default {
+      async fetch(request) {
+        if (request.method === "GET") return new Response("served");
+        console.error("begun");
+        await new Promise((resolve) => setTimeout(resolve, 3000));
+        return new Response("slow");
+      },
+    };`,
+  );
+  const args = ["--unix", path, "--admin", admin];
+  await using old = await startServer(args, { app });
+  using client = Deno.createHttpClient({ proxy: { transport: "unix", path } });
+  const slow = fetch("http://localhost/", { method: "POST", client }).then((one) => one.text());
+  await until(() => old.stderr.includes("begun"), "the request to begin");
+  old.kill();
+  await old.logged(/SIGTERM: stopping/);
+  await using next = await startServer(args, { app });
+  assertEquals(await askAt(path), "served");
+  assertEquals(await slow, "slow");
+  assertEquals(await old.ended(), { code: 0, signal: null });
+  assertEquals(await askAt(path), "served");
+  assert(Deno.lstatSync(admin).isSocket);
+  next.kill();
+  assertEquals(await next.ended(), { code: 0, signal: null });
+  assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["app.ts"]);
+});
+
 Deno.test("serve does not wait for a server at its path that does not accept", async () => {
   await using folder = scratch();
   const path = `${folder.path}/app.sock`;

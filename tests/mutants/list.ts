@@ -895,6 +895,14 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "reports in one line that the directory in which it was started is gone",
   },
   {
+    name: "sockets-of-the-next-server-removed",
+    file: "server/listen.ts",
+    text: "    if (isStale(path)) unlink(path);\n",
+    replacement: "    if (isStale !== undefined) unlink(path);\n",
+    test: "tests/options_test.ts",
+    filter: "serve does not remove the sockets of a server that was started while it ended",
+  },
+  {
     name: "canary-not-tested",
     file: "server/prefork/serve.ts",
     text: "    testFork({ runtime: true }); // Deno may be a new one, too\n",
