@@ -1,6 +1,5 @@
 /** An app's own world: `serve` loads it as `deno run` and `deno serve` do in its folder. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { bundle } from "./bundle.ts";
 import {
   DENO,
   Program,
@@ -258,9 +257,10 @@ Deno.test("tine adds nothing to the app's folder or to its frozen lock file, fro
     const line = [DENO, "run", "-A", `${site.url}server/cli.ts`, "serve"];
     await leavesNothing(`${path}/app`, line, { XDG_CACHE_HOME: `${path}/cache` });
   });
-  await test.step("as a bundle", async () => {
-    bundle(`${path}/tine.js`);
-    await leavesNothing(`${path}/app`, [DENO, "run", "-A", `${path}/tine.js`, "serve"]);
+  await test.step("installed", async () => {
+    await deno(ROOT.pathname, "run", "-A", "server/cli/install.ts", `${path}/bin`);
+    const PATH = `${DENO.replace(/\/[^/]*$/, "")}:${Deno.env.get("PATH")}`;
+    await leavesNothing(`${path}/app`, [`${path}/bin/tine`, "serve"], { PATH });
   });
 });
 

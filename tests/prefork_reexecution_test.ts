@@ -167,6 +167,30 @@ Deno.test("servePrefork() forks no worker while it has no app, and loads one at 
   assertEquals(await server.get("/"), "served");
 });
 
+Deno.test("servePrefork() survives an import that breaks after the canary has loaded it", async () => {
+  await using folder = scratch();
+  writeApp(folder.path, answering("old"));
+  await using server = await startServer([], { app: "app.ts", cwd: folder.path });
+  const { workers } = server;
+  writeApp(folder.path, "", "import.ts");
+  writeApp(
+    folder.path,
+    `import "./import.ts";
+     Deno.writeTextFileSync("${folder.path}/import.ts", "const x = ;");
+     ${answering("new")}`,
+  );
+  server.kill("SIGHUP");
+  await server.logged(
+    /re-executing[^]*cannot be loaded, the old workers keep serving: .*import\.ts/,
+  );
+  assertEquals(server.workers, workers);
+  assertEquals(await server.get("/"), "old");
+  writeApp(folder.path, answering("newest"));
+  server.kill("SIGHUP");
+  await server.replaced(workers);
+  assertEquals(await server.get("/"), "newest");
+});
+
 Deno.test("servePrefork() restarts as another version of tine with a different scoreboard", async () => {
   await using folder = scratch();
   for (const name of ["deno.json", "mod.ts", "ffi", "server"]) {
