@@ -268,9 +268,9 @@ Deno.test("serve reports an app that ends or fails while it is loaded", async ()
   await using folder = scratch();
   const cases: [string, number, RegExp][] = [
     [
-      `await null; throw new Error("late");`,
+      `await new Promise((r) => setTimeout(r, 9));\nthrow new Error("late");`,
       1,
-      /^error: .*top level: Error: late at .*app\.ts:1:19$/,
+      /^error: .*top level: Error: late at .*app\.ts:2:7$/,
     ],
     [`console.log("done");`, 1, /^error: Cannot serve .*app\.ts: it has no default export/],
     [`Deno.exit(7);`, 7, /^$/],

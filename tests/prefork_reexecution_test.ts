@@ -185,10 +185,15 @@ Deno.test("servePrefork() survives an import that breaks after the canary has lo
   );
   assertEquals(server.workers, workers);
   assertEquals(await server.get("/"), "old");
-  writeApp(folder.path, answering("newest"));
+  const loads = `${folder.path}/loads`;
+  writeApp(
+    folder.path,
+    `Deno.writeTextFileSync("${loads}", ".", { append: true }); ${answering("newest")}`,
+  );
   server.kill("SIGHUP");
   await server.replaced(workers);
   assertEquals(await server.get("/"), "newest");
+  assertEquals(Deno.readTextFileSync(loads), "..", "by the canary and the master");
 });
 
 Deno.test("servePrefork() restarts as another version of tine with a different scoreboard", async () => {

@@ -615,14 +615,6 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "servePrefork() treats two simultaneous SIGINTs as one",
   },
   {
-    name: "canary-does-not-tell-why",
-    file: "server/cli/inside.ts",
-    text: "  reportFailure(error);\n",
-    replacement: "",
-    test: "tests/prefork_reload_test.ts",
-    filter: "the status tells whether the last reload succeeded, when, and the app's own reason",
-  },
-  {
     name: "canary-of-a-program-does-not-tell-why",
     file: "server/prefork.ts",
     text: "    reportFailure(error);\n",
@@ -905,8 +897,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "canary-not-tested",
     file: "server/prefork/serve.ts",
-    text: "    testFork({ runtime: true }); // Deno may be a new one, too\n",
-    replacement: "    void testFork;\n",
+    text: "  testFork({ runtime: true }); // Deno may be a new one, too\n",
+    replacement: "  void testFork;\n",
     test: "tests/self_check_test.ts",
     filter: "a server keeps its code and its workers where the new Deno cannot fork",
   },
@@ -1065,8 +1057,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "access-log-not-tried-by-the-canary",
     file: "server/prefork/serve.ts",
-    text: "    checkAccessLog(config);\n    Deno.exit(LOADED);\n",
-    replacement: "    Deno.exit(LOADED);\n",
+    text: "  checkAccessLog(config);\n  return program;\n",
+    replacement: "  return program;\n",
     test: "tests/settings_test.ts",
     filter: "SIGHUP with a broken tine.json changes nothing",
   },
@@ -1080,7 +1072,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "no-limit-passed-on-as-null",
-    file: "server/prefork/master/inheritance.ts",
+    file: "server/prefork/json.ts",
     text: 'rawJSON("1e999")',
     replacement: "null",
     test: "tests/settings_test.ts",
@@ -1124,7 +1116,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "[stop, url]",
     replacement: "[url, stop]",
     test: "tests/prefork_reexecution_test.ts",
-    filter: "forks no worker while it has no app",
+    filter: "survives an import that breaks after the canary has loaded it",
   },
   {
     name: "late-throw-left-to-deno",
