@@ -155,17 +155,36 @@ Deno.test("check tells why an app cannot be served, with exit code 1", async () 
   assertEquals(JSON.parse(json.stdout).ok, false);
   assertEquals(json.stderr, "");
 
+  writeApp(folder.path, 'import "./none.ts";', "missing.ts");
+  writeApp(folder.path, "export default { fetch( };", "syntax.ts");
+  writeApp(folder.path, "Deno.exit(3);", "exit.ts");
+  writeApp(folder.path, "await new Promise((resolve) => setTimeout(resolve, 60_000));", "slow.ts");
   const wrong: [args: string[], code: number, message: RegExp][] = [
     [["--workers", "x", app], 2, /^Cannot serve with --workers "x"/],
     [["--watch", app], 2, /^unknown option --watch/],
     [["--model", "forking", "--max-requests", "1", app], 2, /^--max-requests does not apply to/],
     [["none.ts"], 1, /there is no file .*none\.ts/],
+    [["missing.ts"], 1, /none\.ts[^]*\/missing\.ts:1:8$/m],
+    [["syntax.ts"], 1, /\/syntax\.ts:1:\d+$/m],
+    [["exit.ts"], 1, /^Cannot load exit\.ts: its top level called Deno\.exit\(3\)$/m],
+    [["--boot-timeout", "0.5", "slow.ts"], 1, /its top level did not finish within 0\.5 s/],
   ];
   for (const [args, code, message] of wrong) {
     await using program = check(folder.path, args);
     assertEquals(await program.ended(), { code, signal: null });
     assertEquals(program.stdout, "");
     assertMatch(program.stderr.replace("error: ", ""), message);
+  }
+  for (
+    const [name, message] of [
+      ["exit.ts", /called Deno\.exit\(3\)$/],
+      ["missing.ts", /^Cannot load missing\.ts: .*none\.ts.* at .*\/missing\.ts:1:8$/],
+      ["syntax.ts", /^Cannot load syntax\.ts: .* at .*\/syntax\.ts:1:\d+$/],
+    ] as const
+  ) {
+    await using program = check(folder.path, ["--json", name]);
+    assertEquals(await program.ended(), { code: 1, signal: null });
+    assertMatch(JSON.parse(program.stdout).error, message);
   }
 });
 

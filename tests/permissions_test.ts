@@ -172,23 +172,34 @@ Deno.test("serve names the permission that the app lacks, and serves it with tha
   assertEquals(await server.get("/"), "from the environment");
 });
 
-Deno.test("a worker in a terminal names the permission that its app lacks, and asks no question", async () => {
-  await using folder = scratch();
-  const app = writeApp(
-    folder.path,
-    `function text() {
-       try { return Deno.env.get("HOME"); } catch (error) { return error.message; }
-     }
-     export default { fetch: () => new Response(text()) };`,
+for (const args of [[], ["--no-preload"]]) {
+  Deno.test(
+    ["a worker in a terminal names the permission it lacks, and asks no question", ...args].join(
+      " ",
+    ),
+    async () => {
+      await using folder = scratch();
+      const app = writeApp(
+        folder.path,
+        `function text() {
+           try { return Deno.env.get("HOME"); } catch (error) { return error.message; }
+         }
+         export default { fetch: () => new Response(text()) };`,
+      );
+      const cli = new URL("server/cli.ts", ROOT).pathname;
+      const line = [DENO, "run", "--no-lock", ...LEAST, cli, "serve", "--port=0", "--workers=1"];
+      // script(1) runs it in a terminal of its own.
+      const command = [...line, ...args, app].join(" ");
+      await using terminal = new Server("script", ["-qec", command, "/dev/null"]);
+      const [, port] = await until(
+        () => terminal.stdout.match(/Serving http:\S+:(\d+)\//),
+        "the ready line",
+      );
+      terminal.port = Number(port);
+      assertMatch(
+        await terminal.get("/"),
+        /^Requires env access to "HOME", .* the --allow-env flag$/,
+      );
+    },
   );
-  const cli = new URL("server/cli.ts", ROOT).pathname;
-  const line = [DENO, "run", "--no-lock", ...LEAST, cli, "serve", "--port=0", "--workers=1", app];
-  // script(1) runs it in a terminal of its own.
-  await using terminal = new Server("script", ["-qec", line.join(" "), "/dev/null"]);
-  const [, port] = await until(
-    () => terminal.stdout.match(/Serving http:\S+:(\d+)\//),
-    "the ready line",
-  );
-  terminal.port = Number(port);
-  assertMatch(await terminal.get("/"), /^Requires env access to "HOME", .* the --allow-env flag$/);
-});
+}

@@ -293,6 +293,24 @@ Deno.test("SIGHUP reads tine.json again, and applies what can change", async () 
   assertMatch(server.stderr, /SIGTERM: stopping \d workers, within 7 s/);
 });
 
+Deno.test("SIGHUP serves another app where tine.json names another", async () => {
+  await using folder = scratch();
+  const { path } = folder;
+  writeApp(path, HELLO);
+  Deno.mkdirSync(`${path}/next`);
+  writeApp(`${path}/next`, "export default { fetch: () => new Response('next') };");
+  configure(path, { app: "app.ts", workers: 1 });
+  await using server = await serveIn(path);
+  configure(path, { app: "next/app.ts", workers: 1 });
+  server.kill("SIGHUP");
+  await until(async () => await server.get("/") === "next", "the other app");
+  assertEquals(readStatus(server.pid).master.app, "next/app.ts");
+  configure(path, { app: "none.ts", workers: 1 });
+  server.kill("SIGHUP");
+  await server.logged(/there is no file .*none\.ts[^]*the old code stays in use/);
+  assertEquals(await server.get("/"), "next");
+});
+
 Deno.test("SIGHUP names what it cannot change, and keeps it", async () => {
   await using folder = scratch();
   const { path } = folder;

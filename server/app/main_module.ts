@@ -49,7 +49,8 @@ export function mainModule(name: string, loadNow: () => void): MainModule {
   };
 }
 
-const CHECK = "#check";
+/** What is added to the URL of a module that is checked. */
+export const CHECK = "#check";
 
 async function check(name: string): Promise<void> {
   // Under another name: Deno takes a module for the main one only if it has not been imported. All

@@ -3,12 +3,14 @@ import { Descriptor } from "../../ffi/descriptor.ts";
 import { dup2, F_DUPFD_CLOEXEC, fcntl } from "../../ffi/descriptor_calls.ts";
 import { releaseSignals } from "../../ffi/signal_mask.ts";
 import { SIGCHLD } from "../../ffi/signals.ts";
-import type { MainModule } from "../app/main_module.ts";
+import { AppError } from "../app/load_app.ts";
+import { CHECK, type MainModule } from "../app/main_module.ts";
 import { formatOpenResource, type OpenResource } from "../prefork/open_resources.ts";
 import { PREFORK_OPTIONS, type PreforkOptions } from "../prefork/options.ts";
 import { check as checkProgram, type Trial } from "../prefork/serve.ts";
 import { HANDLED_SIGNALS } from "../prefork/signals.ts";
 import { checkApplicable } from "./lower_rungs.ts";
+import { report } from "./report.ts";
 import { nameOf, type Settings, type Source } from "./settings.ts";
 import { ConfigFileError, UsageError } from "./usage.ts";
 
@@ -45,7 +47,6 @@ const STDERR = 2;
  * @param settings What `serve` would serve, and how.
  * @param app The app.
  * @returns The exit code.
- * @throws What `serve` would report, unless the output is JSON.
  */
 export async function check(
   form: "text" | "json",
@@ -53,22 +54,37 @@ export async function check(
   app: MainModule,
 ): Promise<number> {
   releaseSignals(HANDLED_SIGNALS.filter((signum) => signum !== SIGCHLD));
-  if (form === "text") {
-    console.log(formatReport(await reportOn(settings, app)));
-    return 0;
-  }
   // What the app prints while it is loaded is no part of the JSON.
   using output = new Descriptor(fcntl(STDOUT, F_DUPFD_CLOEXEC, STDERR + 1));
-  dup2(STDERR, STDOUT);
+  if (form === "json") dup2(STDERR, STDOUT);
+  globalThis.addEventListener("unload", onExit);
   try {
-    await app.check(); // Deno ends a process whose main module it cannot load
-    const report = await reportOn(settings, app);
-    dup2(output.fileno(), STDOUT);
-    print(report);
+    // Deno itself reports, in words, that it cannot load the main module, and ends the process.
+    if (form === "json") await app.check();
+    const result = await reportOn(settings, app);
+    leave();
+    if (form === "json") print(result);
+    else console.log(formatReport(result));
     return 0;
   } catch (error) {
+    return tell(error);
+  }
+
+  function leave(): void {
+    globalThis.removeEventListener("unload", onExit);
     dup2(output.fileno(), STDOUT);
-    return printError(error);
+  }
+
+  function tell(error: unknown): number {
+    leave();
+    return form === "json" ? printError(error) : report(error);
+  }
+
+  /** Handles an app that calls `Deno.exit()`. */
+  function onExit(): void {
+    const code = Deno.exitCode;
+    const why = `its top level called Deno.exit(${code === 0 ? "" : code})`;
+    Deno.exit(tell(new AppError(`Cannot load ${app.name}: ${why}`)));
   }
 }
 
@@ -84,7 +100,8 @@ export function printError(error: unknown): number {
 }
 
 function print(report: Report): void {
-  console.log(JSON.stringify(report, null, 2));
+  // A module that is loaded twice has the first name in every place that is given of it.
+  console.log(JSON.stringify(report, null, 2).replaceAll(`${CHECK}:`, ":"));
 }
 
 async function reportOn(settings: Settings, app: MainModule): Promise<Report> {

@@ -184,7 +184,7 @@ export async function check(app: MainModule, config: Config): Promise<Trial> {
 /** Does what a server does up to the fork. */
 async function tryOut(app: Source, config: Config, bind: Bind): Promise<Program> {
   checkCertificateOf(config);
-  const program = await load(app, { preload: true }, bind) as Program;
+  const program = await loadInTime(app, { ...config, preload: true }, bind) as Program;
   checkStrictly(app, config);
   testFork({ runtime: true }); // Deno may be a new one, too
   checkAccessLog(config);
@@ -321,7 +321,9 @@ async function start(app: Source, config: Config): Promise<Start> {
   let admin: Socket | undefined;
   const cleanUp = () => cleanUpFor(config, { admin, isActivated, listeners: [] })();
   try {
-    const loading = loadInTime(app, config, sockets).then(whenThereIsRoom);
+    const loading = loadInTime(app, config, (request) => sockets.bind(request)).then(
+      whenThereIsRoom,
+    );
     const loaded = await interruptibly(loading, () => sockets.close());
     checkStrictly(app, config);
     if (config.pidFile !== undefined) writePidFile(config.pidFile);
@@ -360,7 +362,9 @@ async function restart(app: Source, config: Config, place: Place): Promise<Start
     checkCertificateOf(config);
     // Deno ends a process whose main module it cannot load.
     if (isMain(app) && config.preload) await app.check();
-    const loaded = await loadInTime(app, config, sockets).then(whenThereIsRoom);
+    const loaded = await loadInTime(app, config, (request) => sockets.bind(request)).then(
+      whenThereIsRoom,
+    );
     checkStrictly(app, config);
     sockets.listen(isProgram(loaded) ? loaded : undefined);
     return { place: { ...place, ...sockets.listeners }, sockets, loaded };
@@ -420,7 +424,7 @@ function cleanUpFor(
 async function loadInTime(
   app: Source,
   config: Config,
-  sockets: ProgramSockets,
+  bind: Bind,
 ): Promise<Program | string> {
   const { bootTimeout } = config;
   let timer: Timer | undefined;
@@ -432,7 +436,7 @@ async function loadInTime(
     timer = after(Math.min(bootTimeout * 1000, LONGEST_TIMER), () => reject(error), false);
   });
   try {
-    return await Promise.race([load(app, config, (request) => sockets.bind(request)), late]);
+    return await Promise.race([load(app, config, bind), late]);
   } finally {
     timer?.cancel();
   }

@@ -1181,7 +1181,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "  leaveTerminal();\n",
     replacement: "",
     test: "tests/permissions_test.ts",
-    filter: "a worker in a terminal names the permission",
+    filter: "a worker in a terminal names the permission it lacks",
   },
   {
     name: "streamed-response-without-limit",
@@ -1312,5 +1312,21 @@ export const MUTANTS: readonly Mutant[] = [
     replacement: "  testFork",
     test: "tests/open_resources_test.ts",
     filter: "--strict: a reload with code that holds something open fails",
+  },
+  {
+    name: "check-without-a-time-limit",
+    file: "server/prefork/serve.ts",
+    text: "await loadInTime(app, { ...config, preload: true }, bind) as Program",
+    replacement: "await load(app, { preload: true }, bind) as Program",
+    test: "tests/check_test.ts",
+    filter: "check tells why an app cannot be served",
+  },
+  {
+    name: "check-says-nothing-of-an-exit",
+    file: "server/cli/check.ts",
+    text: '  globalThis.addEventListener("unload", onExit);\n',
+    replacement: "",
+    test: "tests/check_test.ts",
+    filter: "check tells why an app cannot be served",
   },
 ];
