@@ -1218,7 +1218,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "output-of-the-app-in-the-json-of-check",
     file: "server/cli/check.ts",
-    text: "  dup2(STDERR, STDOUT);\n",
+    text: '  if (form === "json") dup2(STDERR, STDOUT);\n',
     replacement: "",
     test: "tests/check_test.ts",
     filter: "check tells on which addresses a program listens itself",
