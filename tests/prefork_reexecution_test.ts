@@ -12,9 +12,13 @@ import {
   writeApp,
 } from "./support.ts";
 
-/** What a subprocess of the app finds: signals, descriptors, directory and environment. */
+/**
+ * What a subprocess of the app finds: signals, descriptors, directory and environment. Any worker may
+ * answer, so its number is left out.
+ */
 function traces(server: Server): Promise<string> {
-  const run = "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd; pwd; env | sort";
+  const run =
+    "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd; pwd; env | grep -v ^TINE_WORKER= | sort";
   return server.get(`/command?run=${encodeURIComponent(run)}`);
 }
 
