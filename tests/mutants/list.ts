@@ -775,6 +775,22 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "tine's own files need no permission, however the command line is named",
   },
   {
+    name: "large-files-of-proc-are-cut-off",
+    file: "ffi/proc.ts",
+    text: "if (length === buffer.length) enlargeBuffer();",
+    replacement: "if (length === buffer.length) return decoder.decode(buffer);",
+    test: "tests/proc_test.ts",
+    filter: "readText() reads files that are larger than its buffer, and smaller ones after them",
+  },
+  {
+    name: "names-that-begin-with-digits-are-numbers",
+    file: "ffi/proc.ts",
+    text: "digit >= 0 && digit <= 9 ? 10 * number + digit : NaN",
+    replacement: "digit >= 0 && digit <= 9 ? 10 * number + digit : number",
+    test: "tests/proc_test.ts",
+    filter: "readNumbers() returns the names that are numbers, however many there are",
+  },
+  {
     name: "workers-find-out-what-they-may-not",
     file: "server/prefork/serve.ts",
     text: "if (socket !== undefined) checkThrowAwayAddress(socket.family);",
