@@ -14,6 +14,16 @@ export type Need = "certificate" | "PostgreSQL" | "Redis" | "users.db";
 /** A mode in which tine serves. */
 export type Mode = "preload" | "--no-preload";
 
+/** How tine refuses an app. */
+export interface Refusal {
+  /** The options with which it does. */
+  readonly options: readonly string[];
+  /** What it says. */
+  readonly says: RegExp;
+  /** What stands in the README's table. */
+  readonly cell: string;
+}
+
 /** An app: the folder beside this file that has its name is what a user has. */
 export interface App {
   /** Its folder. */
@@ -50,10 +60,8 @@ export interface App {
   readonly webSocket?: true;
   /** Headers that differ from request to request, in lower case. */
   readonly volatile?: readonly string[];
-  /**
-   * The modes in which it cannot be served: what tine says then, and what the README's table says.
-   */
-  readonly refused?: Readonly<Partial<Record<Mode, { says: RegExp; because: string }>>>;
+  /** The modes in which it cannot be served. */
+  readonly refused?: Readonly<Partial<Record<Mode, Refusal>>>;
 }
 
 const get = (...paths: string[]): Asked[] => paths.map((path) => ({ line: `GET ${path}` }));
@@ -268,6 +276,13 @@ export const APPS: readonly App[] = [
     port: 3000,
     needs: ["PostgreSQL"],
     requests: get("/"),
+    refused: {
+      preload: {
+        options: ["--strict"],
+        says: /^error: Cannot serve main\.js with --strict:[^]*connection to 127\.0\.0\.1:\d+/m,
+        cell: "told",
+      },
+    },
   },
   {
     name: "ioredis",

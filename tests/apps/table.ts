@@ -29,7 +29,7 @@ export function formatTable(rows: readonly Row[]): string {
 }
 
 function cellOf({ app, mode, verdict }: Outcome): string {
-  return verdict === "refused" ? app.refused![mode]!.because : verdict;
+  return verdict === "refused" ? app.refused![mode]!.cell : verdict;
 }
 
 function describe({ app, mode, failures }: Outcome): string[] {
