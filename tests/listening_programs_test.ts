@@ -7,6 +7,7 @@ import {
   childrenOf,
   Client,
   exchange,
+  isPortFree,
   scratch,
   type Server,
   spawnServer,
@@ -323,6 +324,26 @@ function freePorts(): [number, number] {
   using first = Deno.listen({ port: 0 });
   using second = Deno.listen({ port: 0 });
   return [first.addr.port, second.addr.port];
+}
+
+for (const mode of ["--preload", "--no-preload"]) {
+  Deno.test(`a program's port is closed while a worker finishes a request, with ${mode}`, async () => {
+    await using folder = scratch();
+    const app = writeApp(
+      folder.path,
+      `Deno.serve({ port: 0 }, async (request) => new Response(await request.text()));`,
+    );
+    const args = mode === "--preload" ? [] : [mode];
+    await using server = await startServer([...args, "--workers", "1"], { app });
+    using client = await Client.connect(server.port);
+    await client.say("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\nhal");
+    await until(() => readStatus(server.pid).workers[0]?.inFlight === 1, "the request");
+    server.kill();
+    await until(() => isPortFree(server.port), "the end of the listening socket");
+    await client.say("ves");
+    await client.hears("halves");
+    assertEquals(await server.ended(), { code: 0, signal: null });
+  });
 }
 
 Deno.test("a program with several servers has a shared socket for each", async () => {

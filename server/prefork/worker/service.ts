@@ -93,7 +93,9 @@ export async function openService(program: Program, options: ServiceOptions): Pr
   const acceptors: Acceptor[] = [];
   const addresses: ListeningAddress[] = [];
   const parts: Part[] = [];
-  const sockets = [...listeners];
+  // A fresh worker's own servers have sockets that the master has lent it.
+  const own = program.servers.flatMap(({ socket }) => socket ?? []);
+  const sockets = [...new Set([...listeners, ...own])];
   let draining = false;
 
   const spread = balance(acceptors, slot, scoreboard);
@@ -119,8 +121,6 @@ export async function openService(program: Program, options: ServiceOptions): Pr
     },
   };
 
-  // A program's own servers have sockets of their own.
-  const own = program.servers.map(({ socket }) => socket);
   const { app } = program;
   if (app !== undefined) {
     const secure = config.cert !== undefined;
