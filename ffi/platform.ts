@@ -7,8 +7,8 @@ export const SYSTEM_CALLS = {
   aarch64: { futex: 98n, get_robust_list: 100n, getdents64: 61n, gettid: 178n },
 } as const;
 
-/** The oldest supported Deno. Older ones create V8's worker threads whatever the flags. */
-export const LEAST_DENO = "2.3.1";
+/** The oldest supported Deno. Older ones cannot load a module before the main one. */
+export const LEAST_DENO = "2.4.4";
 
 /**
  * A system call was requested on an unsupported system or version of Deno.

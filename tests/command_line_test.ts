@@ -34,7 +34,7 @@ Deno.test("the command line reports in one line that Deno is too old", async () 
     assertEquals(await program.ended(), { code: 1, signal: null }, program.stderr);
     assertEquals(
       program.stderr,
-      "error: tine needs Deno 2.3.1 or later on Linux with glibc, x86-64 or aarch64: " +
+      "error: tine needs Deno 2.4.4 or later on Linux with glibc, x86-64 or aarch64: " +
         "this is Deno 2.2.15\n",
     );
   }

@@ -482,7 +482,7 @@ async function pretend(build: { os: string; arch: string }, deno: string): Promi
   return decoder.decode(stdout).trim() || decoder.decode(stderr);
 }
 
-const NEEDS = "UnsupportedPlatformError: tine needs Deno 2.3.1 or later on Linux with glibc, " +
+const NEEDS = "UnsupportedPlatformError: tine needs Deno 2.4.4 or later on Linux with glibc, " +
   "x86-64 or aarch64: ";
 
 Deno.test("another system gets UnsupportedPlatformError at the first call, not at import", async () => {
@@ -494,10 +494,10 @@ Deno.test("another system gets UnsupportedPlatformError at the first call, not a
 });
 
 Deno.test("an old Deno gets UnsupportedPlatformError at the first call, not at import", async () => {
-  for (const version of ["1.46.3", "2.0.6", "2.2.15", "2.2.15+a1b2c3d", "2.3.0"]) {
+  for (const version of ["1.46.3", "2.0.6", "2.2.15", "2.2.15+a1b2c3d", "2.3.7"]) {
     assertEquals(await pretend(Deno.build, version), `${NEEDS}this is Deno ${version}`);
   }
-  for (const version of ["2.3.1", "2.3.7", "2.10.0-rc.1", "2.10.0+a1b2c3d", "3.0.0"]) {
+  for (const version of ["2.4.4", "2.4.5", "2.10.0-rc.1", "2.10.0+a1b2c3d", "3.0.0"]) {
     assertEquals(await pretend(Deno.build, version), "number", version);
   }
 });

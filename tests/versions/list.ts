@@ -20,8 +20,8 @@ export const VERSIONS: readonly Version[] = [
   { name: "2.7.14", inCi: true },
   { name: "2.6.8" },
   { name: "2.5.7", inCi: true },
-  { name: "2.4.4" },
-  { name: "2.3.1", inCi: true },
+  { name: "2.4.4", inCi: true },
+  { name: "2.3.7" },
   { name: "2.2.15", inCi: true },
   { name: "1.46.3" },
 ];
