@@ -274,6 +274,66 @@ Deno.test("a server of Node's that is replaced finishes its requests and closes 
   assert(await ask(server.port, "/") !== `${old}`);
 });
 
+Deno.test("a WebSocket on a server of Node's may be silent, and is closed with 1001", async () => {
+  await using folder = scratch();
+  await using server = await startProgram(
+    folder.path,
+    `import http from "node:http";
+     const server = http.createServer((_, response) => response.end("hello"));
+     server.on("upgrade", (request, socket) => {
+       socket.write("HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\n" +
+         "Connection: Upgrade\\r\\n\\r\\n");
+       socket.on("end", () => socket.end());
+     });
+     server.listen();`,
+    ["--workers", "1", "--idle-timeout", "0.5", "--header-timeout", "0.5"],
+  );
+  using silent = await Client.connect(server.port);
+  using client = await Client.connect(server.port);
+  await client.say(
+    "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+  );
+  await client.hears("101 Switching");
+  await silent.ends(); // a connection without a request is closed
+  assert(!client.closed);
+  const counted = () => readStatus(server.pid).workers[0]!;
+  await until(() => counted().connections === 1, "the end of the other connection");
+  assertEquals(counted().requests, 1);
+  server.kill();
+  await client.hears("The server is restarting");
+  client[Symbol.dispose]();
+  assertEquals(await server.ended(), { code: 0, signal: null });
+});
+
+Deno.test("a TCP server of Node's is shared, and its connections may be silent", async () => {
+  await using folder = scratch();
+  await using server = await startProgram(
+    folder.path,
+    `import net from "node:net";
+     net.createServer((socket) => {
+       socket.on("data", (data) => socket.write(data));
+       socket.write(\`\${Deno.pid}\\n\`);
+     }).listen(0, () => console.log("listening"));`,
+    ["--idle-timeout", "0.5", "--header-timeout", "0.5"],
+  );
+  assertMatch(server.url, /^tcp /);
+  server.port = Number(server.url.match(/:(\d+)$/)?.[1]);
+  using first = await Client.connect(server.port);
+  await first.hears("\n");
+  const seen = new Set<number>();
+  await until(async () => {
+    using client = await Client.connect(server.port);
+    await client.hears("\n");
+    return seen.add(parseInt(client.heard)).size === 2;
+  }, "an answer of each worker");
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  await first.say("echo");
+  await first.hears("echo");
+  server.kill();
+  await first.ends();
+  assertEquals(await server.ended(), { code: 0, signal: null });
+});
+
 Deno.test("each worker asks the master for the sockets that its program wants later", async () => {
   await using folder = scratch();
   const [port] = freePorts();
@@ -303,6 +363,29 @@ Deno.test("each worker asks the master for the sockets that its program wants la
   server.kill();
   assertEquals(await server.ended(), { code: 0, signal: null });
   assert(!server.stderr.includes("EADDRINUSE"), server.stderr);
+});
+
+Deno.test("a program may close a server and listen on the same address again", async () => {
+  await using folder = scratch();
+  const [port] = freePorts();
+  const source = `import http from "node:http";
+    const probe = http.createServer();
+    probe.listen(${port}, () => {
+      const { port } = probe.address();
+      probe.close(() => {
+        http.createServer((_, response) => setTimeout(() => response.end(\`\${Deno.pid}\`), 20))
+          .listen(port);
+      });
+    });`;
+  for (const args of [[], ["--no-preload"]]) {
+    await using server = await startProgram(folder.path, source, args);
+    await allAnswer(server);
+    const { workers } = server;
+    server.kill("SIGHUP");
+    await server.replaced(workers);
+    await allAnswer(server);
+    assert(!server.stderr.includes("EADDRINUSE"), server.stderr);
+  }
 });
 
 for (const name of ["await server.finished", "listen({ port, host })"] as const) {

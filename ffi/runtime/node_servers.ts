@@ -183,6 +183,7 @@ export async function listenOn(
     if (found !== undefined) {
       const acceptor = takeOver(found, fd, ASSUMPTIONS.nodeListenerEvents.value);
       server[PATH] = path;
+      giveUpOnClose(server[HANDLE]!, acceptor);
       // It would tell the throw-away address.
       if (standIn?.getsockname) {
         Object.assign(server[HANDLE]!, { getsockname: standIn.getsockname });
@@ -196,6 +197,15 @@ export async function listenOn(
 }
 
 const TURNS = 1000;
+
+/** Has a handle accept nothing once the program closes it: it is open until a later turn. */
+function giveUpOnClose(handle: NodeHandle, acceptor: Acceptor): void {
+  const { close } = handle;
+  handle.close = function (callback): void {
+    acceptor.close();
+    close.call(this, callback);
+  };
+}
 
 /** Waits for a server's event `listening` and keeps it from everyone else. */
 function firstOf(server: NodeServer): Promise<void> {

@@ -25,6 +25,8 @@ const APP = "app";
 interface Entry {
   readonly socket: Socket;
   readonly requested: string;
+  /** The address for which the program asked, which the options may override. */
+  readonly wanted?: string;
   /** Where it serves; empty if that is not known yet. */
   readonly url: string;
 }
@@ -82,7 +84,8 @@ export class ProgramSockets {
       throw new SyscallError("bind", EADDRINUSE, requested);
     }
     const socket = this.#existing(requested) ?? this.#open(address, request);
-    this.#used.push({ socket, requested, url: urlFor(socket, request) });
+    const wanted = formatAddress(request.address);
+    this.#used.push({ socket, requested, wanted, url: urlFor(socket, request) });
     return socket;
   }
 
@@ -122,19 +125,22 @@ export class ProgramSockets {
    */
   lend(request: SocketRequest): Socket {
     if ("app" in request) return this.#lendToApp(request.app);
+    // One that the program has closed since is lent, too: it may have tried whether a port is free.
+    const wanted = formatAddress(request.address);
+    const lent = this.#used.find((one) =>
+      [one.wanted, formatAddress(one.socket.getsockname())].includes(wanted)
+    );
+    if (lent !== undefined) return lent.socket;
     const { preload } = this.#config;
     if (!preload) {
-      const wanted = formatAddress(request.address);
-      if (!this.#wanted.includes(wanted)) this.#wanted.push(wanted);
+      this.#wanted.push(wanted);
       checkUnambiguous(this.#wanted, this.#config);
     }
     const address = preload ? request.address : overridden(request.address, this.#config);
     const requested = `${LENT}${formatAddress(address)}`;
-    const lent = this.#used.find((one) => one.requested === requested);
-    if (lent !== undefined) return lent.socket;
     const socket = this.#existing(requested) ?? this.#open(address, request);
     if (!isListening(socket.fileno())) socket.listen(this.#config.backlog);
-    this.#used.push({ socket, requested, url: urlFor(socket, request) });
+    this.#used.push({ socket, requested, wanted, url: urlFor(socket, request) });
     this.#list();
     return socket;
   }

@@ -154,11 +154,10 @@ export async function openService(program: Program, options: ServiceOptions): Pr
       });
       return;
     }
-    const index = acceptors.length;
     const address: ListeningAddress = { address: socket.getsockname(), secure };
     addresses.push(address);
     const { part, acceptor } = await acceptNode(server, shared, address);
-    acceptors[index] = acceptor;
+    acceptors.push(acceptor);
     parts.push(part);
   }
 
