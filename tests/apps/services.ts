@@ -92,8 +92,8 @@ export class Services implements AsyncDisposable {
   }
 }
 
-const USERS = `CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);
-INSERT INTO users VALUES (1, 'Ada'), (2, 'Grace')`;
+const USERS = `CREATE TABLE IF NOT EXISTS users (id INTEGER PRIMARY KEY, name TEXT);
+INSERT INTO users VALUES (1, 'Ada'), (2, 'Grace') ON CONFLICT DO NOTHING`;
 
 /** The database of an app that opens a file. */
 function fillUsers(file: string): void {
