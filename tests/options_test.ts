@@ -23,7 +23,7 @@ const { givenAddress: _, ...DEFAULTS } = resolveOptions({});
 const OPTIONS = Object.keys(DEFAULTS) as (keyof PreforkOptions)[];
 
 Deno.test("resolveOptions() treats an undefined option as omitted", () => {
-  assertEquals(OPTIONS.length, 25);
+  assertEquals(OPTIONS.length, 26);
   for (const option of OPTIONS) {
     assertEquals(resolveOptions({ [option]: undefined }), resolveOptions({}), option);
   }
@@ -37,6 +37,7 @@ Deno.test("resolveOptions() rejects a value of another type", () => {
     ...Object.fromEntries(numbers.split(" ").map((name) => [name, ["1", null, true, {}, [1], 1n]])),
     ...Object.fromEntries(texts.split(" ").map((name) => [name, [1, null, true, {}, ["x"]]])),
     preload: [1, null, "false"],
+    strict: [1, null, "true"],
     adminHosts: ["x", null, {}, [1], ["x:9090"], ["http://x"], ["x/y"], ["[::1]"], [""]],
   };
   for (const [option, values] of Object.entries(wrong)) {

@@ -344,8 +344,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a-connection-wakes-every-worker",
     file: "ffi/runtime/acceptor.ts",
-    text: "(ASSUMPTIONS.listenerEvents.value | EPOLLEXCLUSIVE) >>> 0",
-    replacement: "(ASSUMPTIONS.listenerEvents.value | 0 * EPOLLEXCLUSIVE) >>> 0",
+    text: "(wanted | EPOLLEXCLUSIVE) >>> 0",
+    replacement: "(wanted | 0 * EPOLLEXCLUSIVE) >>> 0",
     test: "tests/prefork_accept_test.ts",
     filter: "a connection wakes one worker of many",
   },
@@ -944,7 +944,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "unread-body-taken-for-a-header",
-    file: "server/prefork/worker/service.ts",
+    file: "server/prefork/worker/fetch_server.ts",
     text: "      unread.add(client);\n",
     replacement: "",
     test: "tests/admission_test.ts",
