@@ -35,7 +35,7 @@ Deno.test("a fresh worker has the signals, the environment and V8's flags of the
     const visible = await server.get(
       `/command?run=${encodeURIComponent("env; ls -l /proc/self/fd")}`,
     );
-    assert(!/TINE(?!_WORKER=\d$)|tine/m.test(visible), visible);
+    assert(!/^TINE_(?!TEST|STARTED|WORKER=\d$)|memfd:/m.test(visible), visible);
     for (const pid of server.workers) {
       assertEquals(environmentOf(pid).get("DENO_V8_FLAGS"), own);
       assertEquals(new Set(masksOf(pid)), new Set(["0000000000000000"]));
@@ -122,7 +122,7 @@ Deno.test("a fresh worker has the app as its main module, with its folder's conf
     const variables = Object.keys(Deno.env.toObject());
     const facts = [greeting, import.meta.main, Deno.mainModule === import.meta.url, Deno.args];
     export default {
-      fetch: () => Response.json([...facts, variables.filter((name) => /TINE|AUTO_SERVE/.test(name))]),
+      fetch: () => Response.json([...facts, variables.filter((name) => /^TINE_(?!TEST|STARTED)|AUTO_SERVE/.test(name))]),
     };`;
   const app = writeApp(folder.path, source);
   await using server = await startServer(["--no-preload", app, "--", "a"], { app: "", cwd: "/" });
@@ -312,23 +312,28 @@ Deno.test("with preloading and telemetry, the master ends, however it was starte
   await using folder = scratch();
   await using collector = new Collector();
   const app = writeApp(folder.path, TRACED);
-  const ready = `exec env --block-signal=CHLD,TERM,INT,QUIT,HUP,USR1,USR2,TTIN,TTOU \\
-    DENO_V8_FLAGS=--single_threaded sh -c '"$@"' --`; // bash would unblock SIGCHLD
-  for (const shell of [undefined, ready]) {
-    await using server = await startServer([], {
-      app,
-      env: collector.env(50),
-      ...shell === undefined ? {} : { shell },
-    });
+  const program = writeApp(
+    folder.path,
+    `import { servePrefork } from "${new URL("mod.ts", ROOT)}";
+     Deno.exit(await servePrefork("${app}", { port: 0, workers: 2 }));`,
+    "main.ts",
+  );
+  const env = collector.env(50);
+  // This one need not run again to become forkable.
+  const ready = ["--block-signal=CHLD,TERM,INT,QUIT,HUP,USR1,USR2,TTIN,TTOU", DENO]
+    .concat(["run", "--v8-flags=--single_threaded", "--no-lock", "-A", program]);
+  const starts = [
+    () => startServer([], { app, env }),
+    () => Promise.resolve(new Server("env", ready, { env })),
+  ];
+  for (const start of starts) {
+    await using server = await start();
+    server.port = Number((await server.logged(/Serving \S+:(\d+)\/ with/))[1]);
     assertEquals(await server.get("/"), "true"); // as the user has set it
     const threads = [...Deno.readDirSync(`/proc/${server.pid}/task`)].map(({ name }) =>
       Deno.readTextFileSync(`/proc/${server.pid}/task/${name}/comm`).trim()
     );
-    assertEquals(
-      threads.filter((name) => name === "deno").length,
-      1,
-      "it has the thread of telemetry",
-    );
+    assertEquals(threads.filter((name) => name === "deno").length, 1, "it exports telemetry");
     const old = server.workers;
     server.kill("SIGHUP");
     await server.replaced(old);
