@@ -1457,6 +1457,8 @@ export const MUTANTS: readonly Mutant[] = [
     replacement: "",
     test: "tests/listening_programs_test.ts",
     filter: "a program finds its worker's number in TINE_WORKER",
+  },
+  {
     name: "fresh-workers-without-telemetry",
     file: "server/prefork/master/execute_worker.ts",
     text: "    restoreTelemetry();\n",
