@@ -5,6 +5,7 @@ import {
   Program,
   ROOT,
   scratch,
+  Server,
   serveRepository,
   type ServerOptions,
   startServer,
@@ -167,7 +168,7 @@ Deno.test("an app has its own arguments, its directory, and is the main module",
     `const { args, mainModule } = Deno;
      const answer = [args, import.meta.main, mainModule === import.meta.url, Deno.cwd(),
        process.argv.slice(2), Object.keys(Deno.env.toObject()).filter((name) =>
-         /^(TINE_|DENO_(AUTO|V8))/.test(name) && !name.startsWith("TINE_TEST"))];
+         /^(TINE_(?!TEST|WORKER)|DENO_(AUTO|V8))/.test(name))];
      ${JSON_APP}`,
   );
   const args = ["--", "-x", "--port=1", "app"];
@@ -182,6 +183,60 @@ Deno.test("an app has its own arguments, its directory, and is the main module",
     server.kill("SIGHUP");
     await server.replaced(old);
     assertEquals(JSON.parse(await server.get("/")), expected);
+  }
+});
+
+Deno.test("the installed command serves in its first execution, and takes arguments as the source does", async () => {
+  await using folder = scratch();
+  const { path } = folder;
+  writeApp(
+    path,
+    `const answer = [Deno.args, import.meta.main, Deno.env.get("DENO_AUTO_SERVE") ?? null];
+     ${JSON_APP}`,
+    "it's an app.ts",
+  );
+  await deno(ROOT.pathname, "run", "-A", "server/cli/install.ts", `${path}/bin`);
+  const PATH = `${DENO.replace(/\/[^/]*$/, "")}:${Deno.env.get("PATH")}`;
+  const log = `${path}/access\nlog`;
+  const lines: [args: string[], rest: string[], environment: Record<string, string>][] = [
+    [["--port", "0", "--workers=2", "--access-log", log, "it's an app.ts"], [], {}],
+    [["--no-preload", "it's an app.ts", "--workers", "2", "--access-log", "-", "--port=0"], [
+      "-x",
+      "--",
+      "a b",
+    ], {}],
+    [["--port", "0", "--workers", "2", "./it's an app.ts"], ["--help"], { DENO_AUTO_SERVE: "1" }],
+  ];
+  for (const [args, rest, environment] of lines) {
+    const line = ["serve", ...args, ...rest.length > 0 ? ["--", ...rest] : []];
+    const env = { PATH, ...environment };
+    await using server = new Server(`${path}/bin/tine`, line, { cwd: path, env });
+    [, server.url = ""] = await server.logged(/Serving (.+?) (?:with|to) /);
+    server.port = Number(server.url.match(/:(\d+)/)![1]);
+    const expected = [rest, true, environment.DENO_AUTO_SERVE ?? null];
+    assertEquals(JSON.parse(await server.get("/")), expected);
+    const first = Deno.readTextFileSync(`/proc/${server.pid}/environ`);
+    assertEquals(/(^|\0)TINE_ARGS=/.test(first) && !first.includes("TINE_SERVE"), true);
+    const old = server.workers;
+    server.kill("SIGHUP");
+    await server.replaced(old);
+    assertEquals(JSON.parse(await server.get("/")), expected);
+  }
+  assertEquals(Deno.readTextFileSync(log).split("\n").length > 1, true);
+  const wrong: [string[], number, RegExp][] = [
+    [["nothing.ts"], 1, /^error: .*nothing\.ts/],
+    [["--port", "x", "it's an app.ts"], 2, /^error: .*--port/],
+    [["--bogus", "it's an app.ts"], 2, /^error: unknown option --bogus/],
+    [["it's an app.ts", "--port"], 2, /^error: missing value of --port/],
+    [["a.ts", "b.ts"], 2, /^error: expected one app/],
+  ];
+  for (const [args, code, message] of wrong) {
+    await using program = new Program(`${path}/bin/tine`, ["serve", ...args], {
+      cwd: path,
+      env: { PATH },
+    });
+    assertEquals(await program.ended(), { code, signal: null }, program.stderr);
+    assertMatch(program.stderr, message);
   }
 });
 

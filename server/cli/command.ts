@@ -30,6 +30,11 @@ export function variablesOf(command: Command): Record<string, string> {
   return { [COMMAND]: JSON.stringify(command), [AUTO_SERVE]: YES };
 }
 
+/** Puts the command into the environment. */
+export function putCommand(command: Command): void {
+  for (const [name, value] of Object.entries(variablesOf(command))) setenv(name, value);
+}
+
 /**
  * Executes Deno with the app as its main module.
  *
@@ -48,8 +53,7 @@ export function execute(
 ): never {
   if (app !== undefined) checkFile(app);
   const main = app === undefined ? "data:," : specifierOf(app);
-  const variables = variablesOf({ line, app, autoServe: getenv(AUTO_SERVE) ?? null });
-  for (const [name, value] of Object.entries(variables)) setenv(name, value);
+  putCommand({ line, app, autoServe: getenv(AUTO_SERVE) ?? null });
   withholdTelemetry();
   const own = new Set(HANDLED_SIGNALS);
   runAgain(own, programSignals().difference(own), [...flags, main, ...args]);

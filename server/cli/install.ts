@@ -6,9 +6,14 @@
  * it lacks them. `tine` sets both.
  */
 import { signalName } from "../../ffi/signals.ts";
+import { ASSUMPTIONS } from "../../ffi/runtime/assumptions.ts";
 import { HANDLED_SIGNALS } from "../prefork/signals.ts";
+import { LAUNCHED } from "./launched.ts";
+import { SWITCHES } from "./options.ts";
 
 const FLAGS = "--v8-flags=--single_threaded,--no-lazy,--max-semi-space-size=4";
+
+const { name: AUTO_SERVE, value: YES } = ASSUMPTIONS.autoServe.value;
 
 /**
  * Returns the command prefix that starts a program so that its first `becomeForkable()` has nothing
@@ -50,12 +55,39 @@ async function bundle(file: string): Promise<void> {
   if (!success) throw new Error(new TextDecoder().decode(stderr).trim());
 }
 
-/** Returns a shell script. It runs the first `deno` in the path, or the one that installed it. */
+/**
+ * Returns a shell script. It runs the first `deno` in the path, or the one that installed it. If the
+ * arguments name an app to serve, the app is the main module at once (`launched.ts`).
+ */
 function launcher(file: string): string {
   const [env, mask, deno, ...run] = forkableFromStart();
   const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
+  const preload = quoted(`--preload=${file.replaceAll(",", "%2C")}`); // it may be a list
   return `#!/bin/sh
 deno=$(command -v ${deno}) || deno=${quoted(Deno.execPath())}
-exec ${env} ${mask} "$deno" ${run.join(" ")} --allow-all --no-config ${quoted(file)} "$@"
+run() {
+  exec ${env} ${mask} "$deno" ${run.join(" ")} --allow-all "$@"
+}
+serve() {
+  args=$(printf '%s\\037' "\${DENO_AUTO_SERVE+=}$DENO_AUTO_SERVE" "$@")
+  app=
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --) shift; break ;;
+      --help) return ;;
+      ${SWITCHES.map((name) => `--${name}`).join("|")}|--*=*) ;;
+      --*) shift ;;
+      -*) return ;;
+      *) [ -z "$app" ] || return; app=$1 ;;
+    esac
+    [ $# -eq 0 ] || shift
+  done
+  [ -n "$app" ] || return
+  export ${LAUNCHED}="$args" ${AUTO_SERVE}=${YES}
+  run ${preload} "$app" "$@"
+}
+# Telemetry must be kept from the master: what follows does that.
+[ "$1" != serve ] || [ -n "$OTEL_DENO" ] || { shift; serve "$@"; set -- serve "$@"; }
+run --no-config ${quoted(file)} "$@"
 `;
 }

@@ -29,6 +29,9 @@ export type Model = typeof MODELS[number];
 
 const FORMATS = ["common", "combined", "json"] as const;
 
+/** The options of `serve` that take no argument, but for `--help`. */
+export const SWITCHES = ["no-preload", "strict", "watch"] as const;
+
 /** The options by their flags, in the order of the help text. A string begins a group. */
 export const OPTIONS: Record<string, Option | string> = {
   listening: "Listening",

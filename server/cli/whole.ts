@@ -4,7 +4,12 @@
  * app.
  */
 import { hasCommand } from "./command.ts";
+import { readLaunched } from "./launched.ts";
 import { start } from "./start.ts";
 
-if (Deno.mainModule !== import.meta.url && hasCommand()) await import("./inside.ts");
-else await start(() => import.meta.url, () => import("./main.ts"));
+if (Deno.mainModule === import.meta.url) {
+  await start(() => import.meta.url, () => import("./main.ts"));
+} else {
+  if (!hasCommand()) readLaunched();
+  await import("./inside.ts");
+}

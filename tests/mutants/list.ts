@@ -1515,4 +1515,12 @@ export const MUTANTS: readonly Mutant[] = [
     test: "tests/fresh_workers_test.ts",
     filter: "a fresh worker has the app as its main module",
   },
+  {
+    name: "installed-command-executed-twice",
+    file: "server/cli/install.ts",
+    text: `[ "$1" != serve ] || [ -n`,
+    replacement: `true || [ -n`,
+    test: "tests/app_world_test.ts",
+    filter: "the installed command serves in its first execution",
+  },
 ];
