@@ -49,8 +49,7 @@ export function readNumbers(path: string): number[] {
   try {
     check(fd, "open", path);
   } catch (error) {
-    if (!isOwn || !isSyscallError(error, "ENOENT")) throw error;
-    throw new UnsupportedPlatformError("/proc is not mounted");
+    throw isOwn ? explained(error) : error;
   }
   try {
     const { getdents64 } = libc();
@@ -69,6 +68,12 @@ export function readNumbers(path: string): number[] {
   } finally {
     libc().close(fd);
   }
+}
+
+/** Returns the error to report where something of this process's own in `/proc` is missing. */
+function explained(error: unknown): unknown {
+  const isMissing = isSyscallError(error, "ENOENT");
+  return isMissing ? new UnsupportedPlatformError("/proc is not mounted") : error;
 }
 
 /** Returns the number whose digits are in the buffer, before a NUL; NaN if it is none. */
@@ -107,7 +112,13 @@ let line: readonly string[] | undefined;
 /**
  * Returns this process's arguments, with the program's name first: those of the first call. A
  * program that sets `process.title` overwrites what `/proc` shows.
+ *
+ * @throws {UnsupportedPlatformError} If `/proc` is not mounted.
  */
 export function commandLine(): string[] {
-  return [...line ??= readText("/proc/self/cmdline").split("\0").slice(0, -1)];
+  try {
+    return [...line ??= readText("/proc/self/cmdline").split("\0").slice(0, -1)];
+  } catch (error) {
+    throw explained(error);
+  }
 }
