@@ -3,6 +3,7 @@
  * `SCM_RIGHTS`.
  */
 import { check } from "./errno.ts";
+import { letSignalsIn } from "./interruption.ts";
 import { libc } from "./libc.ts";
 import { checkDescriptor } from "./descriptor_calls.ts";
 import { MSG_NOSIGNAL, SOL_SOCKET } from "./socket_calls.ts";
@@ -57,7 +58,7 @@ export function sendDescriptor(
 }
 
 /**
- * Receives a message, with or without a descriptor.
+ * Receives a message, with or without a descriptor. Handlers of pending signals run first.
  *
  * @param fd The socket's descriptor.
  * @param size The maximum number of bytes.
@@ -68,6 +69,7 @@ export function sendDescriptor(
  */
 export function receiveDescriptor(fd: number, size: number, flags = 0): Message {
   checkDescriptor("recvmsg", fd);
+  letSignalsIn("recvmsg", `on descriptor ${fd}`);
   const data = new Uint8Array(size);
   const control = new DataView(new ArrayBuffer(CMSG_SPACE));
   const { header } = messageOf(data, control);

@@ -59,11 +59,13 @@ async function assertGone(server: Server, workers: readonly number[]): Promise<v
   assert(isPortFree(server.port), "the port is taken");
 }
 
-for (const [name, options] of Object.entries(APPS)) {
-  Deno.test(`servePrefork() drops no connection of ${name} when SIGHUP comes 20 times under load`, async () => {
-    await hangUp([], options);
-  });
-}
+Deno.test("servePrefork() drops no connection of a fetch app when SIGHUP comes 20 times under load", async () => {
+  await hangUp([]);
+});
+
+Deno.test("servePrefork() drops no connection of an app of Express's when SIGHUP comes 20 times under load", async () => {
+  await hangUp([], APPS["an app of Express's"]);
+});
 
 Deno.test("servePrefork() drops no connection when SIGHUP comes 20 times to fresh workers under load", async () => {
   await hangUp(["--no-preload"]);

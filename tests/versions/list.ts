@@ -158,7 +158,7 @@ export const CHOSEN: readonly Chosen[] = [
     aspect: "restart",
     file: "tests/prefork_restart_test.ts",
     tests: [
-      "servePrefork() drops no connection of ${name} when SIGHUP comes 20 times under load",
+      "servePrefork() drops no connection of a fetch app when SIGHUP comes 20 times under load",
       "servePrefork() serves new code after SIGHUP, and the old code while the new one is broken",
       "servePrefork() loads the app in each worker with --no-preload",
       "servePrefork() finishes requests and closes WebSockets on SIGHUP",
