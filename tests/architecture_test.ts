@@ -183,6 +183,7 @@ Deno.test("the command line loads only what it takes to execute Deno again befor
   assert(whole.has("server/prefork/serve.ts"));
   assertEquals([...whole.difference(reached("server/cli.ts", () => true))], [
     "server/cli/whole.ts",
+    "server/cli/launched.ts",
   ]);
 });
 
