@@ -334,6 +334,14 @@ Deno.test("a TCP server of Node's is shared, and its connections may be silent",
   assertEquals(await server.ended(), { code: 0, signal: null });
 });
 
+/** Returns the paths of all UNIX sockets that listen. */
+function readListening(): string[] {
+  const LISTENING = "00010000"; // __SO_ACCEPTCON among the flags
+  return Deno.readTextFileSync("/proc/net/unix").split("\n")
+    .map((line) => line.trim().split(/\s+/))
+    .flatMap(([, , , flags, , , , path]) => flags === LISTENING && path ? [path] : []);
+}
+
 Deno.test("each worker asks the master for the sockets that its program wants later", async () => {
   await using folder = scratch();
   const [port] = freePorts();
@@ -352,6 +360,7 @@ Deno.test("each worker asks the master for the sockets that its program wants la
   await server.printed(new RegExp(`later ${port}\nlater ${port}`));
   for (const generation of [1, 2, 3]) {
     await allAnswer(server, "/", port);
+    await until(() => readListening().some((one) => one === path), "a server at the path");
     const client = Deno.createHttpClient({ proxy: { transport: "unix", path } });
     assertEquals(await (await fetch("http://localhost/", { client })).text(), "path");
     client.close();
