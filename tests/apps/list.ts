@@ -314,12 +314,20 @@ export const APPS: readonly App[] = [
   },
   {
     name: "sharp",
-    title: "`sharp`",
+    title: "`sharp`, used at the top level",
     package: "sharp",
     main: "main.js",
     by: "run",
     port: 3000,
     requests: get("/"),
+    // The threads that libvips starts for it have no copies in the workers, which may wait for them.
+    refused: {
+      preload: {
+        options: ["--strict"],
+        says: /^error: Cannot serve main\.js with --strict:[^]*threads? [^]*sharp/m,
+        cell: "told",
+      },
+    },
   },
   {
     name: "jose",
