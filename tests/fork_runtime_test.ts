@@ -403,6 +403,33 @@ Deno.test("fork({ runtime: true }) throws, and does not fork, if the pool does n
   assertStringIncludes(program.stdout, "ECHILD");
 });
 
+Deno.test("a thread of the pool that waits for a lock is not mistaken for one of another pool", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      const { symbols } = Deno.dlopen("libc.so.6", {
+        sem_init: { parameters: ["buffer", "i32", "u32"], result: "i32" },
+        sem_wait: { parameters: ["buffer"], result: "i32", nonblocking: true },
+        sem_post: { parameters: ["buffer"], result: "i32" },
+      });
+      const child = async () => {
+        await Deno.readTextFile("/etc/passwd");
+      };
+      const lock = new Uint8Array(32);
+      symbols.sem_init(lock, 0, 0);
+      const waiting = symbols.sem_wait(lock); // as a thread does that is idle, in a futex
+      const first = tine.waitpid(await tine.forkRuntimeChild(child))?.status;
+      symbols.sem_post(lock);
+      await waiting; // the thread is idle now, behind those that were idle before
+      const second = tine.waitpid(await tine.forkRuntimeChild(child))?.status;
+      console.log(first?.raw, second?.raw);
+    },
+    [],
+    ALL,
+  );
+  assertEquals(output, "0 0\n");
+});
+
 Deno.test("a child that cannot start its runtime ends with an error, and never throws into the parent's code", async () => {
   await using program = startFunction(
     () => {

@@ -59,7 +59,7 @@ export function parkPool(patience: number): string[] {
   const start = performance.now();
   let seen = "";
   let since = start;
-  let before: readonly ThreadCall[] = [];
+  let before: readonly Sleep[] = [];
   for (;;) {
     const threads = threadCalls();
     if (threads.length === 0) return [];
@@ -75,19 +75,35 @@ export function parkPool(patience: number): string[] {
     if (queued <= 0 && (calls.length === 0 || settled)) return [];
     if (now - start > patience) return calls;
     const missing = calls.filter(isIdle).length - queued;
-    if (missing > 0) before = queued <= 0 ? threads : [];
+    if (missing > 0) before = queued <= 0 ? threads.map(sleepOf) : [];
     park(missing);
     pauseBriefly();
   }
 }
 
-/** The idle threads of other pools, such as a Web Worker's. */
-const otherPools = new Set<number>();
+/** The idle threads of other pools, such as a Web Worker's, and the calls in which they wait. */
+const otherPools = new Map<number, string>();
+
+/** A thread in a system call, and how often it had gone to sleep when it was found there. */
+interface Sleep extends ThreadCall {
+  readonly switches: string | undefined;
+}
+
+function sleepOf(thread: ThreadCall): Sleep {
+  return { ...thread, switches: switches(thread.tid) };
+}
+
+function switches(tid: number): string | undefined {
+  return ofThread(tid, "status")?.match(/^voluntary_ctxt_switches:\s*(\d+)/m)?.[1];
+}
 
 /**
  * Finds the threads of other pools, which are called the same. A pool starts a thread only if none
- * of its own is idle: if a new one does some of the work, those that have been idle all the time
- * belong to another pool.
+ * of its own is idle: if a new one does some of the work, those that have slept all the time belong
+ * to another pool, or wait for a lock.
+ *
+ * A thread that does not seem to have moved may have: it waited for a lock before, and for work now.
+ * Whether it has slept all the time is known from the kernel's count.
  *
  * @param before The threads when the work was given to them; none if that is not known.
  * @param after The threads when all of it is being done.
@@ -95,18 +111,19 @@ const otherPools = new Set<number>();
  * @returns Whether there are any.
  */
 function leaveOtherPools(
-  before: readonly ThreadCall[],
+  before: readonly Sleep[],
   after: readonly ThreadCall[],
   others: readonly ThreadCall[],
 ): boolean {
   if (before.length === 0 || others.length === 0) return false;
   const isNew = ({ tid }: ThreadCall) => !before.some((one) => one.tid === tid);
   if (!after.some((one) => isNew(one) && !others.includes(one))) return false;
-  const idle = others.filter(({ tid, call }) =>
-    isIdle(call) && before.some((one) => one.tid === tid && isIdle(one.call))
+  const asleep = others.filter(({ tid, call }) =>
+    isIdle(call) &&
+    before.some((one) => one.tid === tid && one.call === call && one.switches === switches(tid))
   );
-  for (const { tid } of idle) otherPools.add(tid);
-  return idle.length > 0;
+  for (const { tid, call } of asleep) otherPools.set(tid, call);
+  return asleep.length > 0;
 }
 
 /**
@@ -293,13 +310,16 @@ interface ThreadCall {
  */
 function threadCalls(): ThreadCall[] {
   const present = threads();
-  for (const tid of otherPools) if (!present.some((one) => one.tid === tid)) otherPools.delete(tid);
+  for (const tid of otherPools.keys()) {
+    if (!present.some((one) => one.tid === tid)) otherPools.delete(tid);
+  }
   return present.flatMap((thread) => {
     const { tid } = thread;
     if (tid === libc().getpid() || isV8Worker(thread)) return [];
     const call = ofThread(tid, "syscall")?.trim();
     if (call === undefined || (!isPoolThread(thread) && isWaiting(call))) return [];
-    if (otherPools.has(tid) && isIdle(call)) return [];
+    // In another call it is not known any more: what waited for a lock may wait for work now.
+    if (otherPools.get(tid) === call) return [];
     return [{ tid, call }];
   });
 }

@@ -1264,6 +1264,14 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "in a worker, what was opened before the fork fails",
   },
   {
+    name: "thread-at-a-lock-taken-for-another-pools",
+    file: "ffi/runtime/pool.ts",
+    text: "    if (otherPools.get(tid) === call) return [];\n",
+    replacement: "    if (otherPools.has(tid) && isIdle(call)) return [];\n",
+    test: "tests/fork_runtime_test.ts",
+    filter: "waits for a lock is not mistaken",
+  },
+  {
     name: "open-resources-not-refused",
     file: "server/prefork/serve.ts",
     text: "      disownOpenResources();\n",
