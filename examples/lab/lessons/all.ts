@@ -1,0 +1,32 @@
+/**
+ * The lessons in the article's order. A row has what a list shows; the lesson is loaded when it is
+ * wanted.
+ */
+import type { Lesson } from "../lesson.ts";
+
+/** A lesson that is not loaded yet. */
+export interface LessonEntry {
+  readonly name: string;
+  readonly title: string;
+  load(): Promise<Lesson>;
+}
+
+function entry(
+  name: string,
+  title: string,
+  load: () => Promise<{ lesson: Lesson }>,
+): LessonEntry {
+  return { name, title, load: async () => (await load()).lesson };
+}
+
+/** All lessons. A row's name and title are those of its lesson. */
+// deno-fmt-ignore: a line each
+export const LESSONS: readonly LessonEntry[] = [
+  // One client at a time; sockets: backlog, reuseaddr, client, ports, pair
+  entry("3b", "One client at a time", () => import("./one_client.ts")),
+  // Processes and descriptors: processes, descriptors
+  // Forking: 3c, order, references, 3d, toomany
+  // Children: zombies, eagain, 3e, wait, 3f, 3g, 3h
+  // Chapter 20: zombieprob, zombiesol, zombiepoll, echo, flock, sharedlock, deadlock, errors, scratch
+  // Past the sources: memory, crash, endless, restart, random
+];
