@@ -1,6 +1,6 @@
 /**
- * Checks all that tine relies on: the system, permissions, limits, and the six facts that the
- * README explains, each in a child.
+ * Checks all that tine relies on: the system, permissions, limits, and the six facts that
+ * docs/fork.md explains, each in a child.
  */
 import { AF_INET } from "../ffi/address.ts";
 import { O_CLOEXEC, pipe } from "../ffi/descriptor.ts";
@@ -190,7 +190,7 @@ const FACT_CHECKS: readonly Check[] = ([
   name: nameOf(number),
   needs: number === 6 ? ["forkable", "permission net"] : ["forkable"],
   look,
-  advice: "Use a version of Deno that the README of tine lists, or a newer tine",
+  advice: "Use a version of Deno that docs/measured.md of tine lists, or a newer tine",
 }));
 
 function nameOf(fact: keyof typeof FACTS): string {

@@ -165,7 +165,7 @@ for (
     assertEquals(namesOf(diagnosis, "failed"), [fact], JSON.stringify(diagnosis));
     assertEquals(diagnosis.code, 1);
     const { advice } = diagnosis.findings.find(({ name }) => name === fact)!;
-    assertMatch(advice!, /^Use a version of Deno that the README of tine lists/);
+    assertMatch(advice!, /^Use a version of Deno that docs\/measured\.md of tine lists/);
   });
 }
 

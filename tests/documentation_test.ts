@@ -48,8 +48,8 @@ function listens(pid: number): boolean {
 
 const examples = ignoredExamples();
 
-Deno.test("the README's API in one screen names all functions and classes of ffi/mod.ts", () => {
-  const screen = Deno.readTextFileSync(new URL("README.md", ROOT))
+Deno.test("docs/fork.md's API in one screen names all functions and classes of ffi/mod.ts", () => {
+  const screen = Deno.readTextFileSync(new URL("docs/fork.md", ROOT))
     .match(/^## The API in one screen\n\n```\n([\s\S]*?)^```$/m)![1]!;
   const names = new Set(screen.match(/\w+/g));
   const callable = Object.entries(ffi).filter(([, value]) => typeof value === "function")
@@ -57,12 +57,22 @@ Deno.test("the README's API in one screen names all functions and classes of ffi
   assertEquals(callable.filter((name) => !names.has(name)), []);
 });
 
-Deno.test("README.md and CONTRIBUTING.md name existing tasks, files and tests", () => {
+/** The documentation's files, from the root. */
+const PAGES = [
+  "README.md",
+  "CONTRIBUTING.md",
+  ...[...Deno.readDirSync(new URL("docs", ROOT))].map(({ name }) => `docs/${name}`)
+    .filter((name) => name.endsWith(".md")),
+];
+
+Deno.test("the documentation names existing tasks, files and tests", () => {
   const read = (file: string) => Deno.readTextFileSync(new URL(file, ROOT));
   const guide = read("CONTRIBUTING.md");
   const { tasks } = JSON.parse(read("deno.json"));
-  for (const [, name] of (read("README.md") + guide).matchAll(/deno task ([\w:]+)/g)) {
-    assert(name! in tasks, `There is no task ${name}`);
+  for (const page of PAGES) {
+    for (const [, name] of read(page).matchAll(/deno (?:-\S+ )*task ([\w:]+)/g)) {
+      assert(name! in tasks, `${page}: There is no task ${name}`);
+    }
   }
   const files = guide.match(
     /\b(examples|server|ffi|tests)\/[\w/]*(\.ts)?|\.ci\/run|\b[A-Z]+\.md/g,
@@ -71,6 +81,29 @@ Deno.test("README.md and CONTRIBUTING.md name existing tasks, files and tests", 
   for (const file of files) Deno.statSync(new URL(file, ROOT));
   const [, file, name] = guide.match(/(tests\/\w+\.ts) --filter "(.*)"/)!;
   assertStringIncludes(read(file!), name!);
+});
+
+/** What a heading is called in links, as GitHub and JSR have it. */
+function anchorOf(heading: string): string {
+  return heading.toLowerCase().replace(/[^\p{L}\p{N}_ -]/gu, "").replaceAll(" ", "-");
+}
+
+Deno.test("the documentation's links lead to files and headings that are there", () => {
+  let count = 0;
+  for (const page of PAGES) {
+    const url = new URL(page, ROOT);
+    for (const [, link] of Deno.readTextFileSync(url).matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^https?:/.test(link!)) continue;
+      count++;
+      const target = new URL(link!, url);
+      const { hash } = target;
+      target.hash = "";
+      const headings = [...Deno.readTextFileSync(target).matchAll(/^#+ (.*)$/gm)];
+      const anchors = headings.map(([, heading]) => `#${anchorOf(heading!)}`);
+      assert(hash === "" || anchors.includes(hash), `${page} has a link to ${link}`);
+    }
+  }
+  assert(count > 15);
 });
 
 Deno.test("the documentation has examples that fork", () => assert(examples.length >= 8));

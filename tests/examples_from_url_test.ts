@@ -1,5 +1,5 @@
 /**
- * What the README says of the ladder: each stage is one file that imports nothing but `mod.ts`, so
+ * What docs/learn.md says of the ladder: each stage is one file that imports nothing but `mod.ts`, so
  * it also runs from a URL.
  */
 import { assertEquals, assertMatch } from "@std/assert";

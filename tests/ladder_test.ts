@@ -1,5 +1,5 @@
 /**
- * The README's ladder: what stands under "try" is run as it stands there, with the port and the pid
+ * The ladder of docs/learn.md: what stands under "try" is run as it stands there, with the port and the pid
  * of the server that is under test, and what stands under "see" is looked for.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
@@ -25,9 +25,9 @@ interface Row {
 
 const codeIn = (cell: string) => [...cell.matchAll(/`([^`]+)`/g)].map(([, code]) => code!);
 
-const README = Deno.readTextFileSync(new URL("README.md", ROOT));
+const PAGE = Deno.readTextFileSync(new URL("docs/learn.md", ROOT));
 const TABLE = new Map(
-  README.match(/^\| stage [^]*?(?=\n\n)/m)![0].split("\n").slice(2).map((line) => {
+  PAGE.match(/^\| stage [^]*?(?=\n\n)/m)![0].split("\n").slice(2).map((line) => {
     const [stage, tries, sees] = line.slice(2).split(" | ");
     return [stage!.trim(), { tries: codeIn(tries!), sees: codeIn(sees!) }] as const;
   }),
@@ -41,7 +41,7 @@ function assertSeen({ sees }: Row, text: string): void {
   }
 }
 
-/** Runs a command of the README in a shell, beside a server. */
+/** Runs a command of the page in a shell, beside a server. */
 function beside(server: Program, port: number, command: string): Program {
   const line = command.replace(/localhost(:| )\d+/, `localhost$1${port}`)
     .replace(/\bPID\b/, `${server.pid}`)
@@ -71,7 +71,7 @@ function startStage(stage: string, args = ["0"], cwd?: string, shell?: string): 
 
 /** What `ps` shows of a server's children, as the text above the table has it. */
 async function ps(server: Program): Promise<string> {
-  const [command] = codeIn(README.match(/`ps -o [^`]*--ppid PID`/)![0]);
+  const [command] = codeIn(PAGE.match(/`ps -o [^`]*--ppid PID`/)![0]);
   const line = command!.replace("PID", `${server.pid}`);
   await using running = new Program("/bin/bash", ["-c", line]);
   await running.ended(); // it throws if there is none

@@ -141,6 +141,8 @@ Deno.test("the published package is complete, and contains no tests", async () =
     cwd: folder.path,
   });
   assertEquals(printed, "true function function\n");
-  for (const file of ["README.md", "LICENSE", "deno.json"]) assert(registry.files.includes(file));
+  for (const file of ["README.md", "docs/serve.md", "LICENSE", "deno.json"]) {
+    assert(registry.files.includes(file));
+  }
   assertEquals(registry.files.filter((path) => /test|\.ci|\.git/.test(path)), []);
 });

@@ -7,10 +7,10 @@ import { formatTable, parseTable, replaceTable } from "./apps/table.ts";
 import { MODES, type Outcome } from "./apps/trial.ts";
 import { DENO, Program, ROOT, scratch } from "./support.ts";
 
-const readme = Deno.readTextFileSync(new URL("README.md", ROOT));
+const page = Deno.readTextFileSync(new URL("docs/measured.md", ROOT));
 
-Deno.test("the README's table of apps has those of the list, and each has a folder", () => {
-  assertEquals([...parseTable(readme).keys()], APPS.map(({ title }) => title));
+Deno.test("the table of apps has those of the list, and each has a folder", () => {
+  assertEquals([...parseTable(page).keys()], APPS.map(({ title }) => title));
   const folders = [...Deno.readDirSync(new URL("tests/apps", ROOT))]
     .filter(({ isDirectory }) => isDirectory).map(({ name }) => name);
   assertEquals(folders.sort(), APPS.map(({ name }) => name).sort());
@@ -51,7 +51,7 @@ Deno.test("the table of apps is read as it is written, and replaced in its place
 - Hono, \`export default\`, JSX, --no-preload: TERM: on purpose
 `,
   );
-  const other = replaceTable(readme, table);
+  const other = replaceTable(page, table);
   assertEquals([...parseTable(other)], [[app!.title, MODES.map((mode) => mode === "preload")]]);
   assertEquals(other.split(table).length, 2);
   assertThrows(() => parseTable(other.replace("| run by ", "| by ")), Error, "The columns");
@@ -78,7 +78,7 @@ Deno.test("deno task test:apps tells what fails, and leaves nothing behind", asy
       new RegExp(`^  ${mode}: start: It ends with 1 after [\\d.]+ s: error: on purpose$`, "m"),
     );
   }
-  const wanted = parseTable(readme).get("`node:http`")!.filter((isServed) => isServed).length;
+  const wanted = parseTable(page).get("`node:http`")!.filter((isServed) => isServed).length;
   assertEquals([code, trial.stdout.trimEnd().split("\n").at(-1)], [
     wanted === 0 ? 0 : 1,
     `0 passed, ${wanted} failed`,

@@ -150,7 +150,7 @@ function countErrors(text: string, problem: string): number {
     assertStringIncludes(line, `Cannot fork with Deno ${deno} (V8 ${v8}): `);
     assertMatch(
       line,
-      /\(fact [1-6], [^)]+\)\. Use a version of Deno that the README of tine lists/,
+      /\(fact [1-6], [^)]+\)\. Use a version of Deno that docs\/measured\.md of tine lists/,
     );
     assertStringIncludes(line, "doctor");
   }

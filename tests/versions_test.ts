@@ -5,10 +5,10 @@ import { ASPECTS, CHOSEN, VERSIONS } from "./versions/list.ts";
 import { countLost, formatTable, parseTable, replaceTable } from "./versions/table.ts";
 import { readTap, type Verdict } from "./versions/trial.ts";
 
-const readme = Deno.readTextFileSync(new URL("README.md", ROOT));
+const page = Deno.readTextFileSync(new URL("docs/measured.md", ROOT));
 
-Deno.test("the README's table of versions is that of the list, and begins with the one that runs the tests", () => {
-  const table = parseTable(readme);
+Deno.test("the table of versions is that of the list, and begins with the one that runs the tests", () => {
+  const table = parseTable(page);
   assertEquals([...table.keys()], VERSIONS.map(({ name }) => name));
   assertEquals([...table.keys()][0], Deno.version.deno);
   const [first, ...others] = table.values();
@@ -19,8 +19,8 @@ Deno.test("the README's table of versions is that of the list, and begins with t
   }
 });
 
-Deno.test("the README's table of versions has the oldest Deno that tine takes, and one that is too old", () => {
-  const table = [...parseTable(readme)];
+Deno.test("the table of versions has the oldest Deno that tine takes, and one that is too old", () => {
+  const table = [...parseTable(page)];
   const old = table.findIndex(([, row]) => row === undefined);
   assertEquals(table[old - 1]?.[0], LEAST_DENO);
   for (const [, row] of table.slice(old)) assertEquals(row, undefined);
@@ -58,7 +58,7 @@ Deno.test("the table of versions is read as it is written, and replaced in its p
 - 2.9.5: "b" fails.
 `,
   );
-  const other = replaceTable(readme, TABLE);
+  const other = replaceTable(page, TABLE);
   assertEquals([...parseTable(other)], [
     ["2.9.6", verdictOf("", 3).scores],
     ["2.9.5", verdictOf("", 2).scores],
@@ -122,7 +122,7 @@ async function outcomeOf(
   return { code, lines: started.stdout.trimEnd().split("\n") };
 }
 
-Deno.test("deno task test:versions compares a version with the README's table", async () => {
+Deno.test("deno task test:versions compares a version with the table", async () => {
   const old = VERSIONS.at(-1)!.name;
   const refuses = "echo 'error: tine needs Deno 9.9.9 or later on Linux: no' >&2; exit 1";
   const outcome = await outcomeOf(old, { says: old, program: refuses });

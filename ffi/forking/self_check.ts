@@ -28,7 +28,7 @@ import { findStrangePool } from "../runtime/pool.ts";
 import { threads } from "../runtime/threads.ts";
 import { findStrangeThread } from "../runtime/v8_flags.ts";
 
-/** What tine relies on, as the README numbers it. */
+/** What tine relies on, as docs/fork.md numbers it. */
 export const FACTS = {
   1: "the heap",
   2: "V8's threads",
@@ -51,13 +51,13 @@ export class UnsupportedRuntimeError extends Error {
   /** The name of the class. */
   override readonly name: string = "UnsupportedRuntimeError";
 
-  /** The number in the README of what does not hold. */
+  /** The number in docs/fork.md of what does not hold. */
   readonly fact: 1 | 2 | 3 | 4 | 5 | 6;
 
   /**
    * Creates the error.
    *
-   * @param fact The number in the README of what does not hold, from 1 to 6.
+   * @param fact The number in docs/fork.md of what does not hold, from 1 to 6.
    * @param problem What was found.
    */
   constructor(fact: 1 | 2 | 3 | 4 | 5 | 6, problem: string) {
@@ -66,7 +66,7 @@ export class UnsupportedRuntimeError extends Error {
       `Cannot fork with Deno ${deno} (V8 ${v8}): ${problem} (fact ${fact}, ${
         FACTS[fact]
       }). Use a ` +
-        "version of Deno that the README of tine lists, or a newer tine; its command doctor tells more",
+        "version of Deno that docs/measured.md of tine lists, or a newer tine; its command doctor tells more",
     );
     this.fact = fact;
   }

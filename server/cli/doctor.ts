@@ -11,9 +11,9 @@ Usage: tine doctor [options]
   --json   as JSON
   --help   this text
 
-Each line is one check: the system, permissions and limits, and the facts that the README
-explains under "Why it works", each tried in a child. A check is not tried where one that it
-needs has failed. A line that failed is followed by what to do.
+Each line is one check: the system, permissions and limits, and the facts that
+docs/fork.md explains under "Why it works", each tried in a child. A check is not tried where
+one that it needs has failed. A line that failed is followed by what to do.
 
 Exit code: 0 if nothing failed, 1 if something did, 2 if an argument is invalid.
 `;

@@ -20,7 +20,7 @@ export interface Refusal {
   readonly options: readonly string[];
   /** What it says. */
   readonly says: RegExp;
-  /** What stands in the README's table. */
+  /** What stands in the table. */
   readonly cell: string;
 }
 
@@ -28,7 +28,7 @@ export interface Refusal {
 export interface App {
   /** Its folder. */
   readonly name: string;
-  /** What it is, in the README's table. */
+  /** What it is, in the table. */
   readonly title: string;
   /** The package whose version stands in the table. */
   readonly package?: string;
@@ -71,7 +71,7 @@ const post = (path: string, type: string, text: string): Asked => ({
   body: [type, text],
 });
 
-/** All of them, as the README's table has them. */
+/** All of them, as the table in docs/measured.md has them. */
 export const APPS: readonly App[] = [
   {
     name: "hono",

@@ -1,4 +1,4 @@
-/** Serves real apps, unchanged, and keeps the README's table of them. */
+/** Serves real apps, unchanged, and keeps the table in docs/measured.md of them. */
 import { parseArgs } from "@std/cli/parse-args";
 import { cleaningUp } from "../clean_up.ts";
 import { DENO, ROOT } from "../support.ts";
@@ -15,7 +15,7 @@ Usage: deno task test:apps [options]
   --only NAME,...  these only
   --keep FOLDER    installs and builds the apps in this folder, and takes from it what an
                    earlier run has made of the same files; without it, in a temporary one
-  --write          writes the README's table anew
+  --write          writes the table of docs/measured.md anew
   --list           shows what there is
   --help           this text
 
@@ -34,9 +34,9 @@ What an app needs beside its packages is started for it: PostgreSQL and Redis, f
 Debian's packages. An app's own port must be free.
 
 An app takes ten seconds or so. The last line is "N passed, N failed": an app counts once
-for each mode. What the README's table says that fails counts as neither.`;
+for each mode. What the table of docs/measured.md says that fails counts as neither.`;
 
-const README = new URL("README.md", ROOT);
+const PAGE = new URL("docs/measured.md", ROOT);
 
 async function main(): Promise<number> {
   const options = parseArgs(Deno.args, {
@@ -64,8 +64,8 @@ async function main(): Promise<number> {
     installed: await install(`${folder}/bin`),
   };
 
-  const readme = Deno.readTextFileSync(README);
-  const known = parseTable(readme);
+  const page = Deno.readTextFileSync(PAGE);
+  const known = parseTable(page);
   const rows: Row[] = [];
   let [passed, failed] = [0, 0];
   for (const [i, app] of apps.entries()) {
@@ -84,7 +84,7 @@ async function main(): Promise<number> {
   }
   const table = formatTable(rows);
   console.log(`\n${table}`);
-  if (options.write) Deno.writeTextFileSync(README, replaceTable(readme, table));
+  if (options.write) Deno.writeTextFileSync(PAGE, replaceTable(page, table));
   console.log(`${passed} passed, ${failed} failed`);
   return failed === 0 ? 0 : 1;
 }

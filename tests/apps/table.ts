@@ -1,5 +1,5 @@
-/** The table of apps, as the README shows it. */
-import { formatRows, readRows, replaceTable as replace, wrap } from "../readme_table.ts";
+/** The table of apps, as docs/measured.md shows it. */
+import { formatRows, readRows, replaceTable as replace, wrap } from "../page_table.ts";
 import type { App } from "./list.ts";
 import { MODES, type Outcome } from "./trial.ts";
 
@@ -37,19 +37,19 @@ function describe({ app, mode, failures }: Outcome): string[] {
 }
 
 /**
- * Reads the table of a README: whether an app was served in each mode, by the app's title.
+ * Reads the table of a page: whether an app was served in each mode, by the app's title.
  *
  * @throws {Error} If there is no table, or its columns are others.
  */
-export function parseTable(readme: string): Map<string, boolean[]> {
-  const [header, ...rows] = readRows(readme, MARKS);
+export function parseTable(page: string): Map<string, boolean[]> {
+  const [header, ...rows] = readRows(page, MARKS);
   if (header?.join() !== HEADER.join()) {
     throw new Error(`The columns of the table of apps are not ${HEADER.join(", ")}`);
   }
   return new Map(rows.map(([title, , , ...cells]) => [title!, cells.map((cell) => cell !== "no")]));
 }
 
-/** Returns a README with another table. */
-export function replaceTable(readme: string, table: string): string {
-  return replace(readme, MARKS, table);
+/** Returns a page with another table. */
+export function replaceTable(page: string, table: string): string {
+  return replace(page, MARKS, table);
 }

@@ -41,7 +41,7 @@ export function preforkAtOnce(app: string, workers: number): HttpServer {
   return preforkOf("tine, with V8's flags", [...forkableDeno(ROOT), SOURCE], app, workers);
 }
 
-/** The same from one file, installed as the README says. */
+/** The same from one file, installed as docs/serve.md says. */
 export function preforkInstalled(cli: string, app: string, workers: number): HttpServer {
   return preforkOf("tine, installed", [...forkableDeno(ROOT), cli], app, workers);
 }

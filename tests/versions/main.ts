@@ -1,4 +1,4 @@
-/** Tries tine on many versions of Deno, and keeps the README's table. */
+/** Tries tine on many versions of Deno, and keeps the table in docs/measured.md. */
 import { parseArgs } from "@std/cli/parse-args";
 import { cleaningUp } from "../clean_up.ts";
 import { ROOT } from "../support.ts";
@@ -7,13 +7,14 @@ import { ASPECTS, VERSIONS } from "./list.ts";
 import { countLost, formatTable, parseTable, replaceTable, type Row } from "./table.ts";
 import { tryVersion, type Verdict } from "./trial.ts";
 
-const HELP = `Tries tine on many versions of Deno, and compares them with the README's table.
+const HELP =
+  `Tries tine on many versions of Deno, and compares them with the table in docs/measured.md.
 
 Usage: deno task test:versions [options]
 
   --only VERSION,...  these only, also others than those of tests/versions/list.ts
   --ci                those that CI tries
-  --write             writes the README's table anew
+  --write             writes the table of docs/measured.md anew
   --help              this text
 
 The tests of tests/versions/list.ts run with the Deno that runs this, and the programs
@@ -25,7 +26,7 @@ have, if it does worse than the table's first.
 A version takes a minute. The last line is "N passed, N failed": what the table says that
 fails counts as neither.`;
 
-const README = new URL("README.md", ROOT);
+const PAGE = new URL("docs/measured.md", ROOT);
 
 /** What became of the versions: of one that could not even be tried, the reason. */
 type Outcome = Verdict | { readonly version: string; readonly reason: string };
@@ -51,8 +52,8 @@ async function main(): Promise<number> {
   using _ = cleaningUp(() => Deno.removeSync(folder, { recursive: true }));
   Deno.chmodSync(folder, 0o755); // some tests give up root
 
-  const readme = Deno.readTextFileSync(README);
-  const table = parseTable(readme);
+  const page = Deno.readTextFileSync(PAGE);
+  const table = parseTable(page);
   let [passed, failed] = [0, 0];
   const outcomes: Outcome[] = [];
   for (const [i, version] of versions.entries()) {
@@ -71,7 +72,7 @@ async function main(): Promise<number> {
   const text = formatTable(verdicts);
   console.log(`\n${text}`);
   if (options.write && verdicts.length === outcomes.length) {
-    Deno.writeTextFileSync(README, replaceTable(readme, text));
+    Deno.writeTextFileSync(PAGE, replaceTable(page, text));
   }
   console.log(`${passed} passed, ${failed} failed`);
   return failed === 0 ? 0 : 1;

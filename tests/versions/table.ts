@@ -1,5 +1,5 @@
-/** The table of versions, as the README shows it. */
-import { formatRows, readRows, replaceTable as replace, wrap } from "../readme_table.ts";
+/** The table of versions, as docs/measured.md shows it. */
+import { formatRows, readRows, replaceTable as replace, wrap } from "../page_table.ts";
 import { type Aspect, ASPECTS } from "./list.ts";
 import type { Score, Verdict } from "./trial.ts";
 
@@ -34,12 +34,12 @@ function formatFailures(verdicts: readonly Verdict[]): string[] {
 }
 
 /**
- * Reads the table of a README: the rows by their versions.
+ * Reads the table of a page: the rows by their versions.
  *
  * @throws {Error} If there is no table, or it is not well-formed.
  */
-export function parseTable(readme: string): Map<string, Row> {
-  const [header, ...rows] = readRows(readme, MARKS);
+export function parseTable(page: string): Map<string, Row> {
+  const [header, ...rows] = readRows(page, MARKS);
   const names = ["Deno", ...ASPECTS];
   if (header?.join() !== names.join()) {
     throw new Error(`The columns of the table of versions are not ${names.join(", ")}`);
@@ -61,9 +61,9 @@ export function parseTable(readme: string): Map<string, Row> {
   );
 }
 
-/** Returns a README with another table. */
-export function replaceTable(readme: string, table: string): string {
-  return replace(readme, MARKS, table);
+/** Returns a page with another table. */
+export function replaceTable(page: string, table: string): string {
+  return replace(page, MARKS, table);
 }
 
 /**

@@ -1,4 +1,4 @@
-/** Tables of the README that a command writes: each stands between two comments. */
+/** Tables of the documentation that a command writes: each stands between two comments. */
 
 /** Where a table stands. */
 export interface Marks {
@@ -32,30 +32,30 @@ export function wrap(item: string): string {
 }
 
 /**
- * Reads a table of a README.
+ * Reads a table of a page.
  *
  * @returns The cells of its rows, the header's first.
  * @throws {Error} If it is not there.
  */
-export function readRows(readme: string, marks: Marks): string[][] {
-  const rows = parts(readme, marks)[1].split("\n").filter((row) => row.startsWith("|"));
+export function readRows(page: string, marks: Marks): string[][] {
+  const rows = parts(page, marks)[1].split("\n").filter((row) => row.startsWith("|"));
   const cells = rows.map((row) => row.split("|").slice(1, -1).map((cell) => cell.trim()));
   return cells.toSpliced(1, 1);
 }
 
 /**
- * Returns a README with another text in a table's place.
+ * Returns a page with another text in a table's place.
  *
  * @throws {Error} If there is no place.
  */
-export function replaceTable(readme: string, marks: Marks, text: string): string {
-  const [before, , after] = parts(readme, marks);
+export function replaceTable(page: string, marks: Marks, text: string): string {
+  const [before, , after] = parts(page, marks);
   return `${before}${begin(marks)}\n${text}\n${end(marks)}${after}`;
 }
 
-/** A README before, in and after the comments. */
-function parts(readme: string, marks: Marks): [before: string, table: string, after: string] {
-  const [before, rest, ...more] = readme.split(begin(marks));
+/** A page before, in and after the comments. */
+function parts(page: string, marks: Marks): [before: string, table: string, after: string] {
+  const [before, rest, ...more] = page.split(begin(marks));
   const [table, after, ...others] = rest?.split(end(marks)) ?? [];
   if (after === undefined || more.length + others.length > 0) {
     throw new Error(`There is no place for the table of ${marks.name}`);
