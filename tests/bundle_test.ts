@@ -1,5 +1,6 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { bundle, FORKABLE } from "./bundle.ts";
+import { askAsBrowser, checkPage } from "./status_page.ts";
 import { exchange, Program, scratch, startServer, until, within, writeApp } from "./support.ts";
 
 const app = (greeting: string) => `export default { fetch: () => new Response("${greeting}\\n") };`;
@@ -18,7 +19,7 @@ async function installed(): Promise<{ path: string; cli: string } & AsyncDisposa
   return { ...folder, cli };
 }
 
-Deno.test("the bundled command line serves, restarts and shows the status, without other files or packages", async () => {
+Deno.test("the bundled command line serves, restarts and shows the status, also to a browser, without other files or packages", async () => {
   await using folder = await installed();
   const alone = {
     cli: folder.cli,
@@ -35,7 +36,7 @@ Deno.test("the bundled command line serves, restarts and shows the status, witho
       "--access-log",
       "-",
       "--admin",
-      "127.0.0.1:0",
+      `${folder.path}/admin.sock`,
     ];
     await using server = await startServer(args, options);
     assertEquals(await server.get("/"), "hello\n");
@@ -51,6 +52,11 @@ Deno.test("the bundled command line serves, restarts and shows the status, witho
     );
     assertEquals(await status.ended(), { code: 0, signal: null });
     assertMatch(status.stdout, /2 of 2 workers ready/);
+    const page = await until(
+      () => askAsBrowser(`${folder.path}/admin.sock`).catch(() => undefined),
+      "the status page",
+    );
+    assertEquals((await checkPage(page)).master.pid, server.pid);
     server.kill();
     assertEquals(await server.ended(), { code: 0, signal: null });
     assertStringIncludes(server.stdout, '"GET / HTTP/1.1" 200');

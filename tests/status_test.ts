@@ -498,34 +498,37 @@ Deno.test("adminHandler() serves its pages, and nothing else", async () => {
     scoreboard.master = Deno.pid;
     scoreboard.url = HEADER.url;
     const handler = adminHandler(scoreboard, ({ url }) => !url.includes("evil"));
-    const ask = (page: string, method = "GET") =>
-      handler(new Request(`http://localhost${page}`, { method }));
+    const ask = async (page: string, method = "GET") =>
+      await handler(new Request(`http://localhost${page}`, { method }));
     const [admin, worker] = scoreboard.slots;
     Object.assign(admin!, { pid: 1, number: 0, state: "ready" });
-    assertEquals(ask("/healthz").status, 503);
+    assertEquals((await ask("/healthz")).status, 503);
     Object.assign(worker!, { pid: 1, number: 1, state: "booting" });
-    assertEquals(ask("/healthz").status, 503);
+    assertEquals((await ask("/healthz")).status, 503);
     worker!.state = "ready";
-    assertEquals(ask("/healthz").status, 200);
-    assertEquals(await ask("/healthz").text(), "ok\n");
-    assertMatch(await ask("/?x").text(), /^An app on http:\/\/127\.0\.0\.1:8000\/, master \d+\n/);
-    assertEquals(ask("/").headers.get("content-type"), "text/plain; charset=utf-8");
-    const json = ask("/status.json");
+    assertEquals((await ask("/healthz")).status, 200);
+    assertEquals(await (await ask("/healthz")).text(), "ok\n");
+    assertMatch(
+      await (await ask("/?x")).text(),
+      /^An app on http:\/\/127\.0\.0\.1:8000\/, master \d+\n/,
+    );
+    assertEquals((await ask("/")).headers.get("content-type"), "text/plain; charset=utf-8");
+    const json = await ask("/status.json");
     assertEquals(json.headers.get("content-type"), "application/json");
     assertEquals((await json.json()).master.pid, Deno.pid);
-    const metrics = ask("/metrics");
+    const metrics = await ask("/metrics");
     assertEquals(metrics.headers.get("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     parsePrometheus(await metrics.text());
-    assertEquals(ask("/metrics", "HEAD").status, 200);
+    assertEquals((await ask("/metrics", "HEAD")).status, 200);
     for (const page of ["/status", "/metrics/", "/constructor", "/%00"]) {
-      assertEquals(ask(page).status, 404);
+      assertEquals((await ask(page)).status, 404);
     }
     for (const page of ["/", "/status.json", "/metrics", "/healthz", "/none"]) {
-      const refused = handler(new Request(`http://evil${page}`));
+      const refused = await handler(new Request(`http://evil${page}`));
       assertEquals(refused.status, 403);
       assertMatch(await refused.text(), /^This host is not admitted: [^\n]+\n$/);
     }
-    const wrong = ask("/metrics", "POST");
+    const wrong = await ask("/metrics", "POST");
     assertEquals([wrong.status, wrong.headers.get("allow")], [405, "GET, HEAD"]);
   } finally {
     file.close();

@@ -7,7 +7,7 @@ import { getenv } from "../../ffi/environment.ts";
 import { getpid } from "../../ffi/process.ts";
 
 /** The files that other files name. Some of the names are examples, and there is no such file. */
-const NAMES = /"(\.{1,2}\/[^"\s]+\.ts)"/g;
+const NAMES = /"(\.{1,2}\/[^"\s]+\.[jt]s)"/g;
 
 /**
  * Copies a module and all those that it names, unless there is such a copy already.

@@ -1,6 +1,6 @@
 /** The pages of the admin socket: the status of a preforking server over HTTP. */
 import { ADMIN, type Scoreboard } from "../scoreboard.ts";
-import { statusOf } from "./status.ts";
+import { type Status, statusOf } from "./status.ts";
 import { formatJson, formatPrometheus, formatTable } from "./format.ts";
 
 /**
@@ -8,7 +8,7 @@ import { formatJson, formatPrometheus, formatTable } from "./format.ts";
  *
  * | page | answer |
  * | --- | --- |
- * | `/` | the table that the status command prints |
+ * | `/` | a page for a browser, which follows the status; for others, the table that the status command prints |
  * | `/status.json` | the same as JSON, see {@linkcode Status} |
  * | `/metrics` | the same for Prometheus |
  * | `/healthz` | 200 while at least one worker is ready, else 503 |
@@ -20,7 +20,7 @@ import { formatJson, formatPrometheus, formatTable } from "./format.ts";
 export function adminHandler(
   scoreboard: Scoreboard,
   isAdmitted: (request: Request) => boolean,
-): (request: Request) => Response {
+): (request: Request) => Response | Promise<Response> {
   return (request) => {
     if (!isAdmitted(request)) return plain(NOT_ADMITTED, 403);
     const { method, url } = request;
@@ -31,15 +31,23 @@ export function adminHandler(
     if (method !== "GET" && method !== "HEAD") {
       return plain("The method must be GET\n", 405, { allow: "GET, HEAD" });
     }
-    return page(scoreboard);
+    return page(scoreboard, request);
   };
 }
 
 const NOT_ADMITTED = "This host is not admitted: ask for localhost or the address, or start the " +
   "server with --admin-host NAME\n";
 
-const PAGES: Readonly<Record<string, (scoreboard: Scoreboard) => Response>> = {
-  "/": (scoreboard) => plain(formatTable(statusOf(scoreboard))),
+type Page = (scoreboard: Scoreboard, request: Request) => Response | Promise<Response>;
+
+const PAGES: Readonly<Record<string, Page>> = {
+  "/": (scoreboard, { headers }) => {
+    const status = statusOf(scoreboard);
+    // All browsers say so, and curl does not.
+    return /\btext\/html\b/.test(headers.get("accept") ?? "")
+      ? html(status)
+      : plain(formatTable(status), 200, VARYING);
+  },
   "/status.json": (scoreboard) =>
     plain(formatJson(statusOf(scoreboard)), 200, { "content-type": "application/json" }),
   "/metrics": (scoreboard) =>
@@ -52,6 +60,13 @@ const PAGES: Readonly<Record<string, (scoreboard: Scoreboard) => Response>> = {
       ? plain("ok\n")
       : plain("No worker is ready\n", 503),
 };
+
+const VARYING = { vary: "accept" };
+
+async function html(status: Status): Promise<Response> {
+  const { formatPage, HEADERS } = await import("./page/page.ts"); // when somebody looks
+  return plain(formatPage(status), 200, { ...VARYING, ...HEADERS });
+}
 
 function plain(body: string, status = 200, headers: Record<string, string> = {}): Response {
   return new Response(body, {

@@ -1,0 +1,95 @@
+/**
+ * The status as a page for browsers: one document that contains its style and its script. The
+ * script asks for `status.json` every two seconds.
+ */
+import { formatAge, formatBytes } from "../format.ts";
+import type { Status } from "../status.ts";
+import { show } from "./script.js";
+import { STYLE } from "./style.ts";
+
+const SCRIPT = `"use strict"; (${show})(${formatAge}, ${formatBytes});`;
+
+/** Only this script and this style take effect, whatever markup the page may contain. */
+const POLICY = [
+  "default-src 'none'",
+  `script-src '${await hashOf(SCRIPT)}'`,
+  `style-src '${await hashOf(STYLE)}'`,
+  "connect-src 'self'",
+  "img-src data:",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join("; ");
+
+/** The headers with which the page is sent, in addition to those of all pages. */
+export const HEADERS: Readonly<Record<string, string>> = {
+  "content-type": "text/html; charset=utf-8",
+  "content-security-policy": POLICY,
+  "referrer-policy": "no-referrer",
+  "cross-origin-opener-policy": "same-origin",
+};
+
+/**
+ * Formats the status as a page.
+ *
+ * @param status The status that it shows first.
+ * @returns The document. A policy that fits it is among the {@linkcode HEADERS}.
+ */
+export function formatPage(status: Status): string {
+  // In a script element, which this is, `<` alone could end it or begin a comment.
+  const data = JSON.stringify(status).replaceAll("<", "\\u003c");
+  return `${HEAD}<script type="application/json" id="status">${data}</script>
+<script>${SCRIPT}</script>
+${FOOT}`;
+}
+
+async function hashOf(text: string): Promise<string> {
+  const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return `sha256-${btoa(String.fromCharCode(...new Uint8Array(hash)))}`;
+}
+
+const sum = (id: string, title: string) => `<div><dt>${title}</dt><dd id="${id}">-</dd></div>`;
+
+const HEAD = `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>Status</title>
+<style>${STYLE}</style>
+<header>
+  <div><h1 id="app">Status</h1><p id="url">&nbsp;</p></div>
+  <button type="button" id="pause" aria-pressed="false">Pause</button>
+</header>
+<main>
+<p id="message" role="status"></p>
+<dl class="sums">
+${sum("ready", "workers ready")}
+${sum("uptime", "up")}
+${sum("requests", "requests")}
+${sum("errors", "errors")}
+${sum("crashes", "crashes")}
+${sum("restarts", "restarts")}
+${sum("total", "memory in total")}
+<div class="wide"><dt>last reload</dt><dd id="reload">-</dd></div>
+</dl>
+<p id="reason" hidden></p>
+<figure>
+  <figcaption>requests per second: <span id="rate">-</span> in four minutes at most:
+  <span id="top">-</span></figcaption>
+  <svg class="chart" viewBox="0 0 600 60" preserveAspectRatio="none" aria-hidden="true"><path id="rates"/></svg>
+</figure>
+<h2>Processes</h2>
+<ul id="tree"></ul>
+</main>
+`;
+
+const FOOT = `<footer>
+<p>Memory: <span class="key private"></span> private, which only this process has;
+<span class="key shared"></span> shared with others, copy-on-write. The total counts it once.</p>
+<p>The same for programs: <a href="status.json">status.json</a>, <a href="metrics">metrics</a>,
+<a href="healthz">healthz</a>.</p>
+<noscript><p>This page needs JavaScript. Without it: <code>tine status</code>, or <code>curl</code>
+of this address, for the same as text.</p></noscript>
+</footer>
+`;

@@ -1,0 +1,245 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { adminHandler } from "../server/prefork/status/admin.ts";
+import { createScoreboard } from "../server/prefork/scoreboard.ts";
+import { formatPage, HEADERS } from "../server/prefork/status/page/page.ts";
+import { readStatus, type Status } from "../server/prefork/status/status.ts";
+import { askAsBrowser, checkPage } from "./status_page.ts";
+import {
+  ask,
+  DENO,
+  Program,
+  ROOT,
+  scratch,
+  serveRepository,
+  startServer,
+  until,
+  within,
+} from "./support.ts";
+
+const STATUS: Status = {
+  master: {
+    pid: 1,
+    url: "http://127.0.0.1:8000/",
+    app: "app.ts",
+    started: "2026-01-02T03:04:05.678Z",
+    uptime: 1,
+    generation: 0,
+    workers: 0,
+    requests: 0,
+    errors: 0,
+    crashes: 0,
+    lastReload: null,
+    memory: null,
+  },
+  admin: null,
+  workers: [],
+};
+
+/** Markup that would run if it were not text. It sets the title of a page that it gets into. */
+const HOSTILE = [
+  "</script><script>document.title='run'</script>",
+  "<!--<script>",
+  "<img/src=x/onerror=document.title='run'>",
+  "\"'><svg/onload=document.title='run'>",
+  "\u2028</SCRIPT >",
+];
+
+function responseOf(status: Status): { head: string; body: string } {
+  const headers = { ...HEADERS, "cache-control": "no-store", "x-content-type-options": "nosniff" };
+  const lines = Object.entries({ ...headers, vary: "accept" }).map(([name, value]) =>
+    `${name}: ${value}`
+  );
+  return { head: ["HTTP/1.1 200 OK", ...lines].join("\r\n"), body: formatPage(status) };
+}
+
+Deno.test("formatPage() contains the status, whatever clients and apps have put into it", async () => {
+  for (const text of HOSTILE) {
+    const status: Status = {
+      ...STATUS,
+      master: {
+        ...STATUS.master,
+        app: text,
+        url: text,
+        lastReload: { success: false, time: STATUS.master.started, reason: text },
+      },
+    };
+    assertEquals(await checkPage(responseOf(status)), status);
+  }
+});
+
+Deno.test("adminHandler() gives the page to browsers, and the table to others", async () => {
+  const { file, scoreboard } = createScoreboard();
+  try {
+    scoreboard.master = Deno.pid;
+    const handler = adminHandler(scoreboard, ({ url }) => !url.includes("evil"));
+    const get = async (accept?: string, url = "http://localhost/") =>
+      await handler(new Request(url, { headers: accept === undefined ? {} : { accept } }));
+    for (const accept of [undefined, "*/*", "text/plain", "application/json", "text/htmlx"]) {
+      const response = await get(accept);
+      assertEquals(response.headers.get("content-type"), "text/plain; charset=utf-8", accept);
+      assertEquals(response.headers.get("vary"), "accept");
+      assertMatch(await response.text(), /^An app on /);
+    }
+    for (const accept of ["text/html", "text/html,*/*;q=0.8", "application/xml, text/html;q=0.9"]) {
+      const response = await get(accept);
+      assertEquals(response.headers.get("content-type"), "text/html; charset=utf-8", accept);
+      assertMatch(await response.text(), /^<!doctype html>/);
+    }
+    const refused = await get("text/html", "http://evil/");
+    assertEquals([refused.status, refused.headers.get("content-type")], [
+      403,
+      "text/plain; charset=utf-8",
+    ]);
+    const json = await get("text/html", "http://localhost/status.json");
+    assertEquals(json.headers.get("content-type"), "application/json");
+    assertEquals(json.headers.get("vary"), null);
+  } finally {
+    file.close();
+  }
+});
+
+Deno.test("the page is no part of what a server loads when it starts", async () => {
+  const admin = new URL("server/prefork/status/admin.ts", ROOT).pathname;
+  const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["info", "--json", admin] })
+    .output();
+  interface Module {
+    specifier: string;
+    dependencies?: { specifier: string; isDynamic?: boolean }[];
+  }
+  const { modules }: { modules: Module[] } = JSON.parse(new TextDecoder().decode(stdout));
+  const importers = modules.flatMap(({ specifier, dependencies = [] }) =>
+    dependencies
+      .filter((one) => one.specifier.endsWith("/page.ts"))
+      .map(({ isDynamic }) => [specifier.split("/").at(-1), isDynamic])
+  );
+  assertEquals(importers, [["admin.ts", true]]);
+});
+
+Deno.test("the admin socket of a real server has the page, which contains no queries", async () => {
+  await using folder = scratch();
+  const socket = `${folder.path}/admin.sock`;
+  await using server = await startServer(["--admin", socket]);
+  const path = "/</script><script>document.title='run'</script>";
+  await ask(server.port, `${path}?token=secret`);
+  const response = await until(() => askAsBrowser(socket).catch(() => undefined), "the page");
+  const { master, admin, workers } = await checkPage(response);
+  const now = readStatus(server.pid);
+  assertEquals([master.pid, master.requests, admin?.pid], [server.pid, 1, now.admin!.pid]);
+  assertEquals(workers.map(({ pid }) => pid), now.workers.map(({ pid }) => pid));
+  const requests = workers.map(({ request }) => request).filter((request) => request !== "");
+  assertEquals(requests, [`GET http://localhost${path}`]);
+  assert(!response.body.includes("secret"));
+  const { head, body } = await askAsBrowser(socket, { path: "/page.ts" });
+  assertMatch(head, /^HTTP\/1\.1 404 /);
+  assertStringIncludes(body, "There is no such page");
+});
+
+Deno.test("the page needs no permission, and answers for no foreign host", async () => {
+  await using folder = scratch();
+  const app = `${folder.path}/app.ts`;
+  Deno.writeTextFileSync(app, "export default { fetch: () => new Response() };");
+  await using server = await startServer(["--admin", "127.0.0.1:0"], {
+    app,
+    permissions: ["--allow-ffi", `--allow-read=${folder.path}`, "--allow-net=127.0.0.1"],
+    cwd: folder.path,
+  });
+  const pid = await until(() => readStatus(server.pid).admin?.pid, "the admin process");
+  const port = listeningPort(pid);
+  const address = { hostname: "127.0.0.1", port };
+  const response = await until(() => askAsBrowser(address).catch(() => undefined), "the page");
+  assertEquals((await checkPage(response)).master.pid, server.pid);
+  const refused = await askAsBrowser(address, { host: "evil.example" });
+  assertMatch(refused.head, /^HTTP\/1\.1 403 /);
+  assert(!refused.body.includes("<"), refused.body);
+});
+
+Deno.test("the copy for a command line that runs from a URL contains the page", async () => {
+  await using folder = scratch();
+  await using repository = serveRepository();
+  const program = `const { localCopy } = await import(Deno.args[0]);
+    const copy = await localCopy(Deno.args[1] + "server/prefork/status/admin.ts", Deno.args[1]);
+    const { formatPage } = await import(new URL("page/page.ts", copy).href);
+    console.log(copy, formatPage({ here: 1 }).includes('{"here":1}'));`;
+  await using copier = new Program(DENO, [
+    ...["eval", "--no-lock", program, new URL("server/cli/local_copy.ts", ROOT).href],
+    repository.url,
+  ], { env: { XDG_CACHE_HOME: folder.path } });
+  assertEquals((await copier.ended()).code, 0, copier.stderr);
+  assertMatch(copier.stdout, new RegExp(`^file://${folder.path}/.*/admin\\.ts true\n$`));
+});
+
+const CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]
+  .find((path) => {
+    try {
+      return Deno.statSync(path).isFile;
+    } catch {
+      return false;
+    }
+  });
+
+Deno.test({
+  name: "a browser shows the processes, follows them, and runs nothing that clients have sent",
+  ignore: CHROMIUM === undefined,
+  fn: async () => {
+    await using folder = scratch();
+    await using server = await startServer(["--admin", "127.0.0.1:0"]);
+    const pid = await until(() => readStatus(server.pid).admin?.pid, "the admin process");
+    const url = `http://127.0.0.1:${listeningPort(pid)}/`;
+    for (
+      const path of [
+        "<img/src=x/onerror=document.title='run'>",
+        "</script><script>document.title='run'</script>",
+      ]
+    ) {
+      await ask(server.port, `/${path}`);
+    }
+    const dom = await domOf(url, folder.path);
+    const { workers } = readStatus(server.pid);
+    assertMatch(dom, /<title>2\/2 ready, [^<]*app\.ts<\/title>/);
+    assertMatch(dom, new RegExp(`<h3>master ${server.pid} <span class="state">running</span>`));
+    for (const { number, pid } of workers) {
+      assertMatch(dom, new RegExp(`<h3>worker ${number}, ${pid} <span class="state">ready</span>`));
+    }
+    assertMatch(dom, new RegExp(`<h3>admin socket, ${pid} `));
+    assertStringIncludes(dom, "last request GET /&lt;");
+    assertEquals(dom.match(/<img/g), null);
+    // It needs three statuses for a line.
+    assertMatch(dom, /<path id="rates" d="M[\d. ]+L/);
+    assertMatch(dom, /<p id="message" role="status"><\/p>/);
+  },
+});
+
+/** The document as the browser has it after some seconds. */
+async function domOf(url: string, folder: string): Promise<string> {
+  const flags = ["--headless", "--disable-gpu", "--virtual-time-budget=10000", "--dump-dom"];
+  flags.push(`--user-data-dir=${folder}/browser`, "--no-sandbox", "--disable-dev-shm-usage");
+  const browser = new Deno.Command(CHROMIUM!, {
+    args: [...flags, url],
+    env: { HOME: folder },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "null",
+  }).spawn();
+  try {
+    const { stdout } = await within(browser.output(), 60_000, "the browser's document");
+    return new TextDecoder().decode(stdout);
+  } catch (error) {
+    browser.kill("SIGKILL");
+    throw error;
+  }
+}
+
+/** The port on which a process listens. */
+function listeningPort(pid: number): number {
+  const inodes = [...Deno.readDirSync(`/proc/${pid}/fd`)].flatMap(({ name }) => {
+    try {
+      return Deno.readLinkSync(`/proc/${pid}/fd/${name}`).match(/^socket:\[(\d+)\]$/)?.[1] ?? [];
+    } catch {
+      return [];
+    }
+  });
+  const line = Deno.readTextFileSync(`/proc/${pid}/net/tcp`).split("\n")
+    .map((line) => line.trim().split(/\s+/))
+    .find((fields) => fields[3] === "0A" && inodes.includes(fields[9]!));
+  return parseInt(line![1]!.split(":")[1]!, 16);
+}
