@@ -9,6 +9,8 @@ export const AF_UNIX = 1;
 export const AF_INET = 2;
 /** IPv6, ipv6(7). */
 export const AF_INET6 = 10;
+/** Messages to and from the kernel, netlink(7). */
+export const AF_NETLINK = 16;
 
 /**
  * A host and a port. The host is a numeric address, a name, or `""` for all interfaces. An IPv6

@@ -19,6 +19,7 @@ export {
   type Address,
   AF_INET,
   AF_INET6,
+  AF_NETLINK,
   AF_UNIX,
   formatAddress,
   type InetAddress,
@@ -195,7 +196,7 @@ export {
   SOL_SOCKET,
   TCP_NODELAY,
 } from "./socket_calls.ts";
-export { SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, Socket, socketpair } from "./socket.ts";
+export { SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, Socket, socket, socketpair } from "./socket.ts";
 export {
   alarm,
   clock_gettime,

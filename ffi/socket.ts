@@ -341,6 +341,23 @@ const OpenSocket: new (family: number, type: number, protocol: number, fd: numbe
   Socket;
 
 /**
+ * Creates a socket of a family whose addresses {@linkcode Socket} does not know: it is written to
+ * and read from as any other descriptor.
+ *
+ * @param family `AF_NETLINK`, ...
+ * @param type `SOCK_DGRAM`, ...
+ * @param protocol The protocol; 0 for the default.
+ * @returns The descriptor, which is close-on-exec.
+ * @throws {SyscallError} `EAFNOSUPPORT`, `EPROTONOSUPPORT`, `EMFILE` if no descriptor is left, ...
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/socket.2.html socket(2)}
+ */
+export function socket(family: number, type: number, protocol = 0): Descriptor {
+  const fd = libc().socket(family, type | SOCK_CLOEXEC, protocol);
+  return new Descriptor(check(fd, "socket", `of family ${family}`));
+}
+
+/**
  * Creates two UNIX sockets that are connected to each other.
  *
  * @param type `SOCK_STREAM`, or `SOCK_SEQPACKET` to preserve message boundaries.

@@ -392,3 +392,17 @@ Deno.test("accept() returns descriptors that programs started later do not inher
     socket.close();
   }
 });
+
+Deno.test("socket() creates a socket of another family, which is read and written like a file", () => {
+  using netlink = tine.socket(tine.AF_NETLINK, tine.SOCK_DGRAM); // of NETLINK_ROUTE
+  assertEquals(tine.fcntl(netlink.fileno(), tine.F_GETFD), tine.FD_CLOEXEC);
+  // RTM_GETLINK of the interface 1, rtnetlink(7)
+  const request = new Uint8Array(32);
+  new Uint16Array(request.buffer).set([32, 0, 18, 1, 7]);
+  request[20] = 1;
+  assertEquals(netlink.write(request), 32);
+  const answer = netlink.read(8192);
+  assertEquals([...new Uint16Array(answer.buffer, 4, 1)], [16]); // RTM_NEWLINK
+  assertEquals(answer[8], 7); // the sequence number
+  assertEquals(failure(() => tine.socket(12345, tine.SOCK_DGRAM)).code, "EAFNOSUPPORT");
+});

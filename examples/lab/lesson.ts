@@ -151,8 +151,6 @@ export interface ClientOptions {
   readonly slowly?: number;
   /** Whether it reads. The default is `true`. */
   readonly readReply?: boolean;
-  /** Connects from this port. */
-  readonly localPort?: number;
   /** Milliseconds until it gives up connecting. The default is the system's: minutes. */
   readonly patience?: number;
 }

@@ -1,0 +1,230 @@
+/**
+ * The sockets of this machine, as the kernel lists them over netlink, sock_diag(7): the only way to
+ * learn how many connections a listener may keep waiting. Without it, `/proc/net/tcp`.
+ */
+import { AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, type Descriptor } from "../../../mod.ts";
+import { SOCK_DGRAM, socket } from "../../../mod.ts";
+
+/** A socket without its holders, which only `/proc/PID/fd` knows. */
+export interface SocketEntry {
+  readonly inode: number;
+  readonly kind: "tcp" | "unix";
+  readonly state: string;
+  readonly local: string;
+  readonly localPort: number;
+  readonly remote: string;
+  readonly remotePort: number;
+  readonly queue: number;
+  readonly limit?: number;
+}
+
+const TCP_STATES =
+  ("- ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT1 FIN_WAIT2 TIME_WAIT CLOSE CLOSE_WAIT " +
+    "LAST_ACK LISTEN CLOSING SYN_RECV").split(" ");
+const LISTEN = 10;
+
+const NETLINK_SOCK_DIAG = 4;
+const SOCK_DIAG_BY_FAMILY = 20;
+const NLMSG_ERROR = 2;
+const NLMSG_DONE = 3;
+const NLM_F_REQUEST_DUMP = 0x301;
+const HEADER_BYTES = 16;
+const IPPROTO_TCP = 6;
+const ALL_STATES = 0xffff_ffff;
+const UDIAG_SHOW_NAME_PEER_RQLEN = 1 | 4 | 16;
+
+/** Asks the kernel about sockets. */
+export class SocketTable implements Disposable {
+  #netlink: Descriptor | undefined;
+
+  constructor() {
+    try {
+      this.#netlink = socket(AF_NETLINK, SOCK_DGRAM, NETLINK_SOCK_DIAG);
+    } catch {
+      this.#netlink = undefined; // a container may forbid it
+    }
+  }
+
+  /** All TCP sockets. */
+  tcp(): SocketEntry[] {
+    const found: SocketEntry[] = [];
+    for (const family of [AF_INET, AF_INET6]) {
+      const request = new Uint8Array(56); // struct inet_diag_req_v2
+      request[0] = family;
+      request[1] = IPPROTO_TCP;
+      new DataView(request.buffer).setUint32(4, ALL_STATES, true);
+      if (!this.#dump(request, (view, at) => found.push(tcpEntry(view, at)))) {
+        return [...procNetTcp("tcp"), ...procNetTcp("tcp6")];
+      }
+    }
+    return found;
+  }
+
+  /** All UNIX sockets. */
+  unix(): SocketEntry[] {
+    const found: SocketEntry[] = [];
+    const request = new Uint8Array(24); // struct unix_diag_req
+    request[0] = AF_UNIX;
+    const view = new DataView(request.buffer);
+    view.setUint32(4, ALL_STATES, true);
+    view.setUint32(12, UDIAG_SHOW_NAME_PEER_RQLEN, true);
+    const isThere = this.#dump(request, (view, at, end) => found.push(unixEntry(view, at, end)));
+    return isThere ? found : procNetUnix();
+  }
+
+  /** Sends a request and hands over each message of the answer; `false` if there is none. */
+  #dump(
+    request: Uint8Array<ArrayBuffer>,
+    message: (view: DataView, at: number, end: number) => void,
+  ): boolean {
+    if (this.#netlink === undefined) return false;
+    const header = new DataView(new ArrayBuffer(HEADER_BYTES + request.length));
+    header.setUint32(0, header.byteLength, true);
+    header.setUint16(4, SOCK_DIAG_BY_FAMILY, true);
+    header.setUint16(6, NLM_F_REQUEST_DUMP, true);
+    new Uint8Array(header.buffer).set(request, HEADER_BYTES);
+    try {
+      this.#netlink.write(new Uint8Array(header.buffer));
+      for (;;) {
+        const bytes = this.#netlink.read(64 * 1024);
+        const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+        for (let at = 0; at < view.byteLength;) {
+          const length = view.getUint32(at, true);
+          const type = view.getUint16(at + 4, true);
+          if (type === NLMSG_DONE) return true;
+          if (type === NLMSG_ERROR) throw new Error("The kernel does not list sockets");
+          message(view, at + HEADER_BYTES, at + length);
+          at += (length + 3) & ~3;
+        }
+      }
+    } catch {
+      this[Symbol.dispose](); // not in this kernel, or forbidden
+      return false;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#netlink?.close();
+    this.#netlink = undefined;
+  }
+}
+
+/** Reads a `struct inet_diag_msg`. */
+function tcpEntry(view: DataView, at: number): SocketEntry {
+  const state = view.getUint8(at + 1);
+  const localPort = view.getUint16(at + 4);
+  const remotePort = view.getUint16(at + 6);
+  const isInet = view.getUint8(at) === AF_INET;
+  const queue = view.getUint32(at + 56, true);
+  return {
+    inode: view.getUint32(at + 68, true),
+    kind: "tcp",
+    state: TCP_STATES[state] ?? `state ${state}`,
+    local: `${address(view, at + 8, isInet)}:${localPort}`,
+    localPort,
+    remote: state === LISTEN ? "" : `${address(view, at + 24, isInet)}:${remotePort}`,
+    remotePort,
+    queue,
+    ...state === LISTEN && { limit: view.getUint32(at + 60, true) },
+  };
+}
+
+function address(view: DataView, at: number, isInet: boolean): string {
+  if (isInet || isMapped(view, at)) {
+    const from = isInet ? at : at + 12;
+    return [0, 1, 2, 3].map((i) => view.getUint8(from + i)).join(".");
+  }
+  const groups = [0, 1, 2, 3, 4, 5, 6, 7].map((i) => view.getUint16(at + 2 * i).toString(16));
+  return `[${groups.join(":").replace(/(^|:)0(:0)+(:|$)/, "::")}]`;
+}
+
+/** Whether an IPv6 address means one of IPv4: `::ffff:127.0.0.1`. */
+function isMapped(view: DataView, at: number): boolean {
+  return view.getUint32(at) === 0 && view.getUint32(at + 4) === 0 &&
+    view.getUint32(at + 8) === 0xffff;
+}
+
+const UNIX_DIAG_NAME = 0;
+const UNIX_DIAG_RQLEN = 4;
+
+/** Reads a `struct unix_diag_msg` and its attributes. */
+function unixEntry(view: DataView, at: number, end: number): SocketEntry {
+  const state = view.getUint8(at + 2);
+  let [local, queue, limit] = ["", 0, 0];
+  for (let attribute = at + 16; attribute + 4 <= end;) {
+    const length = view.getUint16(attribute, true);
+    const type = view.getUint16(attribute + 2, true);
+    if (type === UNIX_DIAG_NAME) {
+      const bytes = new Uint8Array(view.buffer, view.byteOffset + attribute + 4, length - 4);
+      local = new TextDecoder().decode(bytes).replace(/^\0/, "@").replace(/\0$/, "");
+    } else if (type === UNIX_DIAG_RQLEN) {
+      queue = view.getUint32(attribute + 4, true);
+      limit = view.getUint32(attribute + 8, true);
+    }
+    attribute += (length + 3) & ~3;
+  }
+  return {
+    inode: view.getUint32(at + 4, true),
+    kind: "unix",
+    state: TCP_STATES[state] ?? `state ${state}`,
+    local,
+    localPort: 0,
+    remote: "",
+    remotePort: 0,
+    queue,
+    ...state === LISTEN && { limit },
+  };
+}
+
+/** Reads `/proc/net/tcp`, whose addresses are words in the machine's byte order. */
+function procNetTcp(name: string): SocketEntry[] {
+  return lines(`/proc/net/${name}`).map((line): SocketEntry => {
+    const [, local, remote, hexState, queues, , , , , inode] = line.trim().split(/\s+/);
+    const state = parseInt(hexState!, 16);
+    const [localAddress, localPort] = wordsAddress(local!);
+    const [remoteAddress, remotePort] = wordsAddress(remote!);
+    return {
+      inode: Number(inode),
+      kind: "tcp",
+      state: TCP_STATES[state] ?? `state ${state}`,
+      local: `${localAddress}:${localPort}`,
+      localPort,
+      remote: state === LISTEN ? "" : `${remoteAddress}:${remotePort}`,
+      remotePort,
+      queue: parseInt(queues!.split(":")[1]!, 16),
+    };
+  });
+}
+
+function wordsAddress(text: string): [address: string, port: number] {
+  const [words, port] = text.split(":");
+  const view = new DataView(new ArrayBuffer(words!.length / 2));
+  for (let i = 0; i < view.byteLength; i += 4) {
+    view.setUint32(i, parseInt(words!.slice(2 * i, 2 * i + 8), 16), true);
+  }
+  return [address(view, 0, view.byteLength === 4), parseInt(port!, 16)];
+}
+
+function procNetUnix(): SocketEntry[] {
+  return lines("/proc/net/unix").map((line): SocketEntry => {
+    const [, , , flags, , , inode, path] = line.trim().split(/\s+/);
+    return {
+      inode: Number(inode),
+      kind: "unix",
+      state: parseInt(flags!, 16) & 0x10000 ? "LISTEN" : "ESTABLISHED",
+      local: path ?? "",
+      localPort: 0,
+      remote: "",
+      remotePort: 0,
+      queue: 0,
+    };
+  });
+}
+
+function lines(path: string): string[] {
+  try {
+    return Deno.readTextFileSync(path).trimEnd().split("\n").slice(1);
+  } catch {
+    return [];
+  }
+}
