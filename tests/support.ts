@@ -38,6 +38,11 @@ export class Program implements AsyncDisposable {
     ];
   }
 
+  /** Its standard input, if it was started with `stdin: "piped"`. */
+  get stdin(): WritableStream<Uint8Array<ArrayBuffer>> {
+    return this.#process.stdin;
+  }
+
   async #read(stream: ReadableStream<Uint8Array>, add: (text: string) => void): Promise<void> {
     const decoder = new TextDecoder();
     for await (const chunk of stream) add(decoder.decode(chunk, { stream: true }));

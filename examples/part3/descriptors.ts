@@ -7,8 +7,17 @@
 // A new file gets the lowest free number. For the article's socket, that is 3; here, Deno has
 // already opened files for its event loop and its caches.
 //
-//   deno run --allow-ffi descriptors.ts
-import { AF_INET, readlink, SOCK_STREAM, Socket, write } from "../../mod.ts";
+// At its end it sleeps, so that `ls -l /proc/PID/fd` can show the same.
+//
+//   deno run --allow-ffi descriptors.ts [seconds]
+import { AF_INET, readlink, sleep, SOCK_STREAM, Socket, write } from "../../mod.ts";
+
+const [seconds = "0"] = Deno.args;
+if (!/^\d{1,9}(\.\d+)?$/.test(seconds)) {
+  console.error(`Cannot sleep for "${seconds}" seconds: expected a number such as 60 or 0.5`);
+  Deno.exit(2);
+}
+const SECONDS = Number(seconds);
 
 function show(name: string, fd: number): void {
   let file = "closed";
@@ -29,3 +38,4 @@ for (let fd = 3; fd < sock.fileno(); fd++) show("already open", fd);
 show("socket", sock.fileno());
 
 write(1, new TextEncoder().encode("hello\n"));
+sleep(SECONDS);
