@@ -147,6 +147,8 @@ export interface ClientOptions {
   readonly request?: string | null;
   /** How many; for {@linkcode Stage.clients}. */
   readonly count?: number;
+  /** Of several: whether each connects only when the one before has its answer, or has ended. */
+  readonly oneByOne?: boolean;
   /** Milliseconds between two bytes of the request. */
   readonly slowly?: number;
   /** Whether it reads. The default is `true`. */

@@ -26,7 +26,16 @@ export const LESSONS: readonly LessonEntry[] = [
   entry("3b", "One client at a time", () => import("./one_client.ts")),
   // Processes and descriptors: processes, descriptors
   // Forking: 3c, order, references, 3d, toomany
-  // Children: zombies, eagain, 3e, wait, 3f, 3g, 3h
+  entry("3c", "A child for each client", () => import("./concurrency.ts")),
+  entry("order", "Parent or child first: the scheduler decides", () => import("./order.ts")),
+  entry("references", "No FIN until the last copy is closed", () => import("./references.ts")),
+  entry("3d", "A forgotten close() hangs the client", () => import("./hung_client.ts")),
+  entry("toomany", "Too many open files", () => import("./too_many_files.ts")),
+  // Children: zombies, eagain, wait, 3e, 3f, 3g, 3h
+  entry("zombies", "Zombies cannot be killed", () => import("./zombies.ts")),
+  entry("eagain", "Resource temporarily unavailable", () => import("./process_limit.ts")),
+  entry("wait", "wait() in the loop blocks the server", () => import("./wait_blocks.ts")),
+  entry("3e", "SIGCHLD interrupts accept()", () => import("./eintr.ts")),
   // Chapter 20: zombieprob, zombiesol, zombiepoll, echo, flock, sharedlock, deadlock, errors, scratch
   // Past the sources: memory, crash, endless, restart, random
 ];

@@ -14,7 +14,7 @@ export class StageClient implements Client {
   localPort = 0;
   readonly #port: number;
   readonly #options: ClientOptions;
-  readonly #begin = performance.now();
+  #begin = performance.now();
   #end: number | undefined;
   #connection: Deno.TcpConn | undefined;
   #connecting = new AbortController();
@@ -25,18 +25,21 @@ export class StageClient implements Client {
   #heard = 0;
   #waiting: (() => void)[] = [];
 
-  constructor(number: number, port: number, options: ClientOptions) {
+  constructor(number: number, port: number, options: ClientOptions, before?: StageClient) {
     this.number = number;
     this.#port = port;
     this.#options = options;
-    this.#run();
+    this.#run(before);
   }
 
-  async #run(): Promise<void> {
+  /** @param before The client for whose answer this one waits. */
+  async #run(before?: StageClient): Promise<void> {
     const { request = REQUEST, readReply = true, patience } = this.#options;
     let timer: ReturnType<typeof setTimeout> | undefined;
-    if (patience !== undefined) timer = setTimeout(() => this.#connecting.abort(), patience);
     try {
+      await before?.answered(24 * 3600);
+      this.#begin = performance.now();
+      if (patience !== undefined) timer = setTimeout(() => this.#connecting.abort(), patience);
       const { signal } = this.#connecting;
       this.#connection = await Deno.connect({ hostname: "127.0.0.1", port: this.#port, signal });
       this.localPort = this.#connection.localAddr.port;

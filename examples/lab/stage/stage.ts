@@ -189,10 +189,11 @@ export class LiveStage implements Stage, AsyncDisposable {
     this.signal.throwIfAborted();
     const { count = 1 } = options;
     this.#emit({ type: "command", text: clientCommand(port, options, count) });
-    const added = Array.from(
-      { length: count },
-      (_, i) => new StageClient(this.#clients.length + i + 1, port, options),
-    );
+    const added: StageClient[] = [];
+    for (let i = 0; i < count; i++) {
+      const before = options.oneByOne ? added.at(-1) : undefined;
+      added.push(new StageClient(this.#clients.length + i + 1, port, options, before));
+    }
     this.#clients.push(...added);
     return added;
   }
@@ -319,7 +320,11 @@ function shown(value: unknown): string {
 }
 
 /** What a reader would type to be such clients. */
-function clientCommand(port: number, { request = REQUEST }: ClientOptions, count: number): string {
+function clientCommand(
+  port: number,
+  { request = REQUEST, oneByOne }: ClientOptions,
+  count: number,
+): string {
   const one = request === REQUEST
     ? `curl http://localhost:${port}/hello`
     : request === null
@@ -327,5 +332,6 @@ function clientCommand(port: number, { request = REQUEST }: ClientOptions, count
     : `printf ${
       quote(request.replaceAll("%", "%%").replaceAll("\r", "\\r").replaceAll("\n", "\\n"))
     } | nc localhost ${port}`;
-  return count === 1 ? one : `for i in $(seq ${count}); do ${one} & done`;
+  const next = oneByOne ? "sleep 0.1; " : "";
+  return count === 1 ? one : `for i in $(seq ${count}); do ${one} & ${next}done`;
 }
