@@ -22,9 +22,18 @@ function entry(
 /** All lessons. A row's name and title are those of its lesson. */
 // deno-fmt-ignore: a line each
 export const LESSONS: readonly LessonEntry[] = [
-  // One client at a time; sockets: backlog, reuseaddr, client, ports, pair
+  // One client at a time; sockets
   entry("3b", "One client at a time", () => import("./one_client.ts")),
-  // Processes and descriptors: processes, descriptors
+  entry("backlog", "The kernel accepts connections for a server that sleeps", () => import("./backlog.ts")),
+  entry("overflow", "Beyond the backlog, connecting takes longer", () => import("./overflow.ts")),
+  entry("reuseaddr", "A server restarts on its port, with SO_REUSEADDR", () => import("./reuseaddr.ts")),
+  entry("client", "A client only connects", () => import("./client.ts")),
+  entry("client3", "A client can fork too", () => import("./client3.ts")),
+  entry("ports", "Ephemeral and well-known ports", () => import("./ports.ts")),
+  entry("pair", "Four values identify a connection", () => import("./pair.ts")),
+  // Processes and descriptors
+  entry("processes", "Every process has a parent", () => import("./processes.ts")),
+  entry("descriptors", "A new file gets the lowest free number", () => import("./descriptors.ts")),
   // Forking: 3c, order, references, 3d, toomany
   entry("3c", "A child for each client", () => import("./concurrency.ts")),
   entry("order", "Parent or child first: the scheduler decides", () => import("./order.ts")),
@@ -36,6 +45,8 @@ export const LESSONS: readonly LessonEntry[] = [
   entry("eagain", "Resource temporarily unavailable", () => import("./process_limit.ts")),
   entry("wait", "wait() in the loop blocks the server", () => import("./wait_blocks.ts")),
   entry("3e", "SIGCHLD interrupts accept()", () => import("./eintr.ts")),
-  // Chapter 20: zombieprob, zombiesol, zombiepoll, echo, flock, sharedlock, deadlock, errors, scratch
+  // Chapter 20: zombieprob, zombiesol, zombiepoll, echo, flock, sharedlock, deadlock, errors
+  // A web server from scratch
+  entry("scratch", "A server from scratch, whose parent reads the request", () => import("./scratch.ts")),
   // Past the sources: memory, crash, endless, restart, random
 ];
