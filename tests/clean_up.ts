@@ -36,8 +36,14 @@ export function cleaningUp(cleanUp: () => void = () => {}): Disposable {
 
 /** Ends all that this program has started since {@linkcode cleaningUp}. */
 export function endStarted(): void {
+  endMarked(MARK, "yes");
+}
+
+/** Ends all other processes whose environment had a variable with this value at their start. */
+export function endMarked(name: string, value: string): void {
+  const marked = () => processesWith(`${name}=${value}`);
   // What is killed may have made another just before.
-  for (let pids = started(); pids.length > 0; pids = started()) {
+  for (let pids = marked(); pids.length > 0; pids = marked()) {
     for (const pid of pids) {
       try {
         Deno.kill(pid, "SIGKILL");
@@ -48,16 +54,16 @@ export function endStarted(): void {
   }
 }
 
-function started(): number[] {
+function processesWith(variable: string): number[] {
   return [...Deno.readDirSync("/proc")]
     .map(({ name }) => Number(name))
-    .filter((pid) => pid > 0 && pid !== Deno.pid && hasMark(pid));
+    .filter((pid) => pid > 0 && pid !== Deno.pid && hasVariable(pid, variable));
 }
 
-function hasMark(pid: number): boolean {
+function hasVariable(pid: number, variable: string): boolean {
   try {
     // A zombie has none.
-    return Deno.readTextFileSync(`/proc/${pid}/environ`).split("\0").includes(`${MARK}=yes`);
+    return Deno.readTextFileSync(`/proc/${pid}/environ`).split("\0").includes(variable);
   } catch {
     return false; // it has ended, or is another user's
   }
