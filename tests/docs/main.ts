@@ -10,9 +10,10 @@ const HELP = `Runs every command of the documentation, and compares what it prin
 
 Usage: deno task docs [options] [PAGE[#WORDS] ...]
 
-  --quick  without the sections that take long
-  --list   shows what would be run
-  --help   this text
+  --quick   without the sections that take long
+  --wait S  how long a line that is expected may take (default 30)
+  --list    shows what would be run
+  --help    this text
 
 Without arguments, all of README.md and docs/. After "#", words of a heading choose one
 section: deno task docs docs/learn.md#zombies. tests/docs/page.ts says how a page tells
@@ -28,16 +29,17 @@ const AT_ONCE = 4;
 
 async function main(): Promise<number> {
   const options = parseArgs(Deno.args, {
+    string: ["wait"],
     boolean: ["quick", "list", "help"],
     unknown(argument: string) {
       if (argument.startsWith("-")) fail(`There is no ${argument}; --help shows what there is`);
     },
-  }) as { quick: boolean; list: boolean; help: boolean; _: string[] };
+  }) as { wait?: string; quick: boolean; list: boolean; help: boolean; _: string[] };
   if (options.help) return print(HELP);
   const chosen = choose(options._);
   if (options.list) return print(chosen.map(describe).join("\n"));
 
-  const place = prepare(options.quick);
+  const place = prepare(options.quick, Number(options.wait ?? 30) * 1000);
   using _ = cleaningUp(() => Deno.removeSync(place.root, { recursive: true }));
   const counts = { passed: 0, failed: 0, skipped: 0 };
   const waiting = [...chosen];

@@ -98,8 +98,13 @@ const LANGUAGES = /^(console|sh|ts|js|jsonc?)$/;
 /** The sections of a page that have something to do. */
 export function parsePage(page: string, text: string): Section[] {
   const sections: Section[] = [];
-  let title = "", begin = 1, steps: Step[] = [], directives: Directive[] = [];
-  let slow: string | undefined, user: string | undefined, needs: string[] = [];
+  let title = "";
+  let begin = 1;
+  let steps: Step[] = [];
+  let directives: Directive[] = [];
+  let slow: string | undefined;
+  let user: string | undefined;
+  let needs: string[] = [];
 
   const fail = (line: number, problem: string): never => {
     throw new Error(`${page}:${line}: ${problem}`);
@@ -200,8 +205,8 @@ function commandsIn(lines: readonly string[]): Typed[] {
   for (const [at, line] of lines.entries()) {
     const last = commands.at(-1);
     if (line.startsWith("$ ")) commands.push({ text: line.slice(2), output: [], at });
-    else if (last?.output!.length === 0 && last.text.endsWith("\\")) last.text += `\n${line}`;
-    else last?.output!.push(line);
+    else if (last?.output?.length === 0 && last.text.endsWith("\\")) last.text += `\n${line}`;
+    else last?.output?.push(line);
   }
   return commands;
 }

@@ -6,9 +6,10 @@ import type { Place } from "./session.ts";
  * Makes a checkout whose files are this one's, in which programs may leave others.
  *
  * @param isQuick Whether npx gives this Deno, and does not ask npm for it.
+ * @param patience How long to wait for a line that is expected, in milliseconds.
  * @returns It, and the folder to remove at the end.
  */
-export function prepare(isQuick: boolean): Place & { root: string } {
+export function prepare(isQuick: boolean, patience: number): Place & { root: string } {
   const root = Deno.makeTempDirSync({ prefix: "tine_docs_" });
   for (const name of ["tine", "bin", "log"]) Deno.mkdirSync(`${root}/${name}`);
   for (const { name } of Deno.readDirSync(ROOT)) {
@@ -21,6 +22,7 @@ export function prepare(isQuick: boolean): Place & { root: string } {
     root,
     checkout: `${root}/tine`,
     folder: `${root}/log`,
+    patience,
     env: {
       PATH: `${root}/bin:${Deno.env.get("PATH")}`,
       DENO_DIR: Deno.env.get("DENO_DIR") ??

@@ -20,12 +20,12 @@ export interface Place {
   readonly folder: string;
   /** The shells' environment. */
   readonly env: Readonly<Record<string, string>>;
+  /** How long to wait for a line that is expected, in milliseconds. */
+  readonly patience: number;
 }
 
 /** How long a command may take, in milliseconds. */
-const LONGEST = 120_000;
-/** How long what a command has printed may stay without the line that is expected. */
-const LATEST = 30_000;
+const LONGEST = 60_000;
 
 /** The variable that marks what a section has started. */
 const MARK = "TINE_DOCS_SECTION";
@@ -84,8 +84,8 @@ class Reader {
     }).spawn();
     this.#writer = this.#shell.stdin.getWriter();
     this.#reading = this.#read();
-    // As in a terminal: aliases, and a process group for each command.
-    this.#ready = this.#type("shopt -s expand_aliases; set -m");
+    // As in a terminal: aliases, a process group for each command, and no end by Control-C.
+    this.#ready = this.#type("shopt -s expand_aliases; set -m; trap : INT");
   }
 
   /** Does what a step says. */
@@ -140,7 +140,7 @@ class Reader {
           reason: [`it ended with status ${status}:`, ...text.trimEnd().split("\n")],
         };
       }
-      if (!step.again || performance.now() - begin > LATEST) {
+      if (!step.again || performance.now() - begin > this.#place.patience) {
         return this.#differs(step, text, comparison.differs);
       }
     }
@@ -159,16 +159,23 @@ class Reader {
   /** Starts a command, waits until it has printed what it should, and presses Control-C. */
   async #interrupt(step: Command): Promise<Outcome> {
     const [script, file] = this.#script(step.text);
-    const end = this.#ask(`{ . ${script}; } </dev/null >${file} 2>&1; printf '%s' $?`);
+    let hasEnded = false;
+    const end = this.#ask(`{ . ${script}; } </dev/null >${file} 2>&1`).then(() => hasEnded = true);
     const outcome = await this.#await(step, { file, seen: 0 });
-    const [group] = childrenOf(this.#shell.pid)
-      .filter((pid) => !this.#inBackground.has(pid) && processState(pid)?.state !== "Z");
-    if (group === undefined) {
+    // Of two commands in a line, the second may be about to begin.
+    const group = await until(() => hasEnded || this.#inForeground(), "a process", LONGEST);
+    if (group === true) {
       return { step, verdict: "failed", reason: ["it has ended, and did not wait for ^C"] };
     }
     Deno.kill(-group, "SIGINT");
     await end;
     return outcome;
+  }
+
+  /** The process group that a terminal would send signals to. */
+  #inForeground(): number | undefined {
+    return childrenOf(this.#shell.pid)
+      .find((pid) => !this.#inBackground.has(pid) && processState(pid)?.state !== "Z");
   }
 
   /** Waits until a program has printed what it should. */
@@ -183,7 +190,7 @@ class Reader {
           return matches;
         },
         "the output",
-        LATEST,
+        this.#place.patience,
       );
       return { step, verdict: "passed" };
     } catch {
@@ -230,7 +237,7 @@ class Reader {
   /** Has the shell do something, and gives what it says then. */
   async #ask(line: string): Promise<string> {
     this.#replies = "";
-    await this.#type(`${line}; echo .`);
+    await this.#type(`${line}\necho .`);
     return (await until(
       () => /^(.*)\.\n$/.exec(this.#replies),
       `the end of ${line}`,
