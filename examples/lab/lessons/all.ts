@@ -40,12 +40,19 @@ export const LESSONS: readonly LessonEntry[] = [
   entry("references", "No FIN until the last copy is closed", () => import("./references.ts")),
   entry("3d", "A forgotten close() hangs the client", () => import("./hung_client.ts")),
   entry("toomany", "Too many open files", () => import("./too_many_files.ts")),
-  // Children: zombies, eagain, wait, 3e, 3f, 3g, 3h
+  // Children
   entry("zombies", "Zombies cannot be killed", () => import("./zombies.ts")),
   entry("eagain", "Resource temporarily unavailable", () => import("./process_limit.ts")),
   entry("wait", "wait() in the loop blocks the server", () => import("./wait_blocks.ts")),
   entry("3e", "SIGCHLD interrupts accept()", () => import("./eintr.ts")),
-  // Chapter 20: zombieprob, zombiesol, zombiepoll, echo, flock, sharedlock, deadlock, errors
+  entry("3f", "A burst of children leaves zombies", () => import("./burst.ts")),
+  entry("3g", "A handler that leaves no zombie", () => import("./finished.ts")),
+  entry("3h", "The gateway: any application on the same server", () => import("./gateway.ts")),
+  // Chapter 20
+  entry("zombieprob", "The zombie problem", () => import("./zombieprob.ts")),
+  entry("zombiesol", "The zombie problem, solved with a signal handler", () => import("./zombiesol.ts")),
+  entry("zombiepoll", "The zombie problem, solved by polling", () => import("./zombiepoll.ts")),
+  entry("echo", "An echo server that reaps when it accepts", () => import("./echo.ts")),
   // A web server from scratch
   entry("scratch", "A server from scratch, whose parent reads the request", () => import("./scratch.ts")),
   // Past the sources: memory, crash, endless, restart, random
