@@ -53,6 +53,11 @@ export const LESSONS: readonly LessonEntry[] = [
   entry("zombiesol", "The zombie problem, solved with a signal handler", () => import("./zombiesol.ts")),
   entry("zombiepoll", "The zombie problem, solved by polling", () => import("./zombiepoll.ts")),
   entry("echo", "An echo server that reaps when it accepts", () => import("./echo.ts")),
+  entry("locking", "A server whose children share a file", () => import("./locking.ts")),
+  entry("flock", "Two writers, and the records that they lose", () => import("./flock.ts")),
+  entry("sharedlock", "A lock that locks nothing", () => import("./shared_lock.ts")),
+  entry("deadlock", "A deadlock, made and broken", () => import("./deadlock.ts")),
+  entry("errors", "A failing fork() survived", () => import("./errors.ts")),
   // A web server from scratch
   entry("scratch", "A server from scratch, whose parent reads the request", () => import("./scratch.ts")),
   // Past the sources: memory, crash, endless, restart, random
