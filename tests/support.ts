@@ -568,7 +568,8 @@ export function copySource(folder: string, change: Change): void {
   applyChange(folder, change);
 }
 
-function copyFolder(from: string, to: string): void {
+/** Copies a folder with all that is in it. */
+export function copyFolder(from: string, to: string): void {
   Deno.mkdirSync(to);
   for (const { name, isDirectory } of Deno.readDirSync(from)) {
     if (isDirectory) copyFolder(`${from}/${name}`, `${to}/${name}`);

@@ -214,7 +214,7 @@ export interface ProcessView {
   /** The name of the system call that it is in: `accept4`. */
   readonly call?: string;
   /** Where it stands in its program, if the call occurs there once. */
-  readonly line?: { readonly file: string; readonly line: number };
+  readonly line?: { readonly file: string; readonly line: number; readonly text: string };
   readonly descriptors: readonly DescriptorView[];
   readonly signals: {
     readonly pending: readonly string[];

@@ -207,7 +207,7 @@ export class Observer implements Disposable {
       program,
       state: one.state,
       ...one.call !== undefined && { call: one.call.name },
-      ...line !== undefined && { line: { file: program, line } },
+      ...line !== undefined && { line: { file: program, ...line } },
       descriptors,
       signals: one.signals,
       cpu: one.cpu,
@@ -219,7 +219,7 @@ export class Observer implements Disposable {
     path: string,
     descriptors: readonly DescriptorView[],
     tcp: ReadonlyMap<number, SocketEntry>,
-  ): number | undefined {
+  ): { line: number; text: string } | undefined {
     if (call === undefined) return undefined;
     // Of several descriptors, it is not known which one the program waits for.
     if (call.name === "ppoll" && polled === undefined && call.args[1] !== 0n) return undefined;

@@ -39,15 +39,19 @@ export function functionsIn(
 const sources = new Map<string, readonly string[]>();
 
 /** The only line of a file that calls one of some functions; `undefined` if there are several. */
-export function lineCalling(path: string, functions: string): number | undefined {
+export function lineCalling(
+  path: string,
+  functions: string,
+): { line: number; text: string } | undefined {
   let lines = sources.get(path);
   if (lines === undefined) {
     lines = readLines(path);
     sources.set(path, lines);
   }
   const call = new RegExp(`\\b(?:${functions})\\(`);
-  const found = lines.flatMap((line, i) => call.test(line) ? [i + 1] : []);
-  return found.length === 1 ? found[0] : undefined;
+  const [found, ...others] = lines.flatMap((text, i) => call.test(text) ? [i] : []);
+  if (found === undefined || others.length > 0) return undefined;
+  return { line: found + 1, text: lines[found]!.trim() };
 }
 
 /** A program's lines without comments and the functions it declares itself. */

@@ -14,6 +14,7 @@ export class StageClient implements Client {
   localPort = 0;
   readonly #port: number;
   readonly #options: ClientOptions;
+  readonly #patience: number;
   #begin = performance.now();
   #end: number | undefined;
   #connection: Deno.TcpConn | undefined;
@@ -25,7 +26,14 @@ export class StageClient implements Client {
   #heard = 0;
   #waiting: (() => void)[] = [];
 
-  constructor(number: number, port: number, options: ClientOptions, before?: StageClient) {
+  constructor(
+    number: number,
+    port: number,
+    options: ClientOptions,
+    patience = Infinity,
+    before?: StageClient,
+  ) {
+    this.#patience = patience;
     this.number = number;
     this.#port = port;
     this.#options = options;
@@ -49,7 +57,8 @@ export class StageClient implements Client {
       if (readReply) await this.#read(this.#connection);
     } catch (error) {
       if (this.#state === "connecting") {
-        this.#become(this.#connecting.signal.aborted ? "gave-up" : "refused");
+        const isRefused = error instanceof Deno.errors.ConnectionRefused;
+        this.#become(isRefused ? "refused" : "gave-up");
       } else if (this.#state !== "closed") this.#become("reset");
       if (error instanceof TypeError) throw error;
     } finally {
@@ -103,7 +112,11 @@ export class StageClient implements Client {
   }
 
   async send(text: string): Promise<void> {
-    await this.#write(text);
+    try {
+      await this.#write(text);
+    } catch {
+      this.#become("reset");
+    }
   }
 
   connected(seconds = SECONDS): Promise<ClientState> {
@@ -122,8 +135,9 @@ export class StageClient implements Client {
   async #until(
     isWanted: (state: ClientState) => boolean,
     what: string,
-    seconds: number,
+    wanted: number,
   ): Promise<ClientState> {
+    const seconds = Math.min(wanted, this.#patience);
     const end = performance.now() + seconds * 1000;
     while (!isWanted(this.#state)) {
       const left = end - performance.now();

@@ -3,11 +3,19 @@
  * too. The guard is a process of its own that waits for the end of a pipe which only the lab holds
  * open.
  */
-import { type Descriptor, forkChild, O_CLOEXEC, pipe, setsid, sleep } from "../../../mod.ts";
+import {
+  type Descriptor,
+  forkChild,
+  O_CLOEXEC,
+  pipe,
+  setsid,
+  sleep,
+  waitpid,
+} from "../../../mod.ts";
 import { killAll } from "./session.ts";
 
 /** Tells the guard what is to be ended and removed. */
-export class Guard {
+export class Guard implements Disposable {
   /** The guard's process. */
   readonly pid: number;
   readonly #pipe: Descriptor;
@@ -42,6 +50,12 @@ export class Guard {
   /** A folder was made. Removing it twice is harmless. */
   addFolder(path: string): void {
     this.#tell(`/${path}`);
+  }
+
+  /** Waits for its end. Everything that was started must have ended. */
+  [Symbol.dispose](): void {
+    this.#pipe.close();
+    waitpid(this.pid);
   }
 
   #tell(line: string): void {

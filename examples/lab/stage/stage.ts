@@ -27,6 +27,8 @@ export interface StageOptions {
   readonly slow?: boolean;
   /** Milliseconds between snapshots that are emitted; none if it is not given. */
   readonly every?: number;
+  /** How many seconds at most anything is waited for; otherwise each wait has its own limit. */
+  readonly patience?: number;
 }
 
 const ROOT = new URL("../../../", import.meta.url).pathname;
@@ -42,12 +44,19 @@ class StartedProgram implements Started {
   readonly #process: Deno.ChildProcess;
   readonly #stop: () => Promise<void>;
   readonly #aborted: Promise<never>;
+  readonly #patience: number;
   #output = "";
   #ending: Ending | undefined;
   /** The end of the process and its output. */
   readonly end: Promise<Ending>;
 
-  constructor(process: Deno.ChildProcess, aborted: Promise<never>, stop: () => Promise<void>) {
+  constructor(
+    process: Deno.ChildProcess,
+    aborted: Promise<never>,
+    patience: number,
+    stop: () => Promise<void>,
+  ) {
+    this.#patience = patience;
     this.#process = process;
     this.pid = process.pid;
     this.session = process.pid; // setsid() makes it the leader
@@ -80,7 +89,8 @@ class StartedProgram implements Started {
     writer.releaseLock();
   }
 
-  async ended(seconds = SECONDS): Promise<Ending> {
+  async ended(wanted = SECONDS): Promise<Ending> {
+    const seconds = Math.min(wanted, this.#patience);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<undefined>((resolve) => {
       timer = setTimeout(() => resolve(undefined), seconds * 1000);
@@ -112,11 +122,13 @@ export class LiveStage implements Stage, AsyncDisposable {
   readonly #aborted: Promise<never>;
   readonly #programs = new Map<number, StartedProgram>();
   readonly #clients: StageClient[] = [];
+  readonly #patience: number;
   readonly #timer: ReturnType<typeof setInterval> | undefined;
   #folder: string | undefined;
   #ended: Promise<void> | undefined;
 
-  constructor({ emit, guard, slow = false, every }: StageOptions) {
+  constructor({ emit, guard, slow = false, every, patience = Infinity }: StageOptions) {
+    this.#patience = patience;
     this.#emit = emit;
     this.#guard = guard;
     this.slow = slow;
@@ -148,7 +160,12 @@ export class LiveStage implements Stage, AsyncDisposable {
       detached: true, // setsid()
     }).spawn();
     this.#guard.add(process.pid);
-    const program = new StartedProgram(process, this.#aborted, () => this.#stop([process.pid]));
+    const program = new StartedProgram(
+      process,
+      this.#aborted,
+      this.#patience,
+      () => this.#stop([process.pid]),
+    );
     this.#programs.set(process.pid, program);
     this.#observer.watch(process.pid, {
       program: command.program ?? command.command?.[0] ?? "",
@@ -191,8 +208,9 @@ export class LiveStage implements Stage, AsyncDisposable {
     this.#emit({ type: "command", text: clientCommand(port, options, count) });
     const added: StageClient[] = [];
     for (let i = 0; i < count; i++) {
+      const number = this.#clients.length + i + 1;
       const before = options.oneByOne ? added.at(-1) : undefined;
-      added.push(new StageClient(this.#clients.length + i + 1, port, options, before));
+      added.push(new StageClient(number, port, options, this.#patience, before));
     }
     this.#clients.push(...added);
     return added;
@@ -211,8 +229,9 @@ export class LiveStage implements Stage, AsyncDisposable {
   async until<T>(
     what: string,
     condition: () => T | false | undefined | Promise<T | false | undefined>,
-    seconds = SECONDS,
+    wanted = SECONDS,
   ): Promise<T> {
+    const seconds = Math.min(wanted, this.#patience);
     const begin = performance.now();
     let told = begin;
     for (;;) {
