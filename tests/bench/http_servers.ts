@@ -239,9 +239,26 @@ async function firstResponse(port: number): Promise<void> {
   }
 }
 
-/** Requests a path over a new connection. Throws an error unless the status is 200. */
+/** The time limit for one response, in milliseconds: Deno's `node:cluster` may never give the first. */
+const RESPONSE_PATIENCE = 5000;
+
+/** Requests a path over a new connection. Throws an error unless the status is 200, in time. */
 export async function get(port: number, path: string): Promise<void> {
-  using connection = await Deno.connect({ hostname: "127.0.0.1", port });
+  const connection = await Deno.connect({ hostname: "127.0.0.1", port });
+  const timer = setTimeout(() => connection.close(), RESPONSE_PATIENCE);
+  try {
+    await request(connection, path);
+  } finally {
+    clearTimeout(timer);
+    try {
+      connection.close();
+    } catch {
+      // closed by the timer
+    }
+  }
+}
+
+async function request(connection: Deno.Conn, path: string): Promise<void> {
   await connection.write(
     new TextEncoder().encode(
       `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`,

@@ -7,9 +7,10 @@ import { wholeBody } from "../../../ffi/runtime/http_internals.ts";
 import type { Socket } from "../../../ffi/socket.ts";
 import type { App } from "../../app/load_app.ts";
 import { addrOf, hostOf, hostRenamer } from "../../app/request_host.ts";
-import { limitRequests } from "../../app/request_limits.ts";
+import { type Client, limitRequests } from "../../app/request_limits.ts";
 import type { EndEntry } from "../logs/access_log.ts";
 import { responseBytes } from "../logs/response_bytes.ts";
+import type { Entry } from "./linked_list.ts";
 import type { Part, Shared } from "./part.ts";
 
 /** What serves requests. */
@@ -50,8 +51,8 @@ export function acceptRequests(
     onRefused: (client) => connections.refused(client),
     onBroken: (client) => connections.broken(client),
     onUnread(client) {
-      unread.add(client);
-      return () => unread.delete(client);
+      const entry = unread.add(client);
+      return () => unread.remove(entry);
     },
   });
   // The client address that Deno reports for a UNIX socket is the path of the throw-away socket.
@@ -88,35 +89,35 @@ export function acceptRequests(
     const endEntry = accessLog?.begin(request, info);
     try {
       const response = fetch(request, info);
-      if (!(response instanceof Promise)) return finish(response, request, info, endEntry);
-      inFlight.set(request, info);
+      if (!(response instanceof Promise)) return finish(response, info, endEntry);
+      const entry = inFlight.add(info);
       return response.then(
-        (response) => finish(response, request, info, endEntry),
-        (error) => fail(error, request, endEntry),
+        (response) => finish(response, info, endEntry, entry),
+        (error) => fail(error, endEntry, entry),
       );
     } catch (error) {
-      return fail(error, request, endEntry);
+      return fail(error, endEntry);
     }
   }
 
   function finish(
     response: Response,
-    request: Request,
     info: Deno.ServeHandlerInfo,
     endEntry: EndEntry | undefined,
+    entry?: Entry<Client>,
   ): Response {
     if (!(response instanceof Response)) {
-      end(request, 500, null, endEntry);
+      end(500, null, endEntry, entry);
       return response; // Deno reports the error
     }
     const { status } = response;
     const bytes = accessLog === undefined ? null : responseBytes(response);
     // Most responses are complete when they are returned; only for streams must Deno report it.
     if (status === 101 || wholeBody(response) !== undefined) {
-      end(request, status, bytes, endEntry);
+      end(status, bytes, endEntry, entry);
     } else {
-      inFlight.set(request, info);
-      const done = () => end(request, status, bytes, endEntry);
+      const open = entry ?? inFlight.add(info);
+      const done = () => end(status, bytes, endEntry, open);
       info.completed.then(done, done);
     }
     // HTTP/2 has no `connection: close`.
@@ -124,18 +125,22 @@ export function acceptRequests(
     return isLast && status !== 101 ? lastOfConnection(response, info) : response;
   }
 
-  function fail(error: unknown, request: Request, endEntry: EndEntry | undefined): never {
-    end(request, 500, null, endEntry);
+  function fail(
+    error: unknown,
+    endEntry: EndEntry | undefined,
+    entry?: Entry<Client>,
+  ): never {
+    end(500, null, endEntry, entry);
     throw error; // Deno reports the error and answers
   }
 
   function end(
-    request: Request,
     status: number,
     bytes: number | null,
     endEntry: EndEntry | undefined,
+    entry: Entry<Client> | undefined,
   ): void {
-    inFlight.delete(request);
+    if (entry !== undefined) inFlight.remove(entry);
     slot.inFlight = inFlight.size;
     if (status >= 500) slot.errors++;
     endEntry?.(status, bytes);

@@ -9,6 +9,7 @@ import type { CaughtNodeServer } from "../../app/caught_servers.ts";
 import type { Client } from "../../app/request_limits.ts";
 import type { EndEntry, NodeRequest } from "../logs/access_log.ts";
 import type { ListeningAddress } from "./connection_limits.ts";
+import { LinkedList } from "./linked_list.ts";
 import type { Part, Shared } from "./part.ts";
 
 /** The relevant part of Node's `net.Socket`. */
@@ -41,13 +42,14 @@ interface ServerResponse {
   readonly _contentLength?: number | null;
   getHeader(name: string): unknown;
   setHeader(name: string, value: string): void;
-  on(event: "close", listener: (this: ServerResponse) => void): void;
+  on(event: "close", listener: () => void): void;
   end(text?: string): void;
 }
 
 /** A request whose response is not complete. */
 interface Exchange extends Client {
   readonly request: IncomingMessage;
+  readonly response: ServerResponse;
   readonly endEntry: EndEntry | undefined;
 }
 
@@ -72,8 +74,8 @@ export async function acceptNode(
   const { config, slot, accessLog, connections, spread, webSockets, inFlight } = shared;
   const { maxHeaderBytes, maxBodyBytes, bodyTimeout } = config;
   const isLimited = maxHeaderBytes !== undefined || maxBodyBytes !== Infinity;
-  const sockets = new Set<NodeSocket>();
-  const responses = new Map<ServerResponse, Exchange>();
+  const sockets = new LinkedList<NodeSocket>();
+  const exchanges = new LinkedList<Exchange>();
   const clients = new WeakMap<NodeSocket, Client>();
 
   // Whatever the program has in its place stays.
@@ -120,8 +122,12 @@ export async function acceptNode(
   }
 
   function connect(socket: NodeSocket): void {
-    sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket));
+    const entry = sockets.add(socket);
+    let isOpen = true;
+    socket.on("close", () => {
+      if (isOpen) sockets.remove(entry);
+      isOpen = false;
+    });
     if (isHttp) return;
     // The protocol is not known: each connection counts as a request, and may be silent.
     const client = nameOf(clientOf(socket));
@@ -138,24 +144,28 @@ export async function acceptNode(
     slot.setRequest(method, url);
     spread.takeTurn();
     const endEntry = accessLog?.beginNode(request, remoteOf(remoteAddr));
-    const exchange = { remoteAddr, request, endEntry };
-    inFlight.set(response, exchange);
-    responses.set(response, exchange);
-    slot.inFlight = inFlight.size;
-    response.on("close", end);
+    const exchange = { remoteAddr, request, response, endEntry };
+    begun(exchange);
     if (shared.isDraining() || (!secure && spread.sheds())) response.shouldKeepAlive = false;
     return !isLimited || isWithinLimits(request, response, exchange);
   }
 
-  function end(this: ServerResponse): void {
-    const exchange = responses.get(this);
-    if (exchange === undefined) return;
-    responses.delete(this);
-    inFlight.delete(this);
+  /** Has an exchange count as in flight until its response is complete, or cannot be any more. */
+  function begun(exchange: Exchange): void {
+    const { response, endEntry } = exchange;
+    const entries = [exchanges.add(exchange), inFlight.add(exchange)] as const;
     slot.inFlight = inFlight.size;
-    const status = this.headersSent ? this.statusCode : CLIENT_CLOSED_REQUEST;
-    if (status >= 500) slot.errors++;
-    exchange.endEntry?.(status, bytesOf(this));
+    let isOpen = true;
+    response.on("close", () => {
+      if (!isOpen) return;
+      isOpen = false;
+      exchanges.remove(entries[0]);
+      inFlight.remove(entries[1]);
+      slot.inFlight = inFlight.size;
+      const status = response.headersSent ? response.statusCode : CLIENT_CLOSED_REQUEST;
+      if (status >= 500) slot.errors++;
+      endEntry?.(status, bytesOf(response));
+    });
   }
 
   function isWithinLimits(
@@ -218,7 +228,7 @@ export async function acceptNode(
     part: {
       check(): void {
         if (bodyTimeout === 0) return;
-        for (const [response, { request, remoteAddr }] of responses) {
+        for (const { response, request, remoteAddr } of exchanges) {
           if (request.complete) continue;
           const silence = connections.silence({ remoteAddr });
           if (silence === undefined || silence < bodyTimeout * 1000) continue;
@@ -229,7 +239,7 @@ export async function acceptNode(
         }
       },
       beginDrain(): void {
-        for (const response of responses.keys()) {
+        for (const { response } of exchanges) {
           if (!response.headersSent) response.shouldKeepAlive = false;
         }
       },

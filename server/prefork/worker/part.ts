@@ -4,6 +4,7 @@ import type { Config } from "../options.ts";
 import type { Slot } from "../scoreboard.ts";
 import type { Balance } from "./balance.ts";
 import type { Connections } from "./connection_limits.ts";
+import type { LinkedList } from "./linked_list.ts";
 import type { WebSockets } from "./web_sockets.ts";
 
 /** One of the servers that a worker runs. */
@@ -25,9 +26,9 @@ export interface Shared {
   readonly spread: Balance;
   readonly webSockets: WebSockets;
   /** Requests whose handler is pending. Most are answered in the turn in which they arrive. */
-  readonly inFlight: Map<object, Client>;
+  readonly inFlight: LinkedList<Client>;
   /** Clients that have their response and are still sending their request. */
-  readonly unread: Set<Client>;
+  readonly unread: LinkedList<Client>;
   /** Whether the worker is about to end. */
   isDraining(): boolean;
   /** Counts a request. */

@@ -19,6 +19,7 @@ import type { Client } from "../../app/request_limits.ts";
 import type { Config } from "../options.ts";
 import type { Scoreboard, Slot } from "../scoreboard.ts";
 import { acceptRequests } from "./fetch_server.ts";
+import { LinkedList } from "./linked_list.ts";
 import { acceptNode } from "./node_server.ts";
 import type { Part, Shared } from "./part.ts";
 import { rememberWebSockets } from "./web_sockets.ts";
@@ -87,8 +88,8 @@ export async function openService(program: Program, options: ServiceOptions): Pr
   const accessLog = config.accessLog === undefined
     ? undefined
     : openAccessLog({ target: config.accessLog, format: config.accessLogFormat, log });
-  const inFlight = new Map<object, Client>();
-  const unread = new Set<Client>();
+  const inFlight = new LinkedList<Client>();
+  const unread = new LinkedList<Client>();
   const lastRequest = config.maxRequests + Math.floor(Math.random() * config.maxRequests / 10);
   const acceptors: Acceptor[] = [];
   const addresses: ListeningAddress[] = [];
@@ -102,7 +103,7 @@ export async function openService(program: Program, options: ServiceOptions): Pr
   const connections = watchConnections({
     ...config,
     addresses,
-    inFlight: { values: () => [...inFlight.values(), ...unread] },
+    inFlight: { values: () => [...inFlight, ...unread] },
     acceptors,
   });
   const webSockets = rememberWebSockets((client) => connections.upgraded(client));
