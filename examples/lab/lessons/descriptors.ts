@@ -21,7 +21,7 @@ export const lesson: Lesson = {
     { file: PROGRAM, decisive: "const sock = new Socket(AF_INET, SOCK_STREAM);" },
     { file: LOWEST, decisive: "close(0);" },
   ],
-  read: ["open(2)", "socket(2)", "stdin(3)", "proc_pid_fd(5)", PROGRAM],
+  read: ["open(2)", "socket(2)", "stdin(3)", "proc(5)", PROGRAM],
   next: "3c",
   async run(stage) {
     const descriptors = (pid: number) =>

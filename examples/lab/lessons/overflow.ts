@@ -19,7 +19,7 @@ export const lesson: Lesson = {
     "It succeeds at the first SYN for which there is room; without any, it fails with ETIMEDOUT, " +
     "with Linux's defaults after about two minutes.",
   programs: [{ file: PROGRAM, decisive: "listenSocket.listen(Number(backlog));" }],
-  read: ["listen(2)", "tcp(7)", "proc_net(5)", PROGRAM],
+  read: ["listen(2)", "tcp(7)", "proc(5)", PROGRAM],
   next: "reuseaddr",
   async run(stage) {
     const server = await stage.start({ program: PROGRAM, args: ["PORT", "1"], stdin: "piped" });
