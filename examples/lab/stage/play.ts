@@ -6,6 +6,8 @@ import { LiveStage, type StageOptions } from "./stage.ts";
 export interface PlayOptions extends StageOptions {
   /** Awaited between the question and the experiment. */
   readonly ready?: () => Promise<void>;
+  /** Is given the stage before the experiment. */
+  readonly prepare?: (stage: LiveStage) => void;
   /** Ends the lesson. */
   readonly signal?: AbortSignal;
 }
@@ -17,12 +19,13 @@ export interface PlayOptions extends StageOptions {
  * @throws The signal's reason if it was aborted.
  */
 export async function playLesson(lesson: Lesson, options: PlayOptions): Promise<boolean> {
-  const { emit, ready, signal } = options;
+  const { emit, ready, prepare, signal } = options;
   const { name, title, source, question, programs, answer, read, next } = lesson;
   signal?.throwIfAborted();
   emit({ type: "lesson", name, title, source, question, programs });
   await ready?.();
   const stage = new LiveStage(options);
+  prepare?.(stage);
   const end = () => stage[Symbol.asyncDispose]();
   signal?.addEventListener("abort", end);
   try {

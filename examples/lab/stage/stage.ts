@@ -25,6 +25,8 @@ export interface StageOptions {
   readonly guard: Guard;
   /** Whether pauses are as long as in the article. */
   readonly slow?: boolean;
+  /** Is told what was started, before it listens. */
+  readonly started?: (started: Started, command: Command) => void;
   /** Milliseconds between snapshots that are emitted; none if it is not given. */
   readonly every?: number;
   /** How many seconds at most anything is waited for; otherwise each wait has its own limit. */
@@ -124,12 +126,14 @@ export class LiveStage implements Stage, AsyncDisposable {
   readonly #clients: StageClient[] = [];
   readonly #patience: number;
   readonly #timer: ReturnType<typeof setInterval> | undefined;
+  readonly #started: StageOptions["started"];
   #folder: string | undefined;
   #ended: Promise<void> | undefined;
 
-  constructor({ emit, guard, slow = false, every, patience = Infinity }: StageOptions) {
+  constructor({ emit, guard, slow = false, started, every, patience = Infinity }: StageOptions) {
     this.#patience = patience;
     this.#emit = emit;
+    this.#started = started;
     this.#guard = guard;
     this.slow = slow;
     this.signal = this.#abort.signal;
@@ -172,6 +176,7 @@ export class LiveStage implements Stage, AsyncDisposable {
       role: command.role ?? "server",
       ...command.program !== undefined && { root: ROOT },
     });
+    this.#started?.(program, command);
     if (command.listens ?? wantsPort) await this.#listening(program, port);
     return program;
   }
