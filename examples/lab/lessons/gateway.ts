@@ -41,14 +41,18 @@ export const lesson: Lesson = {
     const get = (path: string) =>
       stage.client(server.port!, { request: `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n` });
 
-    stage.say("A slow request, and a quick one while the first still waits.");
+    stage.say(
+      framework
+        ? "A slow request, and a quick one while the first still waits."
+        : "A client that connects and sends nothing yet, and one with a request.",
+    );
     const seconds = stage.slow ? 10 : 2;
     const slow = framework ? get(`/slow/${seconds}`) : stage.client(server.port!, {
       request: null, // a connection without a request keeps a child as well
     });
     await slow.connected();
     const quick = get(framework ? "/hello/you" : "/");
-    await quick.answered();
+    await responded(stage, quick);
     const [first, second] = await stage.until("a child for each connection", () => {
       const snapshot = stage.snapshot();
       const holders = [slow, quick].map((client) => holdersOf(client, snapshot));
@@ -56,9 +60,9 @@ export const lesson: Lesson = {
         holders.every(({ length }) => length > 0) && holders;
     });
     stage.draw("Each connection has a child; the parent has neither");
-    stage.expect("the slow client is", slow.state(), (state) => state === "waiting", "waiting");
+    stage.expect("the first client is", slow.state(), (state) => state === "waiting", "waiting");
     stage.expect(
-      "status line of the quick client's response",
+      "status line of the second client's response",
       quick.reply().split("\r\n")[0]!,
       (line) => line === "HTTP/1.1 200 OK",
       "HTTP/1.1 200 OK",
@@ -79,7 +83,7 @@ export const lesson: Lesson = {
 
     if (framework) {
       const who = get("/who");
-      await who.answered();
+      await responded(stage, who);
       const pids = await stage.until("the child of a third connection", () => {
         const holders = holdersOf(who, stage.snapshot());
         return holders.length > 0 && holders;
@@ -116,14 +120,23 @@ async function fetchFramework(stage: Stage): Promise<boolean> {
   });
   const { code } = await cache.ended(120);
   if (code === 0) return true;
-  const reason = cache.output().trim().split("\n").find((line) => line.includes("error")) ?? "";
+  const reason = cache.output().trim().split("\n").find((line) => line.startsWith("error"));
   stage.say(
     `The framework, Hono, is missing: it is not in Deno's cache, and it could not be downloaded ` +
-      `from the npm registry (${reason.trim()}). With a network, \`deno cache ${FRAMEWORK}\` gets ` +
+      `from the npm registry (${reason}). With a network, \`deno cache ${FRAMEWORK}\` gets ` +
       "it, once. Until then the server runs an application that needs no framework.",
   );
   stage.note("framework", "missing");
   return false;
+}
+
+/** Waits until a client has its response, with all of the body. */
+async function responded(stage: Stage, client: Client): Promise<void> {
+  await client.answered();
+  await stage.until("the whole response", () => {
+    const length = client.reply().match(/^content-length: (\d+)\r$/im)?.[1];
+    return length !== undefined && bodyOf(client).length >= Number(length);
+  });
 }
 
 function bodyOf(client: Client): string {

@@ -79,8 +79,10 @@ async function holders(
     const children = childrenOf(program.pid, stage.snapshot());
     if (children.length !== 2 || !children.every(hasCalled)) return false;
     const pids = children.map(({ pid }) => pid);
-    const holding = pids.filter(hasLockedFile).length;
-    return holding > 0 && { holding, waiting: lockWaits(pids).length };
+    const waiting = lockWaits(pids).map(({ pid }) => pid);
+    const holding = pids.filter(hasLockedFile);
+    return pids.every((pid) => waiting.includes(pid) || holding.includes(pid)) &&
+      { holding: holding.length, waiting: waiting.length };
   });
 }
 

@@ -29,7 +29,7 @@ export const lesson: Lesson = {
   read: ["signal(7)", "sleep(3)", "PR_SET_CHILD_SUBREAPER(2const)", PROGRAM, SUBREAPER],
   next: "zombiepoll",
   async run(stage) {
-    const [childSeconds, parentSeconds] = stage.slow ? [5, 600] : [1, 600];
+    const [childSeconds, parentSeconds] = stage.slow ? [5, 10] : [1, 600];
     const adopter = await stage.start({
       program: SUBREAPER,
       flags: ["--allow-ffi", "--allow-run"],
@@ -59,7 +59,7 @@ export const lesson: Lesson = {
     stage.expect(
       "seconds that the parent slept",
       slept,
-      (seconds) => seconds < parentSeconds! / 2,
+      (seconds) => seconds < 0.9 * parentSeconds!,
       `about ${childSeconds}, not ${parentSeconds}`,
     );
     const zombies = zombiesOf(adopter.pid, stage.snapshot()).filter(({ pid }) => pid === child.pid);
