@@ -14,11 +14,11 @@ export const lesson: Lesson = {
     "blocking the loop. But the server is blocked in accept() when the signal comes. What does " +
     "accept() return after the handler?",
   answer:
-    "Nothing: a handler that runs during a blocking call ends that call with EINTR. webserver3e does " +
-    "not expect it, so the first child that ends makes the server end. The cure is to call accept() " +
-    "again, as webserver3f does. Python has done that by itself since version 3.5 (PEP 475): the " +
-    "article's program, written for Python 2, runs on in today's Python. tine does what the system " +
-    "call does.",
+    "Nothing: a handler that runs during a blocking call ends that call with EINTR (unless it was " +
+    "installed with SA_RESTART). webserver3e does not expect it, so the first child that ends makes " +
+    "the server end. The cure is to call accept() again, as webserver3f does. Python has done that " +
+    "by itself since version 3.5 (PEP 475): the article's program, written for Python 2, runs on in " +
+    "today's Python. tine does what the system call does.",
   programs: [
     {
       file: PROGRAM,

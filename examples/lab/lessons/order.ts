@@ -8,7 +8,10 @@ const FORKS = 100;
 async function orders(stage: Stage, program: string): Promise<{ PC: number; CP: number }> {
   const started = await stage.start({ program, args: [`${FORKS}`] });
   await started.ended();
-  await stage.until("the last letter", () => started.output().endsWith("\n"));
+  await stage.until(
+    `${2 * FORKS} letters`,
+    () => started.output().match(/[PC]/g)?.length === 2 * FORKS,
+  );
   const pairs = started.output().trim().split(" ");
   const count = (wanted: string) => pairs.filter((pair) => pair === wanted).length;
   stage.note("the first ten pairs", pairs.slice(0, 10).join(" "));

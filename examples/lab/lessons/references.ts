@@ -43,34 +43,44 @@ export const lesson: Lesson = {
         `${expected}`,
       );
     };
-    const isOpen = async (): Promise<boolean> => {
+    const isOpen = async (descriptors: string): Promise<boolean> => {
       await stage.pause(3, 0.3, "to see whether the client notices");
       const open = ["answered", "hung"].includes(client.state());
-      stage.expect("the client is", client.state(), () => open, "answered, and still connected");
+      stage.expect(
+        `the client, with ${descriptors}`,
+        client.state(),
+        () => open,
+        "still connected",
+      );
       return open;
     };
 
     figure("after two forks", 3);
     stage.draw("One socket, three descriptors");
-    if (!await isOpen()) return;
+    if (!await isOpen("3 descriptors")) return;
 
     stage.say("The first child closes its descriptor.");
     stage.kill(children[0]!, "SIGUSR1");
-    await stage.until("2 descriptors", () => holdersOf(client, stage.snapshot()).length === 2);
+    await stage.until("2 descriptors", () => holdersOf(client, stage.snapshot()).length <= 2);
     figure("after a child's close()", 2);
-    if (!await isOpen()) return;
+    if (!await isOpen("2 descriptors")) return;
 
     stage.say("The parent closes its own one.");
     stage.kill(parent!, "SIGUSR1");
-    await stage.until("1 descriptor", () => holdersOf(client, stage.snapshot()).length === 1);
+    await stage.until("1 descriptor", () => holdersOf(client, stage.snapshot()).length <= 1);
     figure("after the parent's close()", 1);
-    if (!await isOpen()) return;
+    if (!await isOpen("1 descriptor")) return;
     stage.draw("One descriptor is left, and with it the connection");
 
     stage.say("The last one is closed by the kernel: its process is killed.");
     stage.kill(children[1]!, "SIGKILL");
     await client.ended();
     figure("after the end of the other child", 0);
-    stage.expect("the client is", client.state(), (state) => state === "closed", "closed, by FIN");
+    stage.expect(
+      "the client, with no descriptor",
+      client.state(),
+      (state) => state === "closed",
+      "closed, by FIN",
+    );
   },
 };
