@@ -32,6 +32,18 @@ Deno.test("every command of the documentation prints what the page says", async 
   assert(Number(passed) > 15, lines.at(-1));
 });
 
+Deno.test("docs/learn.md has readers run every program of the texts", () => {
+  const page = Deno.readTextFileSync(new URL("docs/learn.md", ROOT));
+  const commands = parsePage("docs/learn.md", page).flatMap(({ steps }) =>
+    steps.flatMap((step) => step.kind === "command" && step.skipped === undefined ? step.text : [])
+  );
+  for (const folder of ["examples/part3", "examples/chapter20"]) {
+    for (const { name } of Deno.readDirSync(new URL(folder, ROOT))) {
+      assert(commands.some((text) => text.includes(`${folder}/${name}`)), `${folder}/${name}`);
+    }
+  }
+});
+
 Deno.test("deno task docs says what differs, and goes on with the next section", async () => {
   const { code, lines } = await tryPage(`\
 # Wrong

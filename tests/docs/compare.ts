@@ -59,10 +59,11 @@ function match(
 
 /** A pattern for a line, without its end. */
 function patternOf(line: string, words: Words, named: Set<string>): string {
-  return line.trimEnd().split(/(<[a-z][a-z0-9 -]*>)/).map((part, i) => {
+  return line.trimEnd().split(/(<(?!defunct>)[a-z][a-z0-9 -]*>)/).map((part, i) => {
     if (i % 2 === 0) {
-      const text = escape(part).replace(/[ \t]{2,}/g, "[ \\t]+");
-      return i === 0 ? text.replace(/^[ \t]+/, "[ \\t]*") : text;
+      const begin = i === 0 ? /^[ \t]*/.exec(part)![0] : "";
+      const text = escape(part.slice(begin.length)).replace(/[ \t]{2,}/g, "[ \\t]+");
+      return begin === "" ? text : `[ \\t]*${text}`;
     }
     const name = part.slice(1, -1);
     const pattern = NUMBERS.test(name) ? "[ \\t]*\\d[\\d.,]*" : ".+?";

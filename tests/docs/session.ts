@@ -137,7 +137,7 @@ class Reader {
         return {
           step,
           verdict: "failed",
-          reason: [`it ended with status ${status}:`, ...text.trimEnd().split("\n")],
+          reason: [`it ended with status ${status}:`, ...shorten(text)],
         };
       }
       if (!step.again || performance.now() - begin > this.#place.patience) {
@@ -210,7 +210,7 @@ class Reader {
         ...expected.map(mark),
         ...differs === expected.length ? ["> (no more)"] : [],
         "it printed:",
-        ...text === "" ? ["  (nothing)"] : text.trimEnd().split("\n").map((line) => `  ${line}`),
+        ...text === "" ? ["  (nothing)"] : shorten(text).map((line) => `  ${line}`),
       ],
     };
   }
@@ -287,6 +287,13 @@ function portsIn(section: Section): string[] {
     /(?:(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\])[: ]|listen\(|--port[ =]|\bPORT=)(\d{4,5})\b/g,
   );
   return [...new Set([...ports].map(([, port]) => port!))];
+}
+
+/** The first and the last lines of a text. */
+function shorten(text: string): string[] {
+  const lines = text.trimEnd().split("\n");
+  if (lines.length <= 40) return lines;
+  return [...lines.slice(0, 20), `(${lines.length - 30} lines more)`, ...lines.slice(-10)];
 }
 
 const given = new Set<number>();
