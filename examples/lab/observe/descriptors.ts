@@ -7,6 +7,8 @@ export interface SocketKinds {
   kindOf(inode: number): "tcp" | "unix" | undefined;
   /** Whether a UNIX socket has a path. */
   isNamed(inode: number): boolean;
+  /** Whether only one process has a UNIX socket, and no other process has its other end. */
+  isAlone(inode: number): boolean;
 }
 
 /** What `/proc/PID/fd` says, by number. */
@@ -43,8 +45,9 @@ export function viewDescriptors(table: DescriptorTable, sockets: SocketKinds): D
       const kind = target.startsWith("pipe:")
         ? parking.has(inode) || (fd > 2 && standard.has(target)) ? "runtime" : "pipe"
         : sockets.kindOf(inode) ?? "tcp"; // a socket that is not bound yet
-      // Deno makes a pair for itself before the program begins.
-      const isOwn = kind === "unix" && fd < 10 && !sockets.isNamed(inode);
+      // Deno makes a pair for itself before the program begins, and a child with a runtime more.
+      const isOwn = kind === "unix" && !sockets.isNamed(inode) &&
+        (fd < 10 || sockets.isAlone(inode));
       return { fd, kind: isOwn ? "runtime" : kind, target, inode };
     }
     return { fd, kind: "runtime", target };

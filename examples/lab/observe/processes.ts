@@ -13,6 +13,8 @@ export interface ProcessStat {
   readonly state: ProcessState;
   /** Seconds of processor time. */
   readonly cpu: number;
+  /** Where its stack begins: another place after each execve(2). */
+  readonly stack: string;
 }
 
 const STATES: Record<string, ProcessState> = {
@@ -41,6 +43,7 @@ export function statOf(pid: number): ProcessStat | undefined {
     ppid: Number(fields[1]),
     session: Number(fields[3]),
     cpu: (Number(fields[11]) + Number(fields[12])) / TICKS,
+    stack: fields[25]!,
   };
 }
 
@@ -87,6 +90,11 @@ export function pids(): number[] {
     if (first >= 48 && first <= 57) found.push(Number(name));
   }
   return found;
+}
+
+/** A process's command line: empty for zombies. */
+export function argumentsOf(pid: number): string[] {
+  return readProc(`/proc/${pid}/cmdline`)?.split("\0").slice(0, -1) ?? [];
 }
 
 /** The processes of some sessions. */

@@ -18,7 +18,7 @@ import {
   viewDescriptors,
 } from "./descriptors.ts";
 import { ProcFile, readProc } from "./proc_file.ts";
-import { parseStatus, pids, statOf } from "./processes.ts";
+import { argumentsOf, parseStatus, pids, statOf } from "./processes.ts";
 import { type SocketEntry, SocketTable } from "./sockets.ts";
 import { functionsIn, lineCalling } from "./source_lines.ts";
 import { polledDescriptor, type SystemCall, systemCallOf } from "./system_calls.ts";
@@ -28,8 +28,6 @@ export interface SessionInfo {
   /** The program's path from the root, or a command's name. */
   readonly program: string;
   readonly role: ProcessView["role"];
-  /** The root of the repository, if the program is one of its files. */
-  readonly root?: string;
 }
 
 /** A process that is looked at. */
@@ -43,6 +41,9 @@ interface Observed {
   signals: ProcessView["signals"];
   name: string;
   cpu: number;
+  stack: string;
+  /** The file of the repository that it runs, from the root. */
+  program: string | undefined;
   table: DescriptorTable;
   call: SystemCall | undefined;
   polled: number | undefined;
@@ -59,9 +60,15 @@ export class Observer implements Disposable {
   readonly #begin = performance.now();
   /** The ports that a process of the sessions listens or listened on. */
   readonly #ports = new Set<number>();
+  readonly #root: string;
   #lastPid = "";
   #unix = new Map<number, SocketEntry>();
   #ownDescriptors = new Map<string, number>();
+
+  /** @param root The folder of the repository, with a slash at its end. */
+  constructor(root: string) {
+    this.#root = root;
+  }
 
   /** Looks at a session from now on. */
   watch(session: number, info: SessionInfo): void {
@@ -88,7 +95,7 @@ export class Observer implements Disposable {
     for (const one of this.#observed.values()) this.#refresh(one);
     const entries = this.#table.tcp();
     const tcp = new Map(entries.filter(({ inode }) => inode !== 0).map((it) => [it.inode, it]));
-    const kinds = this.#socketKinds(tcp);
+    const kinds = this.#socketKinds(tcp, this.#ownersOf());
     const views = new Map<number, DescriptorView[]>();
     const holders = new Map<number, { pid: number; fd: number }[]>();
     for (const { pid, table } of this.#observed.values()) {
@@ -142,6 +149,7 @@ export class Observer implements Disposable {
       status,
       switches: "",
       signals: NOTHING,
+      program: this.#programOf(pid),
       table: [],
       call: undefined,
       polled: undefined,
@@ -164,15 +172,42 @@ export class Observer implements Disposable {
     one.signals = status.signals;
     if (!ran) return;
     const stat = statOf(one.pid);
+    const isAlive = status.state !== "zombie";
+    if (isAlive && stat !== undefined && stat.stack !== one.stack) {
+      one.stack = stat.stack;
+      one.program = this.#programOf(one.pid);
+    }
     one.cpu = stat?.cpu ?? one.cpu;
     one.name = stat?.name ?? one.name;
-    const isAlive = status.state !== "zombie";
     one.table = isAlive ? readDescriptors(one.pid) : [];
     one.call = isAlive ? systemCallOf(one.pid) : undefined;
     one.polled = one.call && polledDescriptor(one.pid, one.call);
   }
 
-  #socketKinds(tcp: ReadonlyMap<number, SocketEntry>): SocketKinds {
+  /** The file of the repository that a process runs, by its command line. */
+  #programOf(pid: number): string | undefined {
+    const file = argumentsOf(pid).slice(1).find((arg) => /^[^-].*\.[cm]?[jt]s$/.test(arg));
+    return file?.startsWith(this.#root) ? file.slice(this.#root.length) : file;
+  }
+
+  /** The processes that have each socket, by what `/proc/PID/fd` says: one, or several. */
+  #ownersOf(): Map<string, number | "several"> {
+    const owners = new Map<string, number | "several">();
+    for (const { pid, table } of this.#observed.values()) {
+      for (const [, target] of table) {
+        if (!target.startsWith("socket:")) continue;
+        const owner = owners.get(target);
+        if (owner === undefined) owners.set(target, pid);
+        else if (owner !== pid) owners.set(target, "several");
+      }
+    }
+    return owners;
+  }
+
+  #socketKinds(
+    tcp: ReadonlyMap<number, SocketEntry>,
+    owners: ReadonlyMap<string, number | "several">,
+  ): SocketKinds {
     let isRead = false;
     const unix = (inode: number) => {
       if (!this.#unix.has(inode) && !isRead) {
@@ -184,6 +219,12 @@ export class Observer implements Disposable {
     return {
       kindOf: (inode) => tcp.has(inode) ? "tcp" : unix(inode) === undefined ? undefined : "unix",
       isNamed: (inode) => (unix(inode)?.local ?? "") !== "",
+      isAlone: (inode) => {
+        const owner = owners.get(`socket:[${inode}]`);
+        const peer = unix(inode)?.peer;
+        return owner !== "several" &&
+          (peer === undefined || owners.get(`socket:[${peer}]`) === owner);
+      },
     };
   }
 
@@ -193,17 +234,16 @@ export class Observer implements Disposable {
     tcp: ReadonlyMap<number, SocketEntry>,
   ): ProcessView {
     const session = this.#sessions.get(one.session);
-    const leader = this.#observed.get(one.session);
-    const isProgram = one.pid === one.session || leader === undefined || leader.name === one.name;
-    const program = isProgram ? session?.program ?? one.name : one.name;
-    const line = isProgram && session?.root !== undefined
-      ? this.#line(one, `${session.root}${program}`, descriptors, tcp)
-      : undefined;
+    const isLeader = one.pid === one.session;
+    const program = one.program ?? (isLeader ? session?.program : undefined) ?? one.name;
+    const line = one.program === undefined
+      ? undefined
+      : this.#line(one, this.#root + one.program, descriptors, tcp);
     return {
       pid: one.pid,
       ppid: one.ppid,
       session: one.session,
-      role: one.pid === one.session ? session?.role ?? "other" : "child",
+      role: isLeader ? session?.role ?? "other" : "child",
       program,
       state: one.state,
       ...one.call !== undefined && { call: one.call.name },
@@ -264,7 +304,7 @@ export class Observer implements Disposable {
   }
 
   #socketView(
-    { localPort: _, remotePort: __, ...view }: SocketEntry,
+    { localPort: _, remotePort: __, peer: ___, ...view }: SocketEntry,
     holders: ReadonlyMap<number, readonly { pid: number; fd: number }[]>,
   ): SocketView {
     return {

@@ -16,6 +16,8 @@ export interface SocketEntry {
   readonly remotePort: number;
   readonly queue: number;
   readonly limit?: number;
+  /** Of a UNIX socket: the inode of the other end. */
+  readonly peer?: number;
 }
 
 const TCP_STATES =
@@ -145,18 +147,21 @@ function isMapped(view: DataView, at: number): boolean {
 }
 
 const UNIX_DIAG_NAME = 0;
+const UNIX_DIAG_PEER = 2;
 const UNIX_DIAG_RQLEN = 4;
 
 /** Reads a `struct unix_diag_msg` and its attributes. */
 function unixEntry(view: DataView, at: number, end: number): SocketEntry {
   const state = view.getUint8(at + 2);
-  let [local, queue, limit] = ["", 0, 0];
+  let [local, queue, limit, peer] = ["", 0, 0, 0];
   for (let attribute = at + 16; attribute + 4 <= end;) {
     const length = view.getUint16(attribute, true);
     const type = view.getUint16(attribute + 2, true);
     if (type === UNIX_DIAG_NAME) {
       const bytes = new Uint8Array(view.buffer, view.byteOffset + attribute + 4, length - 4);
       local = new TextDecoder().decode(bytes).replace(/^\0/, "@").replace(/\0$/, "");
+    } else if (type === UNIX_DIAG_PEER) {
+      peer = view.getUint32(attribute + 4, true);
     } else if (type === UNIX_DIAG_RQLEN) {
       queue = view.getUint32(attribute + 4, true);
       limit = view.getUint32(attribute + 8, true);
@@ -173,6 +178,7 @@ function unixEntry(view: DataView, at: number, end: number): SocketEntry {
     remotePort: 0,
     queue,
     ...state === LISTEN && { limit },
+    ...peer !== 0 && { peer },
   };
 }
 

@@ -119,7 +119,7 @@ export class LiveStage implements Stage, AsyncDisposable {
   readonly compared: { readonly figure: string; readonly holds: boolean }[] = [];
   readonly #emit: (event: LabEvent) => void;
   readonly #guard: Guard;
-  readonly #observer = new Observer();
+  readonly #observer = new Observer(ROOT);
   readonly #abort = new AbortController();
   readonly #aborted: Promise<never>;
   readonly #programs = new Map<number, StartedProgram>();
@@ -174,7 +174,6 @@ export class LiveStage implements Stage, AsyncDisposable {
     this.#observer.watch(process.pid, {
       program: command.program ?? command.command?.[0] ?? "",
       role: command.role ?? "server",
-      ...command.program !== undefined && { root: ROOT },
     });
     this.#started?.(program, command);
     if (command.listens ?? wantsPort) await this.#listening(program, port);

@@ -96,9 +96,11 @@ function drawSockets({ sockets, processes, clients }: Snapshot): string[] {
   const staged = new Set(processes.map(({ pid }) => pid));
   const byLocal = new Map(clients.map(({ local, number }) => [local, number]));
   const listeners = sockets.filter(({ state }) => state === "LISTEN");
-  // A client's own end is told by the client's state.
-  const others = sockets.filter(({ state, local, holders, inode }) =>
+  // A client's own end is told by the client's state. What is closed and was no client's is of no
+  // interest: Deno's HTTP server makes such connections.
+  const others = sockets.filter(({ state, local, remote, holders, inode }) =>
     state !== "LISTEN" && !byLocal.has(local) &&
+    (state !== "TIME_WAIT" || byLocal.has(remote)) &&
     (inode === 0 || holders.length === 0 || holders.some(({ pid }) => staged.has(pid)))
   );
   others.sort((a, b) => (byLocal.get(a.remote) ?? 1e9) - (byLocal.get(b.remote) ?? 1e9));
@@ -111,13 +113,15 @@ function drawSockets({ sockets, processes, clients }: Snapshot): string[] {
       ? `connection of client ${client}`
       : first.kind === "pipe"
       ? first.local
-      : `${first.local} ${first.remote}`.trim();
+      : `${short(first.local)} – ${short(first.remote)}`;
     return [label, first, alike.length];
   });
-  const column = Math.max(24, ...labels.map(([label]) => Math.min(44, label.length)));
+  const column = Math.max(22, ...labels.map(([label]) => Math.min(44, label.length)));
   return [
     ...listeners.map((socket) =>
-      `${pad(`listener ${socket.local}`, column)}  ${drawQueue(socket)}  ${references(socket)}`
+      `${pad(`listener ${short(socket.local)}`, column)}  ${drawQueue(socket)}  ${
+        references(socket)
+      }`
     ),
     ...labels.map(([label, socket, count]) =>
       `${pad(label, column)}  ${pad(stateOf(socket), 11)}  ${references(socket, count)}${
@@ -125,6 +129,11 @@ function drawSockets({ sockets, processes, clients }: Snapshot): string[] {
       }`
     ),
   ];
+}
+
+/** An address without what is the same for all. */
+function short(address: string): string {
+  return address.replace(/^(0\.0\.0\.0|127\.0\.0\.1|\[::\]):/, ":") || "unnamed";
 }
 
 function alikeSockets({ kind, state, holders, local }: SocketView): string {
