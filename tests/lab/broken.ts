@@ -24,11 +24,14 @@ export async function playedLesson(name: string, args: readonly string[] = []): 
 /**
  * Plays a lesson on a copy of the examples in which a program is changed. What is waited for in vain
  * is given up after a few seconds.
+ *
+ * @param prepare Is called with the copy's folder.
  */
 export async function brokenLesson(
   name: string,
   change: Change,
   args: readonly string[] = ["--patience", "4"],
+  prepare: (folder: string) => Promise<void> | void = () => {},
 ): Promise<Played> {
   await using folder = scratch();
   copyFolder(new URL("examples", ROOT).pathname, `${folder.path}/examples`);
@@ -39,6 +42,7 @@ export async function brokenLesson(
   const mod = JSON.stringify(new URL("mod.ts", ROOT).href);
   Deno.writeTextFileSync(`${folder.path}/mod.ts`, `export * from ${mod};\n`);
   applyChange(folder.path, change);
+  await prepare(folder.path);
   return await played(folder.path, name, args);
 }
 

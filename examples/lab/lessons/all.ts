@@ -60,5 +60,10 @@ export const LESSONS: readonly LessonEntry[] = [
   entry("errors", "A failing fork() survived", () => import("./errors.ts")),
   // A web server from scratch
   entry("scratch", "A server from scratch, whose parent reads the request", () => import("./scratch.ts")),
-  // Past the sources: memory, crash, endless, restart, random
+  // Past the sources
+  entry("memory", "Workers share memory until they write to it", () => import("./memory.ts")),
+  entry("crash", "A killed worker costs its own requests only", () => import("./crash.ts")),
+  entry("endless", "A handler in an endless loop is killed", () => import("./endless.ts")),
+  entry("restart", "A restart loses no request", () => import("./restart.ts")),
+  entry("random", "Children draw the same random numbers, unless fork() sees to it", () => import("./random.ts")),
 ];
