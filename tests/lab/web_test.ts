@@ -7,6 +7,7 @@ import {
   processState,
   Program,
   ROOT,
+  startServer,
   until,
   zombiesOf,
 } from "../support.ts";
@@ -215,7 +216,10 @@ Deno.test("the lab serves its page, the catalogue, sources and differences", asy
   assertEquals(servers.map(({ pid }: Json) => pid), [lab.pid]);
   const { workers } = await (await lab.request(`/servers/${lab.pid}/status.json`)).json();
   assertEquals(workers.length, 1);
-  assertEquals((await lab.request(`/servers/${Deno.pid}/status.json`).then(read)).status, 404);
+  assertEquals(
+    await lab.request(`/servers/${Deno.pid}/status.json`).then(read).then(statusOf),
+    404,
+  );
 });
 
 /** Sends a request with headers that fetch() does not let one choose. */
@@ -269,6 +273,42 @@ Deno.test("the lab refuses foreign hosts and origins", async () => {
   assertEquals(await raw(lab, "DELETE", "/sessions", [`Host: ${host}`, page]), 405);
   assertEquals(lab.sessions, []);
 });
+
+Deno.test("a lab that listens on all addresses refuses names, which can be rebound", async () => {
+  await using lab = await Lab.start("--port", "0", "--host", "0.0.0.0");
+  for (const name of ["10.0.0.1", "[fe80::1]:80", "localhost", Deno.hostname()]) {
+    assertEquals(await raw(lab, "GET", "/lessons.json", [`Host: ${name}`]), 200, name);
+  }
+  const foreign = "evil.example";
+  assertEquals(await raw(lab, "GET", "/lessons.json", [`Host: ${foreign}`]), 403);
+});
+
+Deno.test("the lab shows preforking servers: its own, given ones, and a session's", async () => {
+  await using server = await startServer();
+  await using lab = await Lab.start("--port", "0", "--server", `${server.pid}`);
+  await using reader = await Reader.enter(lab);
+  const { pid } = await reader.does({ action: "start", program: "examples/apps/hello.ts" });
+  await reader.does({ action: "start", program: STAGE_3G });
+  const pidsAt = async (path: string) => {
+    const { servers } = await (await lab.request(path)).json();
+    return servers.map(({ pid }: Json) => pid);
+  };
+  assertEquals(await pidsAt("/servers.json"), [lab.pid, server.pid]);
+  const query = `?session=${reader.id}`;
+  assertEquals(await pidsAt(`/servers.json${query}`), [lab.pid, server.pid, pid]);
+  const status = await (await lab.request(`/servers/${pid}/status.json${query}`)).json();
+  assertEquals(status.workers.length, 2);
+  assertEquals(
+    status.workers.map(({ pid }: Json) => pid).sort(),
+    childrenOf(pid).sort(),
+  );
+  assertEquals(await lab.request(`/servers/${pid}/status.json`).then(read).then(statusOf), 404);
+  assertEquals(await lab.request("/servers.json?session=x").then(read).then(statusOf), 404);
+});
+
+function statusOf({ status }: Response): number {
+  return status;
+}
 
 Deno.test("a reader starts a stage and sees what the kernel says", async () => {
   await using lab = await Lab.start("--port", "0");

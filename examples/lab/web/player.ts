@@ -397,9 +397,11 @@ export class Player {
 
   #emit(scene: Scene, event: SessionEvent): void {
     if (this.#scene !== scene) return;
-    // A reader who stops at a sentence sees what there is then.
-    const isPlayed = this.#isWatched && scene.lesson !== undefined;
-    if (isPlayed && event.type === "say") this.#take(scene);
+    if (this.#isWatched && scene.lesson !== undefined) {
+      // A reader who stops at a sentence, or at a picture, sees what there was then.
+      if (event.type === "say") this.#take(scene);
+      if (isPicture(event)) this.#add(scene, frameOf(event.snapshot, scene.frame));
+    }
     this.#playback.add(event);
   }
 
@@ -454,6 +456,10 @@ function numberOf(name: string, value: unknown, min: number, max: number): numbe
 
 function show(value: unknown): string {
   return JSON.stringify(value ?? null).slice(0, 100);
+}
+
+function isPicture(event: SessionEvent): event is Extract<LabEvent, { type: "picture" }> {
+  return event.type === "picture";
 }
 
 function isAbort(error: unknown): boolean {
