@@ -458,13 +458,20 @@ Deno.test("a lesson is played, step by step if the reader wants to think", async
   }
   assertEquals((await reader.hears("verdict")).holds, true);
   assertGreater(has("say"), 1);
+  assertEquals(has("waiting"), 1 + has("say"));
   // Commands of both came from processes of their own.
   const pids = [reader, other].map(({ events }) => events.find((e) => e.type === "started").pid);
   assert(pids[0] !== pids[1]);
   // Stopped in the middle, at the question, and when all has been handed over.
   await reader.does({ action: "play", lesson: "3b", steps: true });
-  await reader.does({ action: "stop" });
-  assertEquals(has("verdict"), 1);
+  const before = descendants(lab.pid);
+  let isStopped = false;
+  const stopping = reader.does({ action: "stop" }).then(() => isStopped = true);
+  await until(() => {
+    assertEquals(descendants(lab.pid), before); // the experiment does not begin
+    return isStopped;
+  }, "the lesson's end");
+  await stopping;
   await reader.does({ action: "play", lesson: "3b" });
   const { pid } = await until(
     () => reader.events.findLast(({ type, pid }) => type === "started" && !pids.includes(pid)),
@@ -576,9 +583,11 @@ Deno.test("looking at 128 children takes less than a tenth of a processor", asyn
   assertLess(rate.share, 0.1);
   // Nobody looks: nothing is looked at.
   await reader.leave();
-  const idle = cpuTime(session!);
-  await new Promise((resolve) => setTimeout(resolve, 1000));
-  assertLess(cpuTime(session!) - idle, 0.1);
+  await until(async () => {
+    const before = cpuTime(session!);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    return cpuTime(session!) - before < 0.02;
+  }, "an idle session");
 });
 
 /** Seconds of processor time. */
