@@ -87,7 +87,8 @@ function receive(message) {
     case "done":
       running = waiting = false;
       picture.showEnd();
-      rate.textContent = "All that the lesson started has been ended. The picture shows its end.";
+      rate.textContent =
+        "All that the lesson started has been ended. The picture shows how it was.";
       break;
     case "stopped":
       running = waiting = false;
@@ -115,12 +116,21 @@ function begin() {
   log.clear();
   step.textContent = "";
   rate.textContent = "";
-  verdict.replaceChildren();
+  clearVerdict();
   updateButtons();
 }
 
+function clearVerdict() {
+  verdict.className = "verdict";
+  verdict.replaceChildren(make("p", { class: "muted" }, ["The answer comes after the evidence."]));
+}
+
 function updateButtons() {
-  play.hidden = next.hidden = view !== "lessons";
+  play.hidden =
+    next.hidden =
+    step.hidden =
+    verdict.hidden =
+      view !== "lessons";
   for (const box of [steps, slow]) {
     const label = box.parentElement;
     if (label !== null) label.hidden = view !== "lessons";
@@ -132,7 +142,7 @@ function updateButtons() {
 
 /** @param {Message} message */
 function showVerdict({ holds, text, answer, read, next: following }) {
-  verdict.classList.toggle("differs", !holds);
+  verdict.className = `verdict ${holds ? "holds" : "differs"}`;
   const after = lessons.find(({ name }) => name === following);
   const go = make("button", { type: "button" }, [`Next lesson: ${after?.title ?? ""}`]);
   go.onclick = () => {
@@ -140,7 +150,7 @@ function showVerdict({ holds, text, answer, read, next: following }) {
     byId("title", HTMLElement).scrollIntoView();
   };
   verdict.replaceChildren(
-    make("p", {}, [make("b", {}, [holds ? "As expected. " : "It differs. "]), text]),
+    make("p", {}, [make("b", {}, [text]), holds ? "" : ": it differs"]),
     make("p", {}, [answer]),
     make("p", {}, [
       "Read: ",
@@ -176,13 +186,15 @@ async function choose(chosen) {
   source.offer(chosen.programs.map(({ file }) => file));
   picture.clear();
   log.clear();
-  verdict.replaceChildren();
+  clearVerdict();
   step.textContent = "Think about the question first, then play the lesson.";
   rate.textContent = "Nothing runs.";
   select.value = chosen.name;
   for (const button of list.querySelectorAll("button")) {
-    if (button.dataset.name === chosen.name) button.setAttribute("aria-current", "true");
-    else button.removeAttribute("aria-current");
+    if (button.dataset.name === chosen.name) {
+      button.setAttribute("aria-current", "true");
+      button.scrollIntoView({ block: "nearest" });
+    } else button.removeAttribute("aria-current");
   }
   updateButtons();
 }

@@ -15,6 +15,8 @@ export class Picture {
   #places = new Places();
   /** The moment that is shown; `undefined` is the latest. @type {number | undefined} */
   #held;
+  /** The moment of the latest picture to keep. @type {number | undefined} */
+  #marked;
   #requested = false;
   #width = 0;
   #view = byId("view", HTMLElement);
@@ -49,13 +51,16 @@ export class Picture {
   /** Begins a new recording. */
   clear() {
     this.#recording = new Recording();
+    this.#marked = undefined;
     this.#places = new Places();
     this.#show(undefined);
   }
 
   /** @param {{ type: string } & Record<string, unknown>} message */
   add(message) {
-    if (this.#recording.add(message)) this.#request();
+    if (!this.#recording.add(message)) return;
+    if (message.type === "picture") this.#marked = this.#last();
+    this.#request();
   }
 
   /** @returns {number} The index of the latest moment, to come back to. */
@@ -68,9 +73,9 @@ export class Picture {
     this.#show(index);
   }
 
-  /** Shows the last moment at which something was there. */
+  /** Shows the last moment that was marked, or the last one at which something was there. */
   showEnd() {
-    let index = this.#last();
+    let index = this.#marked ?? this.#last();
     while (index > 0 && this.#recording.moment(index).processes.length === 0) index--;
     this.#show(index);
   }

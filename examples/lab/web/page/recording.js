@@ -77,6 +77,10 @@ export class Recording {
         this.#reported.set(client.number, delta.at);
       }
       this.#keep(delta.at, message);
+    } else if (message.type === "picture") {
+      const snapshot = /** @type {Snapshot} */ (message.snapshot);
+      this.#messages.push({ at: snapshot.at, message });
+      this.#moments.push(snapshot);
     } else {
       this.#messages.push({ at: this.moment(this.length - 1).at, message });
       return false;

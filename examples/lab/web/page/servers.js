@@ -40,7 +40,7 @@ export class ServersView {
       this.#place.replaceChildren(draw(await get(`servers/${this.#select.value}/status.json`)));
     } catch (error) {
       this.#place.replaceChildren(
-        make("p", { class: "notice" }, [/** @type {Error} */ (error).message]),
+        make("p", { role: "alert" }, [/** @type {Error} */ (error).message]),
       );
     }
   }

@@ -56,7 +56,8 @@ export function drawClients(canvas, x, y, width, flat) {
  * @returns {Shape}
  */
 function card(client, x, y, width) {
-  const received = `${client.received} B  ${client.seconds.toFixed(1)} s`;
+  const bytes = `${client.received} B`;
+  const received = width < 150 ? bytes : `${bytes}  ${client.seconds.toFixed(1)} s`;
   const from = client.local === "" ? "" : portOf(client.local);
   return shape("g", {
     key: `client ${client.number}`,

@@ -16,7 +16,7 @@ import { shape, text } from "./shapes.js";
  * @returns {Block}
  */
 export function counts(states, things, x, y, width) {
-  const columns = Math.max(1, Math.floor(width / 112));
+  const columns = Math.max(1, Math.floor(width / 100));
   const shapes = states.map((state, index) => {
     const left = x + (index % columns) * Math.floor(width / columns);
     const middle = y + Math.floor(index / columns) * 18 + 9;

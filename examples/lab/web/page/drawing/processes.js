@@ -15,6 +15,8 @@ const CHILDREN = 3;
 /** Descriptors with a line each, then with a numbered cell each, then with a dot each. */
 const LINES = 8;
 const CELLS = 40;
+/** Signals whose handlers every process of Deno's has: V8's and the C library's. */
+const OWN_SIGNALS = /^SIG(BUS|SEGV|ILL|FPE|TRAP|ABRT|3[234])$/;
 const STANDARD = ["stdin", "stdout", "stderr"];
 
 /**
@@ -183,7 +185,11 @@ function drawCard(canvas, process, children, x, y, width) {
   const inside = width - 20;
   const narrow = width < 190;
   const file = process.program.split("/").at(-1) ?? process.program;
-  const where = process.line === undefined ? file : `${file}:${process.line.line}`;
+  const where = process.state === "zombie"
+    ? "exit status left"
+    : process.line === undefined
+    ? file
+    : `${file}:${process.line.line}`;
   const call = process.call === undefined || process.state === "zombie" ? "" : `in ${process.call}`;
   const oneLine = widthOf(where + call, 11) + 12 <= inside;
   /** @type {Shape[]} */
@@ -209,16 +215,7 @@ function drawCard(canvas, process, children, x, y, width) {
   shapes.push(...signals.shapes);
   top += canvas.places.most(`signals ${process.pid}`, signals.height);
   const table = process.state === "zombie"
-    ? {
-      shapes: [
-        text(x + 10, top + 13, "exit status only, no descriptors", {
-          size: 11,
-          class: "muted",
-          width: inside,
-        }),
-      ],
-      height: 18,
-    }
+    ? { shapes: [], height: 0 }
     : drawDescriptors(canvas, process, x + 10, top, inside);
   shapes.push(...table.shapes);
   const height = top - y + canvas.places.most(`table ${process.pid}`, table.height) + 8;
@@ -258,7 +255,10 @@ function drawSignals(process, children, x, y, width) {
   const labels = process.signals.pending.map((
     name,
   ) => ["pending", `${name} pending${name === "SIGCHLD" && ended > 1 ? `: 1 for ${ended}` : ""}`]);
-  for (const name of process.signals.caught) labels.push(["caught", `handles ${name}`]);
+  const caught = process.state === "zombie" ? [] : process.signals.caught;
+  for (const name of caught.filter((name) => !OWN_SIGNALS.test(name))) {
+    labels.push(["caught", `handles ${name}`]);
+  }
   /** @type {Shape[]} */
   const shapes = [];
   let left = x;

@@ -28,10 +28,10 @@ export function drawSockets(canvas, x, y, width) {
   const others = snapshot.sockets.filter((socket) => socket.state !== "LISTEN");
   // A connection that waits for accept is a slot of the queue, and a client's own end is the client.
   const connections = others.filter((socket) =>
-    socket.kind !== "pipe" &&
+    socket.kind !== "pipe" && socket.state !== "TIME_WAIT" &&
+    !ends.has(socket.local) &&
     (socket.holders.length > 0 ||
-      !(ports.has(portOf(socket.local)) && socket.state === "ESTABLISHED") &&
-        !ends.has(socket.local))
+      !(ports.has(portOf(socket.local)) && socket.state === "ESTABLISHED"))
   );
   const pipes = others.filter((socket) => socket.kind === "pipe" && socket.holders.length > 0);
 
@@ -55,7 +55,18 @@ export function drawSockets(canvas, x, y, width) {
     shapes.push(...block.shapes);
     top += block.height;
   }
-  return { shapes, height: top - y };
+  const past = snapshot.sockets.filter((socket) => socket.state === "TIME_WAIT").length;
+  if (past > 0) {
+    shapes.push(
+      text(x, top + 12, `TIME_WAIT ${past}: ended, not forgotten`, {
+        key: "past",
+        size: 11,
+        class: "muted",
+        width,
+      }),
+    );
+  }
+  return { shapes, height: top - y + places.most("past", past > 0 ? 22 : 0) };
 }
 
 /**
