@@ -29,8 +29,7 @@ export const lesson: Lesson = {
   next: "deadlock",
   async run(stage) {
     stage.say("Two children lock a file that each has opened itself.");
-    const own = await holders(stage, "own");
-    stage.draw("One child has the lock, the other one waits");
+    const own = await holders(stage, "own", "One child has the lock, the other one waits");
     stage.expect(
       "of those that opened it, children that have the lock",
       own.holding,
@@ -45,8 +44,7 @@ export const lesson: Lesson = {
     );
 
     stage.say("The same with the descriptor that both have inherited.");
-    const inherited = await holders(stage, "inherited");
-    stage.draw("Both children have the lock");
+    const inherited = await holders(stage, "inherited", "Both children have the lock");
     stage.expect(
       "of those that inherited it, children that have the lock",
       inherited.holding,
@@ -66,24 +64,27 @@ export const lesson: Lesson = {
   },
 };
 
-/** Starts two children that lock a file, and waits until each has the lock or waits for it. */
+/** Starts two children that lock a file, and looks at them when each has the lock or waits for it. */
 async function holders(
   stage: Stage,
   whose: "own" | "inherited",
+  caption: string,
 ): Promise<{ holding: number; waiting: number }> {
-  const program = await stage.start({
-    program: HOLDERS,
-    args: [`${stage.folder()}/${whose}`, whose, "600"],
-  });
-  return await stage.until("children that have the lock or wait for it", () => {
+  const args = [`${stage.folder()}/${whose}`, whose, "600"];
+  const program = await stage.start({ program: HOLDERS, args });
+  const seen = await stage.until("children that have the lock or wait for it", () => {
     const children = childrenOf(program.pid, stage.snapshot());
     if (children.length !== 2 || !children.every(hasCalled)) return false;
     const pids = children.map(({ pid }) => pid);
     const waiting = lockWaits(pids).map(({ pid }) => pid);
     const holding = pids.filter(hasLockedFile);
     return pids.every((pid) => waiting.includes(pid) || holding.includes(pid)) &&
-      { holding: holding.length, waiting: waiting.length };
+      { pids, holding: holding.length, waiting: waiting.length };
   });
+  stage.draw(caption);
+  for (const pid of seen.pids) stage.kill(pid, "SIGTERM"); // their parent waits for them
+  await program.ended();
+  return seen;
 }
 
 /** Whether a child has called flock(): it is in it, or in the sleep after it. */
