@@ -1,5 +1,6 @@
 import type { Client, Lesson } from "../lesson.ts";
-import { childrenOf, holdersOf, zombiesOf } from "./family.ts";
+import { childrenOf, zombiesOf } from "./family.ts";
+import { holdersOfEach } from "./holders.ts";
 
 const PROGRAM = "examples/chapter20/echoserver.ts";
 
@@ -39,8 +40,7 @@ export const lesson: Lesson = {
       (count) => count === 2,
       "2",
     );
-    const snapshot = stage.snapshot();
-    const holders = clients.map((client) => holdersOf(client, snapshot));
+    const holders = await holdersOfEach(stage, server, clients);
     stage.draw("A child for each client");
     stage.expect(
       "processes that have the connections",

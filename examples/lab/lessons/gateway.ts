@@ -1,6 +1,7 @@
 import type { Client, Lesson, Stage } from "../lesson.ts";
 import { allEnded } from "./bursts.ts";
-import { childrenOf, holdersOf } from "./family.ts";
+import { holdersOf } from "./family.ts";
+import { holdersOfEach } from "./holders.ts";
 
 const PROGRAM = "examples/part3/webserver3h.ts";
 const FRAMEWORK = "examples/apps/hono.ts";
@@ -46,21 +47,17 @@ export const lesson: Lesson = {
         ? "A slow request, and a quick one while the first still waits."
         : "A client that connects and sends nothing yet, and one with a request.",
     );
-    const seconds = stage.slow ? 10 : 2;
+    const seconds = stage.slow ? 10 : 3;
     const slow = framework ? get(`/slow/${seconds}`) : stage.client(server.port!, {
       request: null, // a connection without a request keeps a child as well
     });
     await slow.connected();
     const quick = get(framework ? "/hello/you" : "/");
     await responded(stage, quick);
-    const [first, second] = await stage.until("a child for each connection", () => {
-      const snapshot = stage.snapshot();
-      const holders = [slow, quick].map((client) => holdersOf(client, snapshot));
-      return childrenOf(server.pid, snapshot).length === 2 &&
-        holders.every(({ length }) => length > 0) && holders;
-    });
+    const meanwhile = slow.state();
+    const [first, second] = await holdersOfEach(stage, server, [slow, quick]);
     stage.draw("Each connection has a child; the parent has neither");
-    stage.expect("the first client is", slow.state(), (state) => state === "waiting", "waiting");
+    stage.expect("the first client is", meanwhile, (state) => state === "waiting", "waiting");
     stage.expect(
       "status line of the second client's response",
       quick.reply().split("\r\n")[0]!,
