@@ -45,19 +45,21 @@ export const lesson: Lesson = {
         clients,
         made: theirs.filter(({ state }) => state === "ESTABLISHED").length,
         trying: theirs.filter(({ state }) => state === "SYN_SENT").length,
-        queue: sockets.find(({ state }) => state === "LISTEN")?.queue,
+        queue: sockets.find(({ state }) => state === "LISTEN")?.queue ?? 0,
         isOver: !processes.some(({ pid }) => pid === client.pid),
       };
     };
     const { clients, made, trying, queue } = await stage.until("a full queue", () => {
       const seen = look();
-      return ((seen.queue === 6 && seen.trying === 2) || seen.isOver) && seen;
+      return ((seen.queue >= 6 && seen.trying === 2) || seen.isOver) && seen;
     });
     stage.draw("Both clients wait in connect(): the server's queue is full");
     stage.expect("clients, children of one process", clients.length, (count) => count === 2, "2");
-    // Of two handshakes at the same moment, the client's kernel may end one that the server's drops.
-    stage.expect("connections that they have", made, (count) => count === 6 || count === 7, "6");
-    stage.expect("connections in the queue", queue, (count) => count === 6, "6");
+    // Two handshakes that end at the same moment may both find the last place in the queue, or the
+    // client's kernel may end one that the server's drops: once in some hundred runs.
+    const isFull = (count: number) => count === 6 || count === 7;
+    stage.expect("connections that they have", made, isFull, "6");
+    stage.expect("connections in the queue", queue, isFull, "6");
     stage.expect("that wait in connect()", trying, (count) => count === 2, "2, one of each client");
 
     stage.say("The server continues.");
