@@ -4,6 +4,7 @@ import { readStatus } from "../server/prefork/status/status.ts";
 
 import {
   ask,
+  certificate,
   childrenOf,
   Client,
   exchange,
@@ -500,6 +501,27 @@ Deno.test("tine serve says in one line why a program cannot be served", async ()
   ) {
     assertMatch(await refused(folder.path, source), /EADDRINUSE/);
   }
+});
+
+Deno.test("a certificate is for each server of Deno's, and a server of Node's without one is refused", async () => {
+  await using folder = scratch();
+  const { cert, key } = await certificate(folder.path);
+  const tls = ["--cert", cert, "--key", key, "--header-timeout", "1", "--idle-timeout", "1"];
+  const source = `Deno.serve(({ url }) => new Response(new URL(url).protocol));`;
+  for (const mode of [[], ["--no-preload"]]) {
+    await using server = await startProgram(folder.path, source, [...tls, ...mode]);
+    assertMatch(server.url, /^https:/);
+    using client = Deno.createHttpClient({ caCerts: [Deno.readTextFileSync(cert)] });
+    const response = await fetch(`https://localhost:${server.port}/`, { client });
+    assertEquals(await response.text(), "https:");
+    // No answer in plain text: the header of a request is not complete.
+    assertEquals(await exchange(server.port, "\x16\x03\x01", 30_000), "");
+  }
+  const plain = `import http from "node:http"; http.createServer().listen(0);`;
+  assertMatch(await refused(folder.path, plain, tls), /without encryption.*--cert/);
+  await using server = spawnProgram(folder.path, plain, [...tls, "--no-preload"]);
+  assertEquals(await server.ended(), { code: 1, signal: null });
+  assertMatch(server.stderr, /without encryption.*--cert/);
 });
 
 Deno.test("tine serve refuses a program that starts workers itself, and leaves nothing behind", async () => {

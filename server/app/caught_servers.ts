@@ -63,8 +63,10 @@ export type Bind = (request: ListenRequest) => Socket;
  * Catches every server that the program starts from now on.
  *
  * @param bind The initial value of {@linkcode Catcher.bind}.
+ * @param hasCertificate Whether servers of `Deno.serve()` get a certificate if they have none. Those
+ *   of Node's cannot be given one: a program with one that does not encrypt is refused.
  */
-export function catchServers(bind: Bind): Catcher {
+export function catchServers(bind: Bind, hasCertificate = false): Catcher {
   const servers: CaughtServer[] = [];
   const before = listeningSockets().map(({ data }) => data);
   let failure: string | undefined;
@@ -109,14 +111,20 @@ export function catchServers(bind: Bind): Catcher {
         queueMicrotask(restore);
         return new CaughtFetchServer(options, handler, undefined, forget);
       }
-      const socket = bindForDeno(catcher.bind, requestOf(options));
-      return caught(new CaughtFetchServer(options, handler, socket, forget));
+      const request = requestOf(options, hasCertificate);
+      const socket = bindForDeno(catcher.bind, request);
+      return caught(new CaughtFetchServer(options, handler, socket, forget, hasCertificate));
     };
     return serve as typeof Deno.serve;
   });
 
   catchNodeServers((call) => {
     const request = requestOfNode(call);
+    if (hasCertificate && request.scheme !== "https") {
+      failure = `it serves ${nameOf(request.address)} without encryption, and a server of Node's ` +
+        "cannot be given a certificate: use node:https, or omit --cert and --key";
+      if (catcher.isServing) throw new Error(`Cannot listen: ${failure}`);
+    }
     try {
       caught(new CaughtNodeServer(call, catcher.bind(request), forget));
     } catch (error) {
@@ -200,8 +208,11 @@ function isAutomatic(options: AnyServeOptions): boolean {
     Object.getOwnPropertySymbols(options).some(({ description }) => description === symbol);
 }
 
-function requestOf({ path, hostname, port = 8000, cert }: AnyServeOptions): ListenRequest {
-  const scheme = cert === undefined ? "http" : "https";
+function requestOf(
+  { path, hostname, port = 8000, cert }: AnyServeOptions,
+  hasCertificate: boolean,
+): ListenRequest {
+  const scheme = cert === undefined && !hasCertificate ? "http" : "https";
   return { address: path ?? [hostname ?? "0.0.0.0", port], scheme };
 }
 
@@ -247,13 +258,14 @@ export class CaughtFetchServer implements Deno.HttpServer {
     handler: Deno.ServeHandler,
     socket: Socket | undefined,
     forget: (server: CaughtFetchServer) => void,
+    hasCertificate = false,
   ) {
     this.#options = options;
     this.#handler = handler;
     this.#forget = forget;
     this.socket = socket;
-    this.secure = options.cert !== undefined;
-    this.addr = addrOf(socket?.getsockname() ?? requestOf(options).address);
+    this.secure = options.cert !== undefined || hasCertificate;
+    this.addr = addrOf(socket?.getsockname() ?? requestOf(options, hasCertificate).address);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.finished = promise;
     this.#end = resolve;
@@ -262,7 +274,7 @@ export class CaughtFetchServer implements Deno.HttpServer {
 
   /** Returns a name for messages. */
   get name(): string {
-    return nameOf(this.socket?.getsockname() ?? requestOf(this.#options).address);
+    return nameOf(this.socket?.getsockname() ?? requestOf(this.#options, this.secure).address);
   }
 
   /**

@@ -466,7 +466,7 @@ async function interruptibly<T>(work: Promise<T>, cleanUp: () => void): Promise<
 /** Returns the program, or the specifier from which each worker loads it. */
 async function load(
   app: Source,
-  { preload }: Pick<Config, "preload">,
+  { preload, cert }: Pick<Config, "preload" | "cert">,
   bind: Bind,
 ): Promise<Program | string> {
   const source = loadable(app);
@@ -474,7 +474,7 @@ async function load(
   if (!preload) return nameOf(app)!;
   const unwatch = watchCreation();
   try {
-    return await loadProgram(source, catchServers(bind));
+    return await loadProgram(source, catchServers(bind, cert !== undefined));
   } finally {
     unwatch();
   }

@@ -392,6 +392,10 @@ export class Workers {
     if (hasApp && this.#announced && !this.all().some((one) => one.stopping)) closeUnused();
     if (this.stopping || worker.stopping) return;
     if (unsupported !== undefined) return this.#giveUp(unsupported);
+    if (!ready && this.#cannotLoad(worker)) {
+      this.haveFailed = true;
+      return;
+    }
     if (!ready) return this.#failed(worker.failure ?? end);
     this.#failures = 0;
     // The app loads. The delay keeps a worker that ends immediately from causing a fork loop.
@@ -412,6 +416,16 @@ export class Workers {
       `${this.#failures} workers in a row failed to start, the last one: ${reason}`,
     );
     this.haveFailed = true;
+  }
+
+  /**
+   * Whether the app cannot be loaded at all: each worker loads it, and the first one that tried said
+   * that it failed. A preloaded app fails earlier, in the master.
+   */
+  #cannotLoad({ failure }: Worker): boolean {
+    const { config, workers } = this.#context;
+    return failure !== undefined && !config.preload && workers.length === 0 && !this.#announced &&
+      !this.all().some((other) => other.ready);
   }
 
   /** Handles a runtime that cannot fork: no worker can ever be started. */

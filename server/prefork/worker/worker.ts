@@ -137,7 +137,7 @@ export async function runWorker(context: WorkerContext): Promise<never> {
 
 /** Returns the program, and the sockets on which it serves. */
 async function load(
-  { program, listeners, requested, channel }: WorkerContext,
+  { program, listeners, requested, channel, config }: WorkerContext,
 ): Promise<{ program: Program; listeners: readonly Socket[] }> {
   const bind = (request: ListenRequest) => askToListen(channel, request);
   if (isProgram(program)) {
@@ -150,7 +150,7 @@ async function load(
   for (const socket of listeners) socket.close();
   // Deno would end this process, and the master would not know why.
   if (typeof program === "object") await program.check();
-  const catcher = catchServers(bind);
+  const catcher = catchServers(bind, config.cert !== undefined);
   const loaded = await loadProgram(program, catcher);
   catcher.isServing = true;
   return { program: loaded, listeners: loaded.app === undefined ? [] : askForApp(channel) };
