@@ -35,6 +35,8 @@ interface Observed {
   readonly pid: number;
   readonly session: number;
   readonly status: ProcFile;
+  /** What the file said at the last look. */
+  text: string;
   ppid: number;
   state: ProcessState;
   switches: string;
@@ -47,6 +49,8 @@ interface Observed {
   table: DescriptorTable;
   call: SystemCall | undefined;
   polled: number | undefined;
+  /** What is shown of it, until something changes: the same object for the same content. */
+  view: ProcessView | undefined;
 }
 
 const NOTHING: ProcessView["signals"] = { pending: [], blocked: [], caught: [] };
@@ -88,19 +92,18 @@ export class Observer implements Disposable {
       .map(({ pid }) => pid);
   }
 
-  /** Looks at everything now. */
+  /**
+   * Looks at everything now. A process of which nothing has changed is the same object as in the
+   * last snapshot.
+   */
   look(clients: readonly ClientView[] = []): Snapshot {
     this.#findProcesses();
     const at = this.now();
     for (const one of this.#observed.values()) this.#refresh(one);
-    const entries = this.#table.tcp();
-    const tcp = new Map(entries.filter(({ inode }) => inode !== 0).map((it) => [it.inode, it]));
-    const kinds = this.#socketKinds(tcp, this.#ownersOf());
-    const views = new Map<number, DescriptorView[]>();
+    const entries = this.#table.tcp(this.#ports);
+    const processes = this.#views(entries);
     const holders = new Map<number, { pid: number; fd: number }[]>();
-    for (const { pid, table } of this.#observed.values()) {
-      const descriptors = viewDescriptors(table, kinds);
-      views.set(pid, descriptors);
+    for (const { pid, descriptors } of processes) {
       for (const { fd, kind, inode } of descriptors) {
         if (inode === undefined || kind === "runtime") continue;
         const all = holders.get(inode);
@@ -108,13 +111,23 @@ export class Observer implements Disposable {
         else all.push({ pid, fd });
       }
     }
-    return {
-      at,
-      processes: inTreeOrder([...this.#observed.values()])
-        .map((one) => this.#view(one, views.get(one.pid)!, tcp)),
-      sockets: this.#sockets(entries, holders, views),
-      clients: [...clients],
-    };
+    return { at, processes, sockets: this.#sockets(entries, holders, processes), clients };
+  }
+
+  /** What is shown of each process. */
+  #views(entries: readonly SocketEntry[]): ProcessView[] {
+    const all = [...this.#observed.values()];
+    const isSame = all.every(({ view }) => view !== undefined);
+    if (!isSame) {
+      const tcp = new Map(entries.filter(({ inode }) => inode !== 0).map((it) => [it.inode, it]));
+      const kinds = this.#socketKinds(tcp, this.#ownersOf());
+      for (const one of all) {
+        // Whether a UNIX socket is Deno's own depends on who else has it.
+        if (one.view?.descriptors.some(({ kind }) => kind === "unix") === false) continue;
+        one.view = this.#view(one, viewDescriptors(one.table, kinds), tcp);
+      }
+    }
+    return inTreeOrder(all).map(({ view }) => view!);
   }
 
   /** Adds processes that have begun since the last look, and drops those that are gone. */
@@ -147,18 +160,21 @@ export class Observer implements Disposable {
       ...stat,
       session,
       status,
+      text: "",
       switches: "",
       signals: NOTHING,
       program: this.#programOf(pid),
       table: [],
       call: undefined,
       polled: undefined,
+      view: undefined,
     });
   }
 
   #refresh(one: Observed): void {
     const text = one.status.read();
-    const status = text === undefined || text === "" ? undefined : parseStatus(text);
+    if (text === one.text && one.state !== "running") return;
+    const status = text === undefined ? undefined : parseStatus(text);
     if (status === undefined) { // reaped
       one.status[Symbol.dispose]();
       this.#observed.delete(one.pid);
@@ -166,10 +182,12 @@ export class Observer implements Disposable {
     }
     const ran = one.switches !== status.switches || status.state === "running" ||
       one.state !== status.state;
+    one.text = text!;
     one.ppid = status.ppid;
     one.state = status.state;
     one.switches = status.switches;
     one.signals = status.signals;
+    one.view = undefined;
     if (!ran) return;
     const stat = statOf(one.pid);
     const isAlive = status.state !== "zombie";
@@ -272,7 +290,7 @@ export class Observer implements Disposable {
   #sockets(
     entries: readonly SocketEntry[],
     holders: ReadonlyMap<number, readonly { pid: number; fd: number }[]>,
-    views: ReadonlyMap<number, readonly DescriptorView[]>,
+    processes: readonly ProcessView[],
   ): SocketView[] {
     for (const { inode, state, localPort } of entries) {
       if (state === "LISTEN" && holders.has(inode)) this.#ports.add(localPort);
@@ -282,7 +300,8 @@ export class Observer implements Disposable {
     const tcp = entries.filter(isTheirs).map((entry) => this.#socketView(entry, holders));
     const others: SocketView[] = [];
     const seen = new Set<number>();
-    for (const { kind, inode = 0, target } of [...views.values()].flat()) {
+    const descriptors = processes.flatMap((process) => process.descriptors);
+    for (const { kind, inode = 0, target } of descriptors) {
       if ((kind !== "unix" && kind !== "pipe") || seen.has(inode)) continue;
       seen.add(inode);
       // The pipes on which this process reads a program's output are not the program's.

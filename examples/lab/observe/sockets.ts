@@ -2,7 +2,7 @@
  * The sockets of this machine, as the kernel lists them over netlink, sock_diag(7): the only way to
  * learn how many connections a listener may keep waiting. Without it, `/proc/net/tcp`.
  */
-import { AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, type Descriptor } from "../../../mod.ts";
+import { AF_INET, AF_NETLINK, AF_UNIX, type Descriptor } from "../../../mod.ts";
 import { SOCK_DGRAM, socket } from "../../../mod.ts";
 
 /** A socket without its holders, which only `/proc/PID/fd` knows. */
@@ -27,12 +27,18 @@ const LISTEN = 10;
 
 const NETLINK_SOCK_DIAG = 4;
 const SOCK_DIAG_BY_FAMILY = 20;
+const TCPDIAG_GETSOCK = 18; // the older request, which lists IPv4 and IPv6 at once
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
 const NLM_F_REQUEST_DUMP = 0x301;
 const HEADER_BYTES = 16;
-const IPPROTO_TCP = 6;
 const ALL_STATES = 0xffff_ffff;
+const TIME_WAIT_BIT = 1 << 6;
+const INET_DIAG_REQ_BYTECODE = 1;
+const INET_DIAG_BC_JMP = 1;
+const INET_DIAG_BC_S_EQ = 11;
+const INET_DIAG_BC_D_EQ = 12;
+const MOST_PORTS = 1000; // the program has at most 64 KiB
 const UDIAG_SHOW_NAME_PEER_RQLEN = 1 | 4 | 16;
 
 /** Asks the kernel about sockets. */
@@ -47,17 +53,19 @@ export class SocketTable implements Disposable {
     }
   }
 
-  /** All TCP sockets. */
-  tcp(): SocketEntry[] {
+  /**
+   * All TCP sockets; of those in TIME_WAIT, of which a busy machine has thousands, only the ones
+   * with one of some ports.
+   */
+  tcp(ports: ReadonlySet<number>): SocketEntry[] {
     const found: SocketEntry[] = [];
-    for (const family of [AF_INET, AF_INET6]) {
-      const request = new Uint8Array(56); // struct inet_diag_req_v2
-      request[0] = family;
-      request[1] = IPPROTO_TCP;
-      new DataView(request.buffer).setUint32(4, ALL_STATES, true);
-      if (!this.#dump(request, (view, at) => found.push(tcpEntry(view, at)))) {
-        return [...procNetTcp("tcp"), ...procNetTcp("tcp6")];
-      }
+    const add = (view: DataView, at: number) => found.push(tcpEntry(view, at));
+    const isThere = this.#dump(TCPDIAG_GETSOCK, tcpRequest(~TIME_WAIT_BIT), add) &&
+      (ports.size === 0 || this.#dump(TCPDIAG_GETSOCK, tcpRequest(TIME_WAIT_BIT, ports), add));
+    if (!isThere) {
+      return [...procNetTcp("tcp"), ...procNetTcp("tcp6")].filter((entry) =>
+        entry.state !== "TIME_WAIT" || ports.has(entry.localPort) || ports.has(entry.remotePort)
+      );
     }
     return found;
   }
@@ -70,19 +78,24 @@ export class SocketTable implements Disposable {
     const view = new DataView(request.buffer);
     view.setUint32(4, ALL_STATES, true);
     view.setUint32(12, UDIAG_SHOW_NAME_PEER_RQLEN, true);
-    const isThere = this.#dump(request, (view, at, end) => found.push(unixEntry(view, at, end)));
+    const isThere = this.#dump(
+      SOCK_DIAG_BY_FAMILY,
+      request,
+      (view, at, end) => found.push(unixEntry(view, at, end)),
+    );
     return isThere ? found : procNetUnix();
   }
 
   /** Sends a request and hands over each message of the answer; `false` if there is none. */
   #dump(
+    type: number,
     request: Uint8Array<ArrayBuffer>,
     message: (view: DataView, at: number, end: number) => void,
   ): boolean {
     if (this.#netlink === undefined) return false;
     const header = new DataView(new ArrayBuffer(HEADER_BYTES + request.length));
     header.setUint32(0, header.byteLength, true);
-    header.setUint16(4, SOCK_DIAG_BY_FAMILY, true);
+    header.setUint16(4, type, true);
     header.setUint16(6, NLM_F_REQUEST_DUMP, true);
     new Uint8Array(header.buffer).set(request, HEADER_BYTES);
     try {
@@ -92,9 +105,9 @@ export class SocketTable implements Disposable {
         const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
         for (let at = 0; at < view.byteLength;) {
           const length = view.getUint32(at, true);
-          const type = view.getUint16(at + 4, true);
-          if (type === NLMSG_DONE) return true;
-          if (type === NLMSG_ERROR) throw new Error("The kernel does not list sockets");
+          const kind = view.getUint16(at + 4, true);
+          if (kind === NLMSG_DONE) return true;
+          if (kind === NLMSG_ERROR) throw new Error("The kernel does not list sockets");
           message(view, at + HEADER_BYTES, at + length);
           at += (length + 3) & ~3;
         }
@@ -109,6 +122,51 @@ export class SocketTable implements Disposable {
     this.#netlink?.close();
     this.#netlink = undefined;
   }
+}
+
+/**
+ * A `struct inet_diag_req` for sockets in some states, and a program that the kernel runs to choose
+ * those with one of some ports.
+ */
+function tcpRequest(
+  states: number,
+  ports: ReadonlySet<number> = new Set(),
+): Uint8Array<ArrayBuffer> {
+  const filter = portFilter(ports);
+  const attribute = filter.length === 0 ? 0 : 4 + filter.length;
+  const request = new Uint8Array(60 + attribute);
+  const view = new DataView(request.buffer);
+  view.setUint32(52, states >>> 0, true);
+  if (attribute > 0) {
+    view.setUint16(60, attribute, true);
+    view.setUint16(62, INET_DIAG_REQ_BYTECODE, true);
+    request.set(filter, 64);
+  }
+  return request;
+}
+
+/**
+ * Comparisons with each port, of a socket's own and of the other end: a match jumps to the end of
+ * the program, which accepts; a jump beyond it rejects. A `struct inet_diag_bc_op` has a code and
+ * how many bytes to go on by if it holds, and if not.
+ */
+function portFilter(ports: ReadonlySet<number>): Uint8Array {
+  const comparisons = [...ports].slice(0, MOST_PORTS)
+    .flatMap((port) => [[INET_DIAG_BC_S_EQ, port], [INET_DIAG_BC_D_EQ, port]] as const);
+  const bytes = new Uint8Array(12 * comparisons.length);
+  const view = new DataView(bytes.buffer);
+  comparisons.forEach(([code, port], i) => {
+    const at = 12 * i;
+    const isLast = i === comparisons.length - 1;
+    view.setUint8(at, code);
+    view.setUint8(at + 1, 8);
+    view.setUint16(at + 2, isLast ? 16 : 12, true);
+    view.setUint16(at + 6, port, true);
+    view.setUint8(at + 8, INET_DIAG_BC_JMP);
+    view.setUint8(at + 9, 4);
+    view.setUint16(at + 10, bytes.length - at - 8, true);
+  });
+  return bytes;
 }
 
 /** Reads a `struct inet_diag_msg`. */
