@@ -1,5 +1,5 @@
 import type { Lesson } from "../lesson.ts";
-import { burst, CLIENTS, endTogether } from "./bursts.ts";
+import { allEnded, burst, CLIENTS, endTogether } from "./bursts.ts";
 import { zombiesOf } from "./family.ts";
 
 const PROGRAM = "examples/part3/webserver3f.ts";
@@ -31,19 +31,20 @@ export const lesson: Lesson = {
   next: "3g",
   async run(stage) {
     const server = await stage.start({ program: PROGRAM, args: ["PORT"] });
+    let left = 0;
     const zombies = () => zombiesOf(server.pid, stage.snapshot()).length;
 
     stage.say("One client after another: each child ends alone.");
     for (let i = 0; i < 3; i++) {
       await stage.client(server.port!).ended();
-      await stage.until("the child to be waited for", () => zombies() === 0);
+      left = await allEnded(stage, server);
     }
-    stage.expect("zombies after 3 single clients", zombies(), (count) => count === 0, "0");
+    stage.expect("zombies after 3 single clients", left, (count) => count === 0, "0");
 
     stage.say(`Now ${CLIENTS} clients at the same time. A child serves each, and ends.`);
     let ended = 0;
+    left = 0;
     // That children end while SIGCHLD is pending is likely, but no burst can promise it.
-    let left = 0;
     for (let i = 0; i < 4 && left === 0; i++) {
       left = await burst(stage, server);
       ended += CLIENTS;

@@ -68,6 +68,7 @@ export async function endTogether(
 ): Promise<EndedTogether> {
   const earlier = zombiesOf(server.pid, stage.snapshot()).length;
   const clients: Client[] = stage.clients(server.port!, { count, request: null });
+  for (const client of clients) await client.connected();
   await stage.until(`${count} children that wait for a request`, () => {
     const snapshot = stage.snapshot();
     const living = childrenOf(server.pid, snapshot).filter(({ state }) => state === "sleeping");

@@ -24,7 +24,7 @@ export const lesson: Lesson = {
   read: ["waitpid(2)", PROGRAM],
   next: "echo",
   async run(stage) {
-    const [childSeconds, parentSeconds] = stage.slow ? [5, 60] : [0.2, 1.5];
+    const [childSeconds, parentSeconds] = stage.slow ? [5, 60] : [0.2, 2];
     const parent = await stage.start({
       program: PROGRAM,
       args: [`${childSeconds}`, `${parentSeconds}`],
