@@ -88,8 +88,14 @@ async function compile(folder: string): Promise<void> {
 
 for (const [name, breaks] of Object.entries(LESSONS)) {
   Deno.test(`the lesson ${name} is as its text says`, async () => {
-    const { code, differs, verdict } = await playedLesson(name);
+    const { code, differs, verdict, events } = await playedLesson(name);
     assertEquals([differs, code, verdict?.holds], [[], 0, true]);
+    const commands = events.flatMap((event) => event.type === "command" ? [event.text] : []);
+    assertEquals(
+      commands.filter((text) => !/^(VERSION=\S+ )?(deno|curl|kill|for i) /.test(text)),
+      [],
+    );
+    assert(!commands.some((text) => text.includes("printf")), `${commands}`);
   });
   for (const { what, change, differs } of breaks) {
     Deno.test(`the lesson ${name} notices ${what}`, async () => {

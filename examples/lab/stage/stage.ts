@@ -342,14 +342,18 @@ function shown(value: unknown): string {
   return typeof value === "string" ? value : JSON.stringify(value) ?? String(value);
 }
 
+/** What curl sends, but for headers of its own. */
+const GET = /^GET (\/\S*) HTTP\/1\.1\r\nHost: localhost\r\n(?:Connection: close\r\n)?\r\n$/;
+
 /** What a reader would type to be such clients. */
 function clientCommand(
   port: number,
   { request = REQUEST, oneByOne }: ClientOptions,
   count: number,
 ): string {
-  const one = request === REQUEST
-    ? `curl http://localhost:${port}/hello`
+  const path = request?.match(GET)?.[1];
+  const one = path !== undefined
+    ? `curl http://localhost:${port}${path}`
     : request === null
     ? `nc localhost ${port}`
     : `printf ${
