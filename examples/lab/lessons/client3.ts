@@ -58,8 +58,8 @@ export const lesson: Lesson = {
     // Two handshakes that end at the same moment may both find the last place in the queue, or the
     // client's kernel may end one that the server's drops: once in some hundred runs.
     const isFull = (count: number) => count === 6 || count === 7;
-    stage.expect("connections that they have", made, isFull, "6");
-    stage.expect("connections in the queue", queue, isFull, "6");
+    stage.expect("connections that they have", made, isFull, "6, seldom 7");
+    stage.expect("connections in the queue", queue, isFull, "6, seldom 7");
     stage.expect("that wait in connect()", trying, (count) => count === 2, "2, one of each client");
 
     stage.say("The server continues.");

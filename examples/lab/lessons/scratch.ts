@@ -23,6 +23,7 @@ export const lesson: Lesson = {
     differsFrom: "examples/part3/webserver3g.ts",
   }],
   read: ["socket(2)", "accept(2)", "waitpid(2)", PROGRAM],
+  next: "memory",
   async run(stage) {
     const server = await stage.start({ program: PROGRAM, args: ["PORT"] });
     const port = server.port!;
