@@ -1,5 +1,6 @@
 /** The lessons about forking: each is played, and played on a copy with one program changed. */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
+import { DENO, Program, ROOT } from "../support.ts";
 import { brokenLesson, playedLesson } from "./broken.ts";
 
 interface Row {
@@ -20,7 +21,7 @@ const ROWS: readonly Row[] = [
     file: "examples/part3/webserver3c.ts",
     text: "listenSocket.close(); // close child copy",
     replacement: "",
-    figure: "processes with the listening socket",
+    figure: "who has the listening socket",
   },
   {
     lesson: "order",
@@ -77,7 +78,7 @@ const ROWS: readonly Row[] = [
     file: "examples/lab/programs/webserver_wait.ts",
     text: "wait(); // blocks until the child has ended",
     replacement: "",
-    figure: "children, zombies included, while the second client's sleeps",
+    figure: "children and zombies after that",
   },
   {
     lesson: "3e",
@@ -101,3 +102,26 @@ for (const { lesson, change, figure, ...where } of ROWS) {
     assertEquals([code, differs.includes(figure)], [1, true], `${differs}`);
   });
 }
+
+Deno.test("a lesson calls zombies by the program that they ran", async () => {
+  const { events } = await playedLesson("toomany");
+  const picture = events.find((event) => event.type === "picture")!;
+  const dead = picture.snapshot.processes.filter(({ state }) => state === "zombie");
+  assertEquals(dead.map(({ program }) => program), Array(5).fill("examples/part3/webserver3d.ts"));
+});
+
+Deno.test("`learn` shows the decisive line, an error and a remark in 80 columns", async () => {
+  const args = ["run", "--allow-all", "examples/lab/learn.ts", "3d", "toomany"];
+  await using program = new Program(DENO, args, { cwd: ROOT.pathname });
+  assertEquals((await program.ended(60_000)).code, 0);
+  const text = program.stdout;
+  assertMatch(
+    text,
+    /^examples\/part3\/webserver3d\.ts:\d+\n {2}\/\/ clientConnection\.close\(\);$/m,
+  );
+  assertMatch(text, /^ {2}· it printed\n {6}Cannot accept: EMFILE \(Too many open files\)$/m);
+  assertMatch(text, /^ {2}✓ zombies +3 {2}\(3d does not wait either\)$/m);
+  assertEquals(text.match(/ wait in ppoll\(2\): /g)?.length, 1, "it is said once");
+  const shown = text.split("\n").filter((line) => !line.startsWith("$"));
+  assertEquals(shown.filter((line) => [...line].length > 80), []);
+});

@@ -55,13 +55,13 @@ export const lesson: Lesson = {
       snapshot.sockets.find(({ state }) => state === "LISTEN")?.holders.map(({ pid }) => pid) ?? [],
     ];
     stage.expect(
-      "processes with the first client's connection",
+      "who has the first client's connection",
       connection.map(name).join(", "),
       () => connection.length === 1 && connection[0] !== server.pid,
-      "one child",
+      "one child, and not the server",
     );
     stage.expect(
-      "processes with the listening socket",
+      "who has the listening socket",
       listener.map(name).join(", "),
       (names) => names === "server",
       "server",

@@ -40,7 +40,7 @@ export const lesson: Lesson = {
     await stage.pause(5, 0.5, "for the clients to see an end of their responses");
 
     const snapshot = stage.snapshot();
-    stage.draw("The children are gone, the clients hang: the parent has the connections");
+    stage.draw("The children have ended, the clients hang: the parent has the connections");
     stage.expect(
       "clients with the whole response",
       clients.filter((client) => client.reply().endsWith("Hello, World!\n")).length,

@@ -57,10 +57,10 @@ export const lesson: Lesson = {
     stage.note("zombies seen", zombies);
     // An ordinary user has other processes, which may end or start in the meantime.
     stage.expect(
-      `processes, threads and zombies of the user, of ${limit}`,
+      "with a zombie for each client",
       before + answered,
       (count) => uid === undefined ? answered > 0 : Math.abs(count - limit) <= 3,
-      `${before} and one a client: about ${limit}`,
+      `about ${limit}, the limit`,
     );
     const state = ended ? "has ended" : "runs";
     stage.expect("the server", state, () => ended, "has ended: it does not expect EAGAIN");

@@ -75,7 +75,7 @@ export const lesson: Lesson = {
     stage.say("The last one is closed by the kernel: its process is killed.");
     stage.kill(children[1]!, "SIGKILL");
     await client.ended();
-    figure("after the end of the other child", 0);
+    figure("after the other child's end", 0);
     stage.expect(
       "the client, with no descriptor",
       client.state(),

@@ -1,5 +1,5 @@
 import type { Lesson } from "../lesson.ts";
-import { noteError } from "./family.ts";
+import { noteError, zombiesOf } from "./family.ts";
 
 const PROGRAM = "examples/part3/webserver3d.ts";
 const LIMIT = 256;
@@ -41,10 +41,17 @@ export const lesson: Lesson = {
     const before = used();
     stage.note("descriptors before the first client", before);
 
-    stage.say("Clients come one after the other, until no number is free.");
-    const clients = stage.clients(server.port!, { count: LIMIT, oneByOne: true });
-    await clients[4]!.answered();
+    const first = stage.clients(server.port!, { count: 5, oneByOne: true });
+    await Promise.all(first.map((client) => client.answered()));
+    await stage.until(
+      "the end of five children",
+      () => zombiesOf(server.pid, stage.snapshot()).length === 5,
+    );
     stage.draw("Five clients: five descriptors more, and five zombies");
+
+    stage.say("More clients come, one after the other, until no number is free.");
+    const more = stage.clients(server.port!, { count: LIMIT, oneByOne: true });
+    const clients = [...first, ...more];
     const ended = await stage.until("the end of the server or of the clients", () => {
       if (used() === 0) return { ended: true };
       return clients.at(-1)!.reply() !== "" && { ended: false };
@@ -57,7 +64,7 @@ export const lesson: Lesson = {
       `descriptors, of ${LIMIT}`,
       before + answered,
       (count) => Math.abs(count - LIMIT) <= 6,
-      `${before} and one a client: about ${LIMIT}`,
+      `about ${LIMIT}: ${before}, and one a client`,
     );
     const state = ended ? "has ended" : "runs";
     stage.expect("the server", state, () => ended, "has ended: it does not expect EMFILE");

@@ -44,10 +44,10 @@ export const lesson: Lesson = {
     stage.note("seconds until the second client's answer", second.seconds().toFixed(1));
     const children = childrenOf(server.pid, stage.snapshot());
     stage.expect(
-      "children, zombies included, while the second client's sleeps",
+      "children and zombies after that",
       children.length,
       (count) => count <= 1,
-      "1 at most: the first one has ended, and wait() has collected it",
+      "at most 1: wait() has collected the first one",
     );
   },
 };

@@ -205,7 +205,15 @@ export class Observer implements Disposable {
   /** The file of the repository that a process runs, by its command line. */
   #programOf(pid: number): string | undefined {
     const file = argumentsOf(pid).slice(1).find((arg) => /^[^-].*\.[cm]?[jt]s$/.test(arg));
-    return file?.startsWith(this.#root) ? file.slice(this.#root.length) : file;
+    if (file === undefined) return this.#programOfZombie(pid);
+    return file.startsWith(this.#root) ? file.slice(this.#root.length) : file;
+  }
+
+  /** A zombie has no command line any more: its parent's program, unless it ran another one. */
+  #programOfZombie(pid: number): string | undefined {
+    const stat = statOf(pid);
+    const parent = this.#observed.get(stat?.ppid ?? 0);
+    return stat?.state === "zombie" && parent?.name === stat.name ? parent.program : undefined;
   }
 
   /** The processes that have each socket, by what `/proc/PID/fd` says: one, or several. */

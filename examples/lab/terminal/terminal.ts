@@ -1,10 +1,21 @@
 /** Shows a lesson's events on a terminal, or in a file: there without colours and live drawings. */
-import type { FigureEvent, LabEvent, LessonEvent, Snapshot, VerdictEvent } from "../lesson.ts";
+import type {
+  FigureEvent,
+  LabEvent,
+  LessonEvent,
+  ProgramView,
+  Snapshot,
+  VerdictEvent,
+} from "../lesson.ts";
 import { draw } from "./draw.ts";
 import { colors, cut, pad, widthOf, wrap } from "./text.ts";
 
 const WIDTH = 80;
 const FIGURE_COLUMNS = 42;
+const BELOW = "      ";
+const PPOLL =
+  "accept(), recv() and sleep() of tine wait in ppoll(2): signal handlers run only there";
+const ROOT = new URL("../../../", import.meta.url);
 
 /** Where to show, and how. */
 export interface TerminalOptions {
@@ -22,6 +33,8 @@ export class Terminal {
   #snapshot: Snapshot | undefined;
   #progress = "";
   #last: LabEvent["type"] | undefined;
+  #programs: readonly ProgramView[] = [];
+  #hasRemarked = false;
 
   constructor(options: TerminalOptions) {
     this.#options = options;
@@ -37,6 +50,7 @@ export class Terminal {
         this.#progress = `… ${event.text}, ${event.seconds} s`;
         return this.#redraw();
       case "lesson":
+        this.#programs = event.programs;
         return this.#print(event.type, this.#lesson(event));
       case "command":
         // In one line, however long: it can be copied.
@@ -48,6 +62,7 @@ export class Terminal {
           "",
           colors.bold(`  ${event.caption}`),
           ...draw(event.snapshot, this.#width),
+          ...this.#remark(event.snapshot),
           "",
         ]);
       case "figure":
@@ -85,22 +100,36 @@ export class Terminal {
     ];
   }
 
+  /** Says once why a program that has called accept() is seen in another system call. */
+  #remark({ processes }: Snapshot): string[] {
+    const isSeen = processes.some(({ call, line }) => call === "ppoll" && line !== undefined);
+    if (this.#hasRemarked || !isSeen) return [];
+    this.#hasRemarked = true;
+    return wrap(`(${PPOLL})`, this.#width, "  ").map(colors.dim);
+  }
+
   #figure({ figure, value, expected, holds }: FigureEvent): string[] {
     const mark = holds === undefined ? "·" : holds ? colors.green("✓") : colors.red("✗");
     const line = `  ${mark} ${pad(figure, FIGURE_COLUMNS)}  ${colors.bold(value)}`;
-    if (expected === undefined || (holds && expected === value)) return [line];
-    const told = colors.dim(`(expected: ${expected})`);
-    const whole = `${line}  ${told}`;
-    return widthOf(whole) <= this.#width ? [whole] : [line, `      ${told}`];
+    const fits = widthOf(line) <= this.#width;
+    const lines = fits
+      ? [line]
+      : [`  ${mark} ${figure}`, ...wrap(value, this.#width, BELOW).map(colors.bold)];
+    const remark = remarkOn(value, expected, holds);
+    if (remark === undefined) return lines;
+    const whole = `${line}  ${colors.dim(remark)}`;
+    if (widthOf(whole) <= this.#width) return [whole];
+    return [...lines, ...wrap(remark, this.#width, BELOW).map(colors.dim)];
   }
 
   #verdict({ holds, text, answer, read, next }: VerdictEvent): string[] {
     return [
       "",
-      holds ? colors.green(colors.bold(text)) : colors.red(colors.bold(text)),
+      ...wrap(text, this.#width).map(colors.bold).map(holds ? colors.green : colors.red),
       "",
       ...wrap(answer, this.#width),
       "",
+      ...this.#programs.flatMap(decisiveLine),
       ...read.length === 0 ? [] : wrap(`Read: ${read.join(", ")}`, this.#width),
       ...next === undefined ? [] : [`Next: ${colors.bold(`deno task learn ${next}`)}`],
     ];
@@ -137,4 +166,21 @@ export class Terminal {
     if (back !== "" || text !== "") write(`${back}${text}\x1b[J`);
     this.#drawn = lines.length;
   }
+}
+
+/** What is to be said beside a figure's value, if it does not speak for itself. */
+function remarkOn(value: string, expected?: string, holds?: boolean): string | undefined {
+  if (expected === undefined || (holds && expected === value)) return undefined;
+  // "1: one more" is the value and why it is so.
+  const [, why] = holds && expected.startsWith(value) &&
+      expected.slice(value.length).match(/^[:,] (.*)$/s) || [];
+  return why === undefined ? `(expected: ${expected})` : `(${why})`;
+}
+
+/** A program's decisive line: where it stands, and what it says. */
+function decisiveLine({ file, decisive }: ProgramView): string[] {
+  if (decisive === undefined) return [];
+  const lines = Deno.readTextFileSync(new URL(file, ROOT)).split("\n");
+  const number = lines.findIndex((line) => line.includes(decisive)) + 1;
+  return [colors.dim(`${file}:${number}`), `  ${lines[number - 1]!.trim()}`, ""];
 }
