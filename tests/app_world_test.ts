@@ -130,6 +130,15 @@ const WORLDS: Record<string, {
     app: "app.js",
     answer: "linuxtrue",
   },
+  "a vendor folder": {
+    files: {
+      "deno.json": `{ "vendor": true, "imports": { "greeting": "http://127.0.0.1:1/greeting.js" } }`,
+      "vendor/http_127.0.0.1_1/greeting.js": `export default "vendored";`,
+      "app.ts": `import answer from "greeting"; ${JSON_APP}`,
+    },
+    app: "app.ts",
+    answer: `"vendored"`,
+  },
   "variables of --env-file": {
     files: {
       "env": "TINE_TEST_GREETING=hello\n",
