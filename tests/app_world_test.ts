@@ -132,7 +132,8 @@ const WORLDS: Record<string, {
   },
   "a vendor folder": {
     files: {
-      "deno.json": `{ "vendor": true, "imports": { "greeting": "http://127.0.0.1:1/greeting.js" } }`,
+      "deno.json":
+        `{ "vendor": true, "imports": { "greeting": "http://127.0.0.1:1/greeting.js" } }`,
       "vendor/http_127.0.0.1_1/greeting.js": `export default "vendored";`,
       "app.ts": `import answer from "greeting"; ${JSON_APP}`,
     },
