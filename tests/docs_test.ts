@@ -1,7 +1,9 @@
 /** `deno task docs`, and what it finds in the documentation. */
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { compare } from "./docs/compare.ts";
+import { LESSONS } from "../examples/lab/lessons/all.ts";
 import { parsePage } from "./docs/page.ts";
+import { lessonOf, makePictures, picturesIn } from "./docs/pictures.ts";
 import { Program, ROOT, scratch } from "./support.ts";
 
 /** Runs `deno task docs`. */
@@ -42,6 +44,88 @@ Deno.test("docs/learn.md has readers run every program of the texts", () => {
       assert(commands.some((text) => text.includes(`${folder}/${name}`)), `${folder}/${name}`);
     }
   }
+});
+
+const read = (file: string) => Deno.readTextFileSync(new URL(file, ROOT));
+const namesIn = (folder: string) =>
+  [...Deno.readDirSync(new URL(folder, ROOT))].map(({ name }) => name);
+
+Deno.test("docs/learn.md lists the lessons that there are, in their order", () => {
+  const [, table] = read("docs/learn.md").match(/<!-- lessons -->([^]*)<!-- \/lessons -->/)!;
+  const names = [...table!.matchAll(/^\| `(\w+)` /gm)].map(([, name]) => name);
+  assertEquals(names, LESSONS.map(({ name }) => name));
+  for (const page of ["README.md", "docs/learn.md"]) {
+    for (const [, name] of read(page).matchAll(/task learn (\w+)/g)) {
+      assert(names.includes(name), `${page}: there is no lesson ${name}`);
+    }
+  }
+});
+
+Deno.test("lessons send readers to pages and headings that are there", () => {
+  const pages = Object.fromEntries(
+    namesIn("docs").filter((name) => name.endsWith(".md")).map((
+      name,
+    ) => [name, read(`docs/${name}`)]),
+  );
+  for (const name of namesIn("examples/lab/lessons")) {
+    const source = read(`examples/lab/lessons/${name}`);
+    for (const [, page, anchor = ""] of source.matchAll(/"docs\/([\w.]+)(?:#([\w-]+))?"/g)) {
+      assert(pages[page!] !== undefined, `${name}: docs/${page}`);
+      const headings = [...pages[page!]!.matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+        heading!.toLowerCase().replace(/[^\w -]/g, "").replaceAll(" ", "-")
+      );
+      assert(anchor === "" || headings.includes(anchor), `${name}: docs/${page}#${anchor}`);
+    }
+  }
+});
+
+Deno.test("every picture is shown by a page, and a lesson still makes it", () => {
+  const shown = ["README.md", ...namesIn("docs").map((name) => `docs/${name}`)]
+    .filter((name) => name.endsWith(".md")).flatMap((page) => picturesIn(read(page)));
+  const there = namesIn("docs/pictures").map((name) => name.replace(/\.svg$/, ""));
+  assertEquals(there.sort(), [...new Set(shown)].sort());
+
+  // The captions are strings of the lessons, some with a number in them.
+  const literals = namesIn("examples/lab/lessons").flatMap((name) =>
+    [...read(`examples/lab/lessons/${name}`).matchAll(/"([A-Z][^"]+)"|`([^`\n]+)`/g)]
+      .map(([, plain, template]) => plain ?? template!)
+  );
+  const patterns = literals.map((text) =>
+    new RegExp(`^${text.split(/\$\{\w+\}/).map((part) => RegExp.escape(part)).join("\\d+")}$`)
+  );
+  for (const name of there) {
+    assert(LESSONS.some((lesson) => lesson.name === lessonOf(name)), name);
+    const [, caption] = read(`docs/pictures/${name}.svg`).match(/ aria-label="([^"]*)"/)!;
+    const text = caption!.replaceAll("&amp;", "&").replaceAll("&quot;", '"');
+    assert(patterns.some((pattern) => pattern.test(text)), `${name}: ${text}`);
+  }
+});
+
+Deno.test("deno task docs --pictures draws the same picture again", async () => {
+  const [again, ...more] = await makePictures(["3b"]);
+  assertEquals(more, []);
+  // How it is drawn may change: `deno task docs --pictures` draws all anew.
+  const words = (svg: string) => [...svg.matchAll(/<text[^>]*>([^<]*)</g)].map(([, text]) => text!);
+  assert(words(again!.svg).includes("pid 101"));
+  assertEquals(words(again!.svg), words(read("docs/pictures/3b.svg")));
+});
+
+Deno.test("deno task docs types into a program, also in the blocks that follow", async () => {
+  const page = (answer: string) =>
+    `\
+\`\`\`console
+$ while read -r a b; do echo "$((a + b))"; done
+> 1 2
+3
+\`\`\`
+
+\`\`\`console
+> 3 4
+${answer}
+\`\`\`
+`;
+  assertEquals((await tryPage(page("7"))).lines.at(-1), "1 passed, 0 failed, 0 skipped");
+  assertEquals((await tryPage(page("8"))).lines.at(-1), "0 passed, 1 failed, 0 skipped");
 });
 
 Deno.test("deno task docs says what differs, and goes on with the next section", async () => {

@@ -3,6 +3,7 @@ import { parseArgs } from "@std/cli/parse-args";
 import { cleaningUp } from "../clean_up.ts";
 import { ROOT } from "../support.ts";
 import { parsePage, type Section, type Step } from "./page.ts";
+import { lessonOf, makePictures, picturesIn } from "./pictures.ts";
 import { prepare } from "./place.ts";
 import { type Outcome, runSection } from "./session.ts";
 
@@ -12,6 +13,8 @@ Usage: deno task docs [options] [PAGE[#WORDS] ...]
 
   --quick   without the sections that take long
   --wait S  how long a line that is expected may take (default 30)
+  --pictures [NAME ...]
+            plays lessons, and writes anew the pictures that the pages show, or these
   --list    shows what would be run
   --help    this text
 
@@ -30,12 +33,20 @@ const AT_ONCE = 4;
 async function main(): Promise<number> {
   const options = parseArgs(Deno.args, {
     string: ["wait"],
-    boolean: ["quick", "list", "help"],
+    boolean: ["quick", "pictures", "list", "help"],
     unknown(argument: string) {
       if (argument.startsWith("-")) fail(`There is no ${argument}; --help shows what there is`);
     },
-  }) as { wait?: string; quick: boolean; list: boolean; help: boolean; _: string[] };
+  }) as {
+    wait?: string;
+    quick: boolean;
+    pictures: boolean;
+    list: boolean;
+    help: boolean;
+    _: string[];
+  };
   if (options.help) return print(HELP);
+  if (options.pictures) return await writePictures(options._);
   const chosen = choose(options._);
   if (options.list) return print(chosen.map(describe).join("\n"));
 
@@ -69,10 +80,28 @@ async function main(): Promise<number> {
   return counts.failed === 0 ? 0 : 1;
 }
 
+/** Writes the pictures that pages show, or those that arguments name. */
+async function writePictures(names: readonly string[]): Promise<number> {
+  const text = pagesOf().map((page) => Deno.readTextFileSync(new URL(page, ROOT))).join("\n");
+  const wanted = new Set(names.length === 0 ? picturesIn(text) : names);
+  const pictures = await makePictures([...new Set([...wanted].map(lessonOf))]);
+  for (const { name, caption, svg } of pictures) {
+    if (!wanted.delete(name)) continue;
+    Deno.writeTextFileSync(new URL(`docs/pictures/${name}.svg`, ROOT), svg);
+    console.log(`docs/pictures/${name}.svg: ${caption}`);
+  }
+  if (wanted.size > 0) fail(`No lesson makes ${[...wanted].join(", ")}`);
+  return 0;
+}
+
+function pagesOf(): string[] {
+  const folder = [...Deno.readDirSync(new URL("docs", ROOT))].map(({ name }) => `docs/${name}`);
+  return ["README.md", ...folder.filter((name) => name.endsWith(".md")).sort()];
+}
+
 /** The sections that arguments name. */
 function choose(names: readonly string[]): Section[] {
-  const folder = [...Deno.readDirSync(new URL("docs", ROOT))].map(({ name }) => `docs/${name}`);
-  const pages = ["README.md", ...folder.filter((name) => name.endsWith(".md")).sort()];
+  const pages = pagesOf();
   if (names.length === 0) names = pages;
   return names.flatMap((name) => {
     const [page, words = ""] = name.split("#");

@@ -6,6 +6,7 @@
  *                                   for a number, <anything else> for some text; <pid of the child>
  *                                   for one that is the same wherever the section names it; blanks
  *                                   for as many as there are
+ *     > what is typed into it       also in the blocks that follow, which have no command then
  *     ^C                            it goes on until the reader ends it
  *
  * What a command of `sh` prints is not compared. A block of `console` without commands is what the
@@ -35,6 +36,8 @@ interface Place {
 export interface Command extends Place {
   readonly kind: "command";
   readonly text: string;
+  /** The lines that are typed into it. */
+  readonly input: readonly string[];
   /** The lines that it prints; `undefined` if any will do. */
   readonly expected: readonly string[] | undefined;
   /** Whether the reader ends it. */
@@ -116,6 +119,16 @@ export function parsePage(page: string, text: string): Section[] {
     if (steps.length > 0) sections.push({ page, title, line: begin, steps, slow, needs, user });
     [steps, directives, needs, slow, user] = [[], [], [], undefined, undefined];
   };
+  /** Adds what a program prints next, or what is typed into the last one. */
+  const addOutput = (line: number, lines: string[]) => {
+    const { typed, printed } = split(lines);
+    const last = steps.at(-1);
+    if (typed.length === 0) steps.push({ kind: "output", expected: lines, line });
+    else if (last?.kind === "command" && last.input.length > 0) {
+      const input = [...last.input, ...typed];
+      steps[steps.length - 1] = { ...last, input, expected: [...last.expected!, ...printed] };
+    } else fail(line, "there is no program into which this could be typed");
+  };
   const addBlock = (line: number, language: string, lines: string[]) => {
     const of = (word: string) => directives.filter((one) => one.word === word && !one.used);
     const [file] = of("file");
@@ -128,6 +141,7 @@ export function parsePage(page: string, text: string): Section[] {
       steps.push({
         kind: "command",
         text: commandsIn(lines)[0]?.text ?? `a block of ${language}`,
+        input: [],
         expected: undefined,
         interrupted: false,
         background: false,
@@ -137,7 +151,7 @@ export function parsePage(page: string, text: string): Section[] {
       });
     } else if (language === "sh" || language === "console") {
       const commands = language === "sh" ? linesOf(lines) : commandsIn(lines);
-      if (commands.length === 0) return steps.push({ kind: "output", expected: lines, line });
+      if (commands.length === 0) return addOutput(line, lines);
       for (const [i, { text, output, at }] of commands.entries()) {
         const about = (word: string) => {
           const isLast = i === commands.length - 1;
@@ -148,10 +162,12 @@ export function parsePage(page: string, text: string): Section[] {
           return one;
         };
         const interrupted = output?.at(-1) === "^C";
+        const { typed, printed } = split(interrupted ? output!.slice(0, -1) : output ?? []);
         steps.push({
           kind: "command",
           text,
-          expected: interrupted ? output!.slice(0, -1) : output,
+          input: typed,
+          expected: output && printed,
           interrupted,
           background: about("background") !== undefined,
           again: about("again") !== undefined,
@@ -209,6 +225,14 @@ function commandsIn(lines: readonly string[]): Typed[] {
     else last?.output?.push(line);
   }
   return commands;
+}
+
+/** What is typed into a program, and what it prints. */
+function split(lines: readonly string[]): { typed: string[]; printed: string[] } {
+  return {
+    typed: lines.filter((line) => line.startsWith("> ")).map((line) => line.slice(2)),
+    printed: lines.filter((line) => !line.startsWith("> ")),
+  };
 }
 
 /** The commands of a script that is shown. */

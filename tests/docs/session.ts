@@ -127,7 +127,7 @@ class Reader {
   async #try(step: Command): Promise<Outcome> {
     const begin = performance.now();
     for (;;) {
-      const { file, status } = await this.#run(step.text);
+      const { file, status } = await this.#run(step.text, step.input);
       const text = this.#textOf(file);
       const comparison = step.expected === undefined
         ? { matches: true, differs: 0 }
@@ -216,9 +216,14 @@ class Reader {
   }
 
   /** Runs commands in the foreground. */
-  async #run(text: string): Promise<{ file: string; status: number }> {
+  async #run(
+    text: string,
+    input: readonly string[] = [],
+  ): Promise<{ file: string; status: number }> {
     const [script, file] = this.#script(text);
-    const status = await this.#ask(`{ . ${script}; } </dev/null >${file} 2>&1; printf '%s' $?`);
+    const typed = `${file}.in`;
+    Deno.writeTextFileSync(typed, input.map((line) => `${this.#translate(line)}\n`).join(""));
+    const status = await this.#ask(`{ . ${script}; } <${typed} >${file} 2>&1; printf '%s' $?`);
     return { file, status: Number(status) };
   }
 
