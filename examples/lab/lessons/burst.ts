@@ -45,7 +45,7 @@ export const lesson: Lesson = {
     let ended = 0;
     left = 0;
     // That children end while SIGCHLD is pending is likely, but no burst can promise it.
-    for (let i = 0; i < 4 && left === 0; i++) {
+    for (let i = 0; i < 3 && left === 0; i++) {
       left = await burst(stage, server);
       ended += CLIENTS;
     }
