@@ -43,7 +43,7 @@ export const lesson: Lesson = {
     stage.note("processes and threads of the user", before);
 
     stage.say("Clients come one after the other, until fork() fails.");
-    const clients = stage.clients(server.port!, { count: 2 * ROOM, oneByOne: true });
+    const clients = stage.clients(server.port!, { count: ROOM + 20, oneByOne: true });
     let zombies = 0;
     const ended = await stage.until("the end of the server or of the clients", () => {
       const snapshot = stage.snapshot();

@@ -1,5 +1,5 @@
 import type { Lesson } from "../lesson.ts";
-import { noteError, zombiesOf } from "./family.ts";
+import { holdersOf, noteError, zombiesOf } from "./family.ts";
 
 const PROGRAM = "examples/part3/webserver3d.ts";
 const LIMIT = 256;
@@ -48,6 +48,10 @@ export const lesson: Lesson = {
       () => zombiesOf(server.pid, stage.snapshot()).length === 5,
     );
     stage.draw("Five clients: five descriptors more, and five zombies");
+    const snapshot = stage.snapshot();
+    const kept = first.filter((client) => holdersOf(client, snapshot).includes(server.pid)).length;
+    stage.expect("connections of the five that it keeps", kept, () => kept === 5, "5");
+    if (kept === 0) return;
 
     stage.say("More clients come, one after the other, until no number is free.");
     const more = stage.clients(server.port!, { count: LIMIT, oneByOne: true });
