@@ -15,10 +15,10 @@ export const lesson: Lesson = {
     "again after it. One client leaves no zombie. 128 clients come at the same time. The kernel " +
     "sends SIGCHLD for each child that ends: does the handler run 128 times?",
   answer:
-    "No. The kernel keeps one bit for each signal of this kind: pending or not. A SIGCHLD that " +
-    "comes while another one is pending changes nothing. The handler runs once for both, waits for " +
-    "one child, and the other one stays a zombie. So a handler may take a signal as the news that " +
-    "something has happened, never as a count.",
+    "No. Of a standard signal, the kernel keeps one bit: pending or not. A SIGCHLD that comes while " +
+    "another one is pending changes nothing. The handler runs once for both, waits for one child, " +
+    "and the other one stays a zombie. So a handler may take a signal as the news that something " +
+    "has happened, never as a count.",
   programs: [
     {
       file: PROGRAM,
