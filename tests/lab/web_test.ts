@@ -527,7 +527,7 @@ Deno.test("two readers do not disturb each other, and what one started ends with
   assertEquals(lab.sessions, []);
 });
 
-for (const how of ["SIGKILL", "SIGINT", "SIGTERM"] as const) {
+for (const how of ["SIGKILL", "SIGINT", "SIGTERM", "SIGHUP"] as const) {
   Deno.test(`nothing is left of the lab after ${how}`, async () => {
     await using lab = await Lab.start("--port", "0");
     await using reader = await Reader.enter(lab);

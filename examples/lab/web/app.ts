@@ -1,5 +1,5 @@
 /** The page's server: its files, the catalogue, and the readers' sessions. */
-import { type App, getppid, readStatus, StatusError } from "../../../mod.ts";
+import { type App, getppid, kill, readStatus, SIGTERM, StatusError } from "../../../mod.ts";
 import { admission } from "./admission.ts";
 import { asset } from "./assets.ts";
 import { type Catalogue, loadCatalogue } from "./catalogue.ts";
@@ -168,6 +168,9 @@ export function labApp({ hostname, servers }: LabOptions): App {
   return {
     // Not before: the program runs twice up to the call that serves.
     async onWorkerStart() {
+      // A preforking server begins anew at SIGHUP, but this one's terminal has been closed.
+      const master = getppid();
+      if (readStatus(master).master.generation > 0) kill(master, SIGTERM);
       catalogue = await loadCatalogue();
     },
     async fetch(request) {
