@@ -52,7 +52,7 @@ Deno.test("the lesson 3b notices a server that does not sleep", async () => {
   // For a moment, the second connection may be in the queue.
   assert(
     differs.includes("a connection in the queue") ||
-      differs.includes("seconds until the second client's answer"),
+      differs.includes("seconds until the second client's end"),
     `${differs}`,
   );
 });

@@ -37,7 +37,7 @@ export const lesson: Lesson = {
     });
     const fd = (await stage.until("the socket", () => socket(open.pid))).fd;
     const table = descriptors(open.pid);
-    stage.draw("The descriptor table of a program with one socket");
+    stage.draw("A program that has created a socket");
     stage.expect("descriptor 0", target(table, 0), (file) => file === "/dev/zero", "/dev/zero");
     stage.note("descriptors 1 and 2", `${target(table, 1)}, ${target(table, 2)}`);
     const lower = Array.from({ length: fd }, (_, number) => number);
@@ -52,6 +52,7 @@ export const lesson: Lesson = {
       "more than 0",
     );
 
+    await open.stop();
     stage.say("The same program, with its standard input closed.");
     const closed = await stage.start({
       program: PROGRAM,
@@ -67,6 +68,7 @@ export const lesson: Lesson = {
       "/dev/null, which Deno opened",
     );
 
+    await closed.stop();
     stage.say("A program that closes descriptor 0 itself, and then creates a socket.");
     const lowest = await stage.start({ program: LOWEST, listens: false });
     const zero = await stage.until("its socket", () => socket(lowest.pid));

@@ -19,7 +19,6 @@ export const lesson: Lesson = {
   programs: [{
     file: WRITERS,
     decisive: `if (lock !== "none") locked.flock(LOCK_EX);`,
-    differsFrom: "examples/chapter20/lockingserver.ts",
   }],
   read: ["flock(2)", WRITERS],
   next: "sharedlock",

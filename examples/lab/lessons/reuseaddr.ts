@@ -89,7 +89,8 @@ async function serveOneAndDie(stage: Stage, program: string): Promise<number> {
     "the connection in TIME_WAIT",
     () => tcpTable().find(({ state, localPort }) => state === "TIME_WAIT" && localPort === port),
   );
-  stage.note("seconds for which it stays", Math.round(row.timer));
+  stage.say("No process has its end of the connection any more: it stays in TIME_WAIT.");
+  stage.note("seconds until it is gone", Math.round(row.timer));
   return port;
 }
 

@@ -138,7 +138,7 @@ export class Terminal {
   /** Prints lines that stay, above the live drawing. */
   #print(type: LabEvent["type"], lines: readonly string[]): void {
     const isNewPart = this.#last !== undefined && type !== this.#last &&
-      (type === "figure" || type === "command" || this.#last === "figure") &&
+      (type === "figure" || type === "say" || this.#last === "figure") &&
       type !== "picture" && type !== "verdict" && this.#last !== "picture" &&
       this.#last !== "lesson";
     const { write } = this.#options;
