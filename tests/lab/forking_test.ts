@@ -1,6 +1,8 @@
 /** The lessons about forking: each is played, and played on a copy with one program changed. */
 import { assertEquals, assertMatch } from "@std/assert";
+import type { ProcessView, SocketView } from "../../examples/lab/lesson.ts";
 import { DENO, Program, ROOT } from "../support.ts";
+import { draw } from "../../examples/lab/terminal/draw.ts";
 import { brokenLesson, playedLesson } from "./broken.ts";
 
 interface Row {
@@ -121,7 +123,28 @@ Deno.test("`learn` shows the decisive line, an error and a remark in 80 columns"
   );
   assertMatch(text, /^ {2}· it printed\n {6}Cannot accept: EMFILE \(Too many open files\)$/m);
   assertMatch(text, /^ {2}✓ zombies +3 {2}\(3d does not wait either\)$/m);
+  assertMatch(text, /\n\n {2}Is it the server's copy\? .*\n\$ kill -KILL \d+\n\n/);
   assertEquals(text.match(/ wait in ppoll\(2\): /g)?.length, 1, "it is said once");
   const shown = text.split("\n").filter((line) => !line.startsWith("$"));
   assertEquals(shown.filter((line) => [...line].length > 80), []);
+});
+
+Deno.test("a drawing calls UNIX sockets without a name what they are", () => {
+  const socket = { state: "ESTABLISHED", local: "", remote: "", queue: 0 };
+  const processes = [1, 2].map((pid): ProcessView => ({
+    pid,
+    ppid: 0,
+    session: 1,
+    role: "server",
+    program: "server.ts",
+    state: "running",
+    descriptors: [{ fd: 7, kind: "unix", target: `socket:[${pid}]`, inode: pid }],
+    signals: { pending: [], blocked: [], caught: [] },
+    cpu: 0,
+  }));
+  const sockets = processes.map(({ pid }): SocketView => (
+    { ...socket, kind: "unix", inode: pid, holders: [{ pid, fd: 7 }] }
+  ));
+  const lines = draw({ at: 0, processes, sockets, clients: [] }, 80);
+  assertEquals(lines.filter((line) => line.startsWith("  UNIX socket  ")).length, 2);
 });

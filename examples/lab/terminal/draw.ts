@@ -3,6 +3,7 @@ import type { ProcessView, Snapshot, SocketView } from "../lesson.ts";
 import { colors, cut, pad } from "./text.ts";
 
 const ALONE = 6; // that many alike are drawn one by one; more are counted
+const KINDS = { pipe: "pipe", unix: "UNIX socket" };
 const BAR = 10; // cells of a queue's bar at most
 
 /** Draws a snapshot in lines of at most some columns. */
@@ -108,11 +109,11 @@ function drawSockets({ sockets, processes, clients }: Snapshot): string[] {
     const [first] = alike as [SocketView];
     const client = byLocal.get(first.remote);
     const label = alike.length > 1
-      ? `${alike.length} × ${first.kind === "pipe" ? "pipe" : "connection"}`
+      ? `${alike.length} × ${first.kind === "tcp" ? "connection" : KINDS[first.kind]}`
       : client !== undefined
       ? `connection of client ${client}`
-      : first.kind === "pipe"
-      ? first.local
+      : first.kind !== "tcp"
+      ? first.local || KINDS[first.kind]
       : `${short(first.local)} – ${short(first.remote)}`;
     return [label, first, alike.length];
   });

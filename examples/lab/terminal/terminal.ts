@@ -129,7 +129,7 @@ export class Terminal {
       "",
       ...wrap(answer, this.#width),
       "",
-      ...this.#programs.flatMap(decisiveLine),
+      ...this.#programs.flatMap(decisiveLine).map((line) => cut(line, this.#width)),
       ...read.length === 0 ? [] : wrap(`Read: ${read.join(", ")}`, this.#width),
       ...next === undefined ? [] : [`Next: ${colors.bold(`deno task learn ${next}`)}`],
     ];
