@@ -1,7 +1,7 @@
 /** The lessons about forking: each is played, and played on a copy with one program changed. */
 import { assertEquals, assertMatch } from "@std/assert";
 import type { ProcessView, SocketView } from "../../examples/lab/lesson.ts";
-import { DENO, Program, ROOT } from "../support.ts";
+import { DENO, Program, ROOT, scratch } from "../support.ts";
 import { draw } from "../../examples/lab/terminal/draw.ts";
 import { brokenLesson, playedLesson } from "./broken.ts";
 
@@ -104,6 +104,15 @@ for (const { lesson, change, figure, ...where } of ROWS) {
     assertEquals([code, differs.includes(figure)], [1, true], `${differs}`);
   });
 }
+
+Deno.test("the lesson 3e says so if there is no python3", async () => {
+  await using folder = scratch();
+  const args = ["run", "--allow-all", "examples/lab/learn.ts", "3e", "--json"];
+  const env = { PATH: folder.path };
+  await using program = new Program(DENO, args, { cwd: ROOT.pathname, env });
+  assertEquals((await program.ended(60_000)).code, 0, program.stdout);
+  assertMatch(program.stdout, /python3 \(3\.5 or newer\) is not installed here/);
+});
 
 Deno.test("a lesson calls zombies by the program that they ran", async () => {
   const { events } = await playedLesson("toomany");

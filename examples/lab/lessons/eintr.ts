@@ -71,14 +71,20 @@ export const lesson: Lesson = {
   },
 };
 
+/** Whether there is a Python that calls system calls again after EINTR. */
+async function hasPython(): Promise<boolean> {
+  const args = ["-c", "import sys; sys.exit(sys.version_info < (3, 5))"];
+  try {
+    const command = new Deno.Command("python3", { args, stdout: "null", stderr: "null" });
+    return (await command.output()).success;
+  } catch {
+    return false; // not installed
+  }
+}
+
 /** The same in Python, if it is installed: it calls accept() again. */
 async function inPython(stage: Stage, seconds: number): Promise<void> {
-  const installed = await new Deno.Command("python3", {
-    args: ["-c", "import sys; sys.exit(sys.version_info < (3, 5))"],
-    stdout: "null",
-    stderr: "null",
-  }).output().then(({ success }) => success, () => false);
-  if (!installed) {
+  if (!await hasPython()) {
     stage.say(
       "python3 (3.5 or newer) is not installed here. It would show that the same server, written " +
         "in Python, runs on: Python calls accept() again after EINTR.",
