@@ -256,12 +256,12 @@ class Reader {
     }
   }
 
-  /** What a program has printed: in whole lines, without colours and the line of `deno task`. */
+  /** What a program has printed: in whole lines, without colours and what npx and `deno task` say of themselves. */
   #textOf(file: string): string {
     return Deno.readTextFileSync(file)
       // deno-lint-ignore no-control-regex
       .replace(/\x1b\[[\d;]*m|\r/g, "")
-      .replace(/^Task \w.*\n/gm, "")
+      .replace(/^(Task \w|npm (warn|notice)).*\n/gm, "")
       .replace(/[^\n]$/, "$&\n");
   }
 
