@@ -69,7 +69,6 @@ function simplify(caption: string, { processes, sockets, clients }: Snapshot): {
   const all = processes.map(({ pid }) => pid).sort((a, b) => a - b);
   const pids = new Map(all.map((pid, i) => [pid, 101 + i]));
   const pidOf = (pid: number) => pids.get(pid) ?? 100;
-  const inodes = new Map(sockets.map(({ inode }, i) => [inode, inode && i + 1]));
   const ports = new Map<string, number>();
   const listeners = sockets.filter(({ state }) => state === "LISTEN");
   for (const [i, { local }] of listeners.entries()) {
@@ -99,6 +98,12 @@ function simplify(caption: string, { processes, sockets, clients }: Snapshot): {
     if (holder !== undefined) return all.indexOf(holder.pid) * 1000 + holder.fd;
     return 1e6 + (ports.get(portOf(remote)) ?? 0);
   };
+  const shown = sockets.filter(isShown).toSorted((a, b) => placeOf(a) - placeOf(b));
+  const inodes = new Map([0, ...shown.map(({ inode }) => inode)].map((inode, i) => [inode, i]));
+  const inodeOf = (inode: number) => {
+    if (!inodes.has(inode)) inodes.set(inode, inodes.size);
+    return inodes.get(inode)!;
+  };
   return {
     caption: caption.replace(/\b\d+\b/g, (number) => `${pids.get(Number(number)) ?? number}`),
     snapshot: {
@@ -111,23 +116,21 @@ function simplify(caption: string, { processes, sockets, clients }: Snapshot): {
         cpu: 0,
         descriptors: process.descriptors.map((descriptor) => ({
           ...descriptor,
-          ...descriptor.inode !== undefined && { inode: inodes.get(descriptor.inode) ?? 0 },
-          target: descriptor.target.replace(/^\/tmp\/tine_\w+/, "/tmp/lab"),
+          ...descriptor.inode !== undefined && { inode: inodeOf(descriptor.inode) },
+          target: descriptor.target.replace(/^\/tmp\/tine_\w+/, "/tmp/lab")
+            .replace(/(?<=\[)\d+(?=\])/, (inode) => `${inodeOf(Number(inode))}`),
           ...(descriptor.target.startsWith(Deno.execPath()) || isInternal(descriptor.kind)) &&
             { kind: "runtime" as const },
         })),
         signals: isPreforking ? { ...process.signals, caught: [] } : simplifySignals(process),
       })),
-      sockets: sockets
-        .filter(isShown)
-        .toSorted((a, b) => placeOf(a) - placeOf(b))
-        .map((socket) => ({
-          ...socket,
-          inode: inodes.get(socket.inode)!,
-          local: addressOf(socket.local),
-          remote: addressOf(socket.remote),
-          holders: socket.holders.map(({ pid, fd }) => ({ pid: pidOf(pid), fd })),
-        })),
+      sockets: shown.map((socket) => ({
+        ...socket,
+        inode: inodeOf(socket.inode),
+        local: addressOf(socket.local),
+        remote: addressOf(socket.remote),
+        holders: socket.holders.map(({ pid, fd }) => ({ pid: pidOf(pid), fd })),
+      })),
       clients: clients.map((client) => ({
         ...client,
         local: addressOf(client.local),

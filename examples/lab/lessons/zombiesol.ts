@@ -44,7 +44,7 @@ export const lesson: Lesson = {
     });
     const begin = performance.now();
     const { parent, child } = family;
-    stage.draw("Both sleep");
+    stage.draw("A parent that handles SIGCHLD, and its child");
     stage.expect(
       "signals for which the parent has a handler",
       parent.signals.caught.filter((name) => name === "SIGCHLD").join(),
