@@ -317,3 +317,4 @@ try {
 } catch (error) {
   tell(error);
 }
+document.querySelector("main")?.classList.remove("loading");

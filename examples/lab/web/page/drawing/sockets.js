@@ -33,6 +33,7 @@ export function drawSockets(canvas, x, y, width) {
     (socket.holders.length > 0 ||
       !(ports.has(portOf(socket.local)) && socket.state === "ESTABLISHED"))
   );
+  connections.sort((a, b) => (a.holders[0]?.fd ?? 0) - (b.holders[0]?.fd ?? 0));
   const pipes = others.filter((socket) => socket.kind === "pipe" && socket.holders.length > 0);
 
   /** @type {Shape[]} */
@@ -58,7 +59,7 @@ export function drawSockets(canvas, x, y, width) {
   const past = snapshot.sockets.filter((socket) => socket.state === "TIME_WAIT").length;
   if (past > 0) {
     shapes.push(
-      text(x, top + 12, `TIME_WAIT ${past}: ended, not forgotten`, {
+      text(x, top + 12, `TIME_WAIT ${past}${width < 250 ? "" : ": ended, not forgotten"}`, {
         key: "past",
         size: 11,
         class: "muted",
@@ -167,7 +168,7 @@ function drawGroup(canvas, name, group, x, y, width) {
     return { shapes, height: most * (card + 8) };
   }
   const grid = tiles(most, width);
-  const heading = text(x, y + 12, `${group.length} ${name}, refs of each`, {
+  const heading = text(x, y + 12, `${group.length} ${name}: refs`, {
     key: `heading ${name}`,
     size: 11,
     class: "muted",
@@ -177,7 +178,7 @@ function drawGroup(canvas, name, group, x, y, width) {
     const offset = grid.at(given.get(socketKey(socket)) ?? 0);
     return drawTile(canvas, socket, x + offset.x, y + 20 + offset.y, grid.side);
   });
-  return { shapes: [heading, ...shapes], height: 20 + grid.height + 8 };
+  return { shapes: group.length === 0 ? [] : [heading, ...shapes], height: 20 + grid.height + 8 };
 }
 
 /**
