@@ -8,7 +8,7 @@ import {
   Client,
   descriptorsOf,
   portOf,
-  type Program,
+  Program,
   ROOT,
   start,
   until,
@@ -125,4 +125,31 @@ Deno.test("/proc/net/tcp says the same as netlink, but for the limit", async () 
   assertEquals(found.length, 6);
   assertEquals(found.filter(({ limit }) => limit === undefined).length, 4);
   assertEquals(ours(without), found.map(({ limit: _, ...entry }) => entry));
+});
+
+Deno.test("the observer sees a child that has the pid of another session's process", async () => {
+  const { program, port, observer } = await observed("examples/part3/webserver3d.ts", ["0"]);
+  await using _ = program;
+  using looking = observer;
+  let isReused = false;
+  for (let attempt = 0; attempt < 20 && !isReused; attempt++) {
+    await using other = new Program("/bin/sleep", ["60"]);
+    looking.look(); // it is another session's
+    other.kill("SIGKILL");
+    await other.ended();
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    const children = childrenOf(program.pid);
+    try {
+      Deno.writeTextFileSync("/proc/sys/kernel/ns_last_pid", `${other.pid - 1}`);
+    } catch {
+      return; // only root may do that
+    }
+    using _client = await Client.connect(port);
+    const child = await until(
+      () => childrenOf(program.pid).find((pid) => !children.includes(pid)),
+      "the child",
+    );
+    assert(looking.look().processes.some(({ pid }) => pid === child), `${child} is not seen`);
+    isReused = child === other.pid; // else somebody else got the pid
+  }
 });

@@ -53,6 +53,8 @@ interface Observed {
   view: ProcessView | undefined;
 }
 
+const PIDS_LAST = 200; // milliseconds
+
 const NOTHING: ProcessView["signals"] = { pending: [], blocked: [], caught: [] };
 
 /** Looks at all processes of the sessions that it was told, and at their sockets. */
@@ -65,6 +67,7 @@ export class Observer implements Disposable {
   /** The ports that a process of the sessions listens or listened on. */
   readonly #ports = new Set<number>();
   readonly #root: string;
+  #looked = 0;
   #lastPid = "";
   #unix = new Map<number, SocketEntry>();
   #ownDescriptors = new Map<string, number>();
@@ -130,8 +133,16 @@ export class Observer implements Disposable {
     return inTreeOrder(all).map(({ view }) => view!);
   }
 
-  /** Adds processes that have begun since the last look, and drops those that are gone. */
+  /** Adds processes that have begun since the last look. */
   #findProcesses(): void {
+    // A pid that belonged to another session may belong to a child by now, once all have been given
+    // away: not within this time.
+    const now = performance.now();
+    if (now - this.#looked > PIDS_LAST) {
+      this.#others.clear();
+      this.#lastPid = "";
+    }
+    this.#looked = now;
     // The last field is the pid that was given away last.
     const lastPid = readProc("/proc/loadavg")?.split(" ").at(-1) ?? "";
     if (lastPid === this.#lastPid && lastPid !== "") return;
@@ -152,10 +163,12 @@ export class Observer implements Disposable {
     const status = ProcFile.open(`/proc/${pid}/status`);
     if (stat === undefined || status === undefined) return status?.[Symbol.dispose]();
     this.#others.delete(pid);
+    const parent = this.#observed.get(stat.ppid);
+    // A zombie has no command line any more.
+    const program = this.#programOf(pid) ??
+      (stat.name === parent?.name ? parent.program : undefined);
     // Of a process that leads a session of its own, its parent's session is told.
-    const session = this.#sessions.has(stat.session)
-      ? stat.session
-      : this.#observed.get(stat.ppid)?.session ?? pid;
+    const session = this.#sessions.has(stat.session) ? stat.session : parent?.session ?? pid;
     this.#observed.set(pid, {
       ...stat,
       session,
@@ -163,7 +176,7 @@ export class Observer implements Disposable {
       text: "",
       switches: "",
       signals: NOTHING,
-      program: this.#programOf(pid),
+      program,
       table: [],
       call: undefined,
       polled: undefined,
@@ -178,6 +191,7 @@ export class Observer implements Disposable {
     if (status === undefined) { // reaped
       one.status[Symbol.dispose]();
       this.#observed.delete(one.pid);
+      this.#lastPid = ""; // the pid may already be another child's
       return;
     }
     const ran = one.switches !== status.switches || status.state === "running" ||
