@@ -43,9 +43,27 @@ export async function makePictures(lessons: readonly string[]): Promise<Picture[
     if (event.type !== "picture") continue;
     const name = ++count === 1 ? lesson : `${lesson}-${count}`;
     const { caption, snapshot } = simplify(event.caption, event.snapshot);
-    pictures.push({ name, caption, svg: drawSnapshot(snapshot, { title: caption }) });
+    pictures.push({
+      name,
+      caption,
+      svg: crop(drawSnapshot(snapshot, { title: caption }), snapshot),
+    });
   }
   return pictures;
+}
+
+/** Leaves out the columns on the left that are empty. */
+function crop(svg: string, { clients, sockets }: Snapshot): string {
+  if (clients.length > 0) return svg;
+  const column = sockets.length > 0 ? "Kernel" : "Processes";
+  const left = Number(svg.match(new RegExp(`<text x="([\\d.]+)"[^>]*>${column}</text>`))![1]) - 16;
+  return svg.replace(
+    /viewBox="0 0 (\d+) (\d+)" width="\d+"/,
+    (_, width, height) => {
+      const rest = Math.round(width - left);
+      return `viewBox="${Math.round(left)} 0 ${rest} ${height}" width="${rest}"`;
+    },
+  );
 }
 
 /** The ports that the texts use, by programs. */
@@ -99,11 +117,12 @@ function simplify(caption: string, { processes, sockets, clients }: Snapshot): {
     return 1e6 + (ports.get(portOf(remote)) ?? 0);
   };
   const shown = sockets.filter(isShown).toSorted((a, b) => placeOf(a) - placeOf(b));
-  const inodes = new Map([0, ...shown.map(({ inode }) => inode)].map((inode, i) => [inode, i]));
+  const inodes = new Map([[0, 0]]); // 0: of a connection that no process has
   const inodeOf = (inode: number) => {
     if (!inodes.has(inode)) inodes.set(inode, inodes.size);
     return inodes.get(inode)!;
   };
+  for (const { inode } of shown) inodeOf(inode);
   return {
     caption: caption.replace(/\b\d+\b/g, (number) => `${pids.get(Number(number)) ?? number}`),
     snapshot: {
