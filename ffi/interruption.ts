@@ -7,7 +7,7 @@
  */
 import { isSyscallError, SyscallError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
-import { programMask } from "./signal_mask.ts";
+import { programMask, programSignals, sigset } from "./signal_mask.ts";
 import { POLLFD_BYTES, timespec } from "./structs.ts";
 
 /** Called with the number of the signal that arrived. */
@@ -17,6 +17,8 @@ const handlers = new Map<number, SignalHandler>();
 let handled: ReadonlySet<number> | undefined;
 let running = false;
 let thrown: { error: unknown } | undefined;
+/** The signals whose handlers have run at this interruption point. */
+let ran: number[] = [];
 
 // One callback for all signals, created once and kept: the kernel has its address, so it must not
 // be garbage-collected.
@@ -33,6 +35,7 @@ export function handlerEntry(): Deno.PointerValue {
 
 function runHandler(signum: number): void {
   running = true;
+  ran.push(signum);
   try {
     handlers.get(signum)?.(signum);
   } catch (error) {
@@ -66,7 +69,9 @@ export function interruptible(): boolean {
 }
 
 /**
- * Calls ppoll(2) with the program's own signal mask.
+ * Calls ppoll(2) with the program's own signal mask. If a handler has run, those of all other
+ * pending signals run as well: of several, the kernel delivers the lowest, and one that arrives again
+ * and again would keep the others from being handled.
  *
  * @param syscall The system call that waits, for the error message.
  * @param object What that call is applied to, for the error message.
@@ -82,6 +87,8 @@ export function waitInterruptibly(
   fds: Int32Array<ArrayBuffer> | null,
   milliseconds: number | undefined,
 ): number {
+  const isOutermost = !running;
+  if (isOutermost && ran.length > 0) ran = [];
   const ready = libc().ppoll(
     fds,
     BigInt(fds === null ? 0 : fds.byteLength / POLLFD_BYTES),
@@ -90,12 +97,22 @@ export function waitInterruptibly(
   );
   if (ready !== -1) return ready;
   const number = errno();
+  if (isOutermost) runOthers();
   if (thrown !== undefined) {
     const { error } = thrown;
     thrown = undefined;
     throw error;
   }
   throw new SyscallError(syscall, number, object);
+}
+
+/** Runs the handlers of the signals that are still pending, each once. */
+function runOthers(): void {
+  while (thrown === undefined && ran.length > 0 && ran.length < handlers.size) {
+    const before = ran.length;
+    libc().ppoll(null, 0n, timespec(0), sigset([...programSignals(), ...ran]));
+    if (ran.length === before) return;
+  }
 }
 
 /**

@@ -20,8 +20,8 @@ export const SIGACTION_BYTES = 8 + SIGSET_BYTES + 16;
  *
  * A function runs only at interruption points (`accept poll pause sleep nanosleep wait waitpid recv
  * connect`), which then fail with `EINTR`. It never interrupts other code or another handler, and
- * an exception that it throws is thrown by the interruption point. A signal that arrives at another
- * time stays pending, once. A forked child inherits the handlers.
+ * an exception that it throws is thrown by the interruption point. If several signals are pending,
+ * the handler of each runs, once. A signal that arrives at another time stays pending, once. A forked child inherits the handlers.
  *
  * @param signum The signal's number.
  * @param action A function that is called with the number, {@linkcode SIG_IGN} or

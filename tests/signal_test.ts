@@ -127,6 +127,31 @@ Deno.test("handlers never nest, and none is lost", async () => {
   assertEquals(output, "+10 -10 +12 -12 +12 -12\n");
 });
 
+Deno.test("an interruption point runs the handlers of all pending signals, each once", async () => {
+  const output = await run(() => {
+    tine.becomeForkable({ signals: [tine.SIGALRM, tine.SIGTERM, tine.SIGCHLD] });
+    const ran: string[] = [];
+    const note = (signum: number) => {
+      ran.push(tine.signalName(signum));
+      // The lowest one is there again, as that of an interval timer may be.
+      if (ran.length < 100) tine.kill(tine.getpid(), tine.SIGALRM);
+    };
+    for (const signum of [tine.SIGALRM, tine.SIGTERM, tine.SIGCHLD]) tine.signal(signum, note);
+    tine.kill(tine.getpid(), tine.SIGTERM);
+    tine.waitpid(tine.forkChild(() => {}));
+    ran.length = 0;
+    tine.kill(tine.getpid(), tine.SIGTERM);
+    tine.kill(tine.getpid(), tine.SIGCHLD);
+    tine.kill(tine.getpid(), tine.SIGALRM);
+    try {
+      tine.pause();
+    } catch (error) {
+      console.log((error as tine.SyscallError).code, ...ran);
+    }
+  });
+  assertEquals(output, "EINTR SIGALRM SIGTERM SIGCHLD\n");
+});
+
 Deno.test("an exception of a handler is thrown by the interruption point", async () => {
   const output = await run(() => {
     tine.becomeForkable({ signals: [tine.SIGUSR1] });

@@ -1264,6 +1264,14 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "in a worker, what was opened before the fork fails",
   },
   {
+    name: "one-handler-per-interruption",
+    file: "ffi/interruption.ts",
+    text: "  if (isOutermost) runOthers();\n",
+    replacement: "  void runOthers;\n",
+    test: "tests/signal_test.ts",
+    filter: "handlers of all pending signals",
+  },
+  {
     name: "thread-at-a-lock-taken-for-another-pools",
     file: "ffi/runtime/pool.ts",
     text: "    if (otherPools.get(tid) === call) return [];\n",
