@@ -24,10 +24,11 @@ export const lesson: Lesson = {
   read: ["open(2)", "socket(2)", "stdin(3)", "proc(5)", PROGRAM],
   next: "3c",
   async run(stage) {
-    const descriptors = (pid: number) =>
-      stage.snapshot().processes.find((one) => one.pid === pid)?.descriptors ?? [];
-    /** The socket that a program creates, when it is there. */
-    const socket = (pid: number) => descriptors(pid).find(({ kind }) => kind === "tcp");
+    const view = (pid: number) => stage.snapshot().processes.find((one) => one.pid === pid);
+    const descriptors = (pid: number) => view(pid)?.descriptors ?? [];
+    /** The socket that a program has created when it sleeps. */
+    const socket = (pid: number) =>
+      view(pid)?.state === "sleeping" && descriptors(pid).find(({ kind }) => kind === "tcp");
 
     const open = await stage.start({
       program: PROGRAM,
@@ -53,6 +54,7 @@ export const lesson: Lesson = {
     );
 
     await open.stop();
+
     stage.say("The same program, with its standard input closed.");
     const closed = await stage.start({
       program: PROGRAM,
@@ -69,6 +71,7 @@ export const lesson: Lesson = {
     );
 
     await closed.stop();
+
     stage.say("A program that closes descriptor 0 itself, and then creates a socket.");
     const lowest = await stage.start({ program: LOWEST, listens: false });
     const zero = await stage.until("its socket", () => socket(lowest.pid));

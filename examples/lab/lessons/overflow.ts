@@ -64,7 +64,7 @@ export const lesson: Lesson = {
       "at least 1",
     );
     stage.expect(
-      "connections ignored by this system meanwhile (ListenOverflows)",
+      "SYNs ignored meanwhile (ListenOverflows)",
       listenOverflows() - overflows,
       (count) => count >= 1,
       "at least 1",
@@ -85,7 +85,7 @@ export const lesson: Lesson = {
     stage.expect("the third client is", late.state(), (state) => state === "waiting", "waiting");
     stage.note("seconds until it was connected", late.seconds().toFixed(1));
     stage.note(
-      "times that Linux sends a SYN again at most (tcp_syn_retries)",
+      "SYNs sent again at most (tcp_syn_retries)",
       Deno.readTextFileSync("/proc/sys/net/ipv4/tcp_syn_retries").trim(),
     );
   },

@@ -50,7 +50,7 @@ export const lesson: Lesson = {
       "the client's",
     );
     stage.expect(
-      "sockets with the server's port as their own",
+      "sockets with the server's port",
       sockets.filter(({ local }) => local === listener.local).length,
       (count) => count === 2,
       "2: one listens, one is connected",

@@ -34,7 +34,7 @@ export const lesson: Lesson = {
       "the program's parent",
       `${parent}, ${nameOf(parent)}`,
       () => parent === Deno.pid,
-      `${Deno.pid}, this lab`,
+      `${Deno.pid}, ${nameOf(Deno.pid)}: this lab`,
     );
     stage.expect("the child's parent", child.ppid, (pid) => pid === program.pid, `${program.pid}`);
 

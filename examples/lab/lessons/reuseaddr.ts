@@ -37,14 +37,14 @@ export const lesson: Lesson = {
     const port = await serveOneAndDie(stage, WITHOUT);
     stage.expect("bind() to its port", tryToBind(port, false), is("EADDRINUSE"), "EADDRINUSE");
     stage.expect(
-      "bind() with SO_REUSEADDR, which the old server did not have",
+      "bind() with SO_REUSEADDR only now",
       tryToBind(port, true),
       is("EADDRINUSE"),
       "EADDRINUSE",
     );
     const again = await stage.start({ program: WITHOUT, args: [`${port}`], listens: false });
     const { code } = await again.ended();
-    stage.expect("the exit code of the server that is started again", code, is(1), "1");
+    stage.expect("exit code of the restarted server", code, is(1), "1");
 
     stage.say("Now with the option.");
     const reusable = await serveOneAndDie(stage, WITH);

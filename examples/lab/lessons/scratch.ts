@@ -2,6 +2,7 @@ import type { Lesson } from "../lesson.ts";
 import { expectLimit } from "./limit.ts";
 
 const PROGRAM = "examples/part3/from_scratch.ts";
+const ANSWER = JSON.stringify("HTTP/1.1 200 OK\n\nHello, World!");
 
 /** The forking server that reads before it forks. */
 export const lesson: Lesson = {
@@ -19,7 +20,7 @@ export const lesson: Lesson = {
     "SIGCHLD waits for all children that have ended.",
   programs: [{
     file: PROGRAM,
-    decisive: "receiveRequest(clientConnection);\n",
+    decisive: "receiveRequest(clientConnection);",
     differsFrom: "examples/part3/webserver3g.ts",
   }],
   read: ["socket(2)", "accept(2)", "waitpid(2)", PROGRAM],
@@ -76,8 +77,8 @@ export const lesson: Lesson = {
       stage.expect(
         "its answer",
         JSON.stringify(client.reply()),
-        () => client.reply() === "HTTP/1.1 200 OK\n\nHello, World!",
-        "complete",
+        (reply) => reply === ANSWER,
+        ANSWER,
       );
     }
     await stage.until(

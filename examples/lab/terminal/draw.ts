@@ -55,7 +55,10 @@ function drawProcess(process: ProcessView, sockets: readonly SocketView[]): stri
     : colors.magenta(`  pending: ${signals.pending.join(" ")}`);
   const shared = new Set(sockets.map(({ inode }) => inode));
   const fds = process.descriptors
-    .filter(({ kind, inode }) => kind !== "runtime" && inode !== undefined && shared.has(inode))
+    .filter(({ kind, inode }) =>
+      // A socket that is not bound yet is in no table of sockets.
+      kind === "tcp" || (kind !== "runtime" && inode !== undefined && shared.has(inode))
+    )
     .map(({ fd }) => fd);
   const holds = fds.length === 0 ? "" : `  fd ${shorten(fds.map(String))}`;
   const at = line === undefined ? "" : colors.dim(`, line ${line.line}: ${line.text}`);
