@@ -171,6 +171,15 @@ async function allEnd(pids: readonly number[]): Promise<void> {
 
 Deno.test("the lab serves its page, the catalogue, sources and differences", async () => {
   await using lab = await Lab.start("--port", "0");
+  for (const { name, isFile } of Deno.readDirSync(new URL("examples/lab/web/page/", ROOT))) {
+    if (!isFile) continue;
+    const response = await lab.request(name === "index.html" ? "/" : `/${name}`);
+    assertMatch(response.headers.get("content-type")!, PAGE_TYPES[name.split(".").at(-1)!]!);
+    const text = await response.text();
+    assertEquals(text, Deno.readTextFileSync(new URL(`examples/lab/web/page/${name}`, ROOT)));
+    const headers = { "if-none-match": response.headers.get("etag")! };
+    assertEquals(await lab.request(`/${name}`, { headers }).then(statusOf), 304);
+  }
   const { lessons, programs, limits } = await (await lab.request("/lessons.json")).json();
   assert(lessons.some(({ name, answer }: Json) => name === "3b" && answer === undefined));
   assert(limits.clients >= 128);
@@ -221,6 +230,13 @@ Deno.test("the lab serves its page, the catalogue, sources and differences", asy
     404,
   );
 });
+
+const PAGE_TYPES: Readonly<Record<string, RegExp>> = {
+  css: /^text\/css/,
+  html: /^text\/html/,
+  js: /^text\/javascript/,
+  svg: /^image\/svg\+xml/,
+};
 
 /** Sends a request with headers that fetch() does not let one choose. */
 async function raw(lab: Lab, method: string, path: string, headers: string[]): Promise<number> {
