@@ -1,7 +1,8 @@
 /** The lessons about forking: each is played, and played on a copy with one program changed. */
 import { assertEquals, assertMatch } from "@std/assert";
 import type { ProcessView, SocketView } from "../../examples/lab/lesson.ts";
-import { DENO, Program, ROOT, scratch } from "../support.ts";
+import { DENO, Program, ROOT, scratch, within } from "../support.ts";
+import { StageClient } from "../../examples/lab/stage/client.ts";
 import { draw } from "../../examples/lab/terminal/draw.ts";
 import { brokenLesson, playedLesson } from "./broken.ts";
 
@@ -156,4 +157,22 @@ Deno.test("a drawing calls UNIX sockets without a name what they are", () => {
   ));
   const lines = draw({ at: 0, processes, sockets, clients: [] }, 80);
   assertEquals(lines.filter((line) => line.startsWith("  UNIX socket  ")).length, 2);
+});
+
+Deno.test("of clients that come one by one, each waits for the answer of the one before", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const first = new StageClient(1, listener.addr.port, {});
+  const second = new StageClient(2, listener.addr.port, {}, Infinity, first);
+  const server = await listener.accept();
+  const next = listener.accept();
+  await first.connected();
+  const isThere = await within(next, 300, "the second client").then(() => true, () => false);
+  assertEquals([isThere, second.state()], [false, "connecting"]);
+  await server.write(new TextEncoder().encode("hello"));
+  const other = await within(next, 15_000, "the second client");
+  assertEquals([first.reply(), await second.connected()], ["hello", "waiting"]);
+  first.close();
+  second.close();
+  server.close();
+  other.close();
 });

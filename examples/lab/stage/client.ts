@@ -49,12 +49,13 @@ export class StageClient implements Client {
       this.#begin = performance.now();
       if (patience !== undefined) timer = setTimeout(() => this.#connecting.abort(), patience);
       const { signal } = this.#connecting;
-      this.#connection = await Deno.connect({ hostname: "127.0.0.1", port: this.#port, signal });
-      this.localPort = this.#connection.localAddr.port;
+      const connection = await Deno.connect({ hostname: "127.0.0.1", port: this.#port, signal });
+      this.#connection = connection; // until it is closed, also while the request is written
+      this.localPort = connection.localAddr.port;
       this.#become("waiting");
       clearTimeout(timer);
       if (request !== null) await this.#write(request);
-      if (readReply) await this.#read(this.#connection);
+      if (readReply) await this.#read(connection);
     } catch (error) {
       if (this.#state === "connecting") {
         const isRefused = error instanceof Deno.errors.ConnectionRefused;
