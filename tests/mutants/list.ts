@@ -945,8 +945,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "unread-body-taken-for-a-header",
     file: "server/prefork/worker/fetch_server.ts",
-    text: "      unread.add(client);\n",
-    replacement: "",
+    text: "      const entry = unread.add(client);\n      return () => unread.remove(entry);\n",
+    replacement: "      void client;\n      return () => {};\n",
     test: "tests/admission_test.ts",
     filter: "a body that the app leaves unread may come to its end, slowly",
   },
@@ -1262,6 +1262,22 @@ export const MUTANTS: readonly Mutant[] = [
     replacement: "    void leaveOtherPools;\n    void before;\n",
     test: "tests/open_resources_test.ts",
     filter: "in a worker, what was opened before the fork fails",
+  },
+  {
+    name: "removed-entry-keeps-its-neighbours",
+    file: "server/prefork/worker/linked_list.ts",
+    text: "    entry.previous = entry.next = undefined;\n",
+    replacement: "",
+    test: "tests/linked_list_test.ts",
+    filter: "freed by the first collections",
+  },
+  {
+    name: "certificate-for-a-server-without-encryption",
+    file: "server/app/caught_servers.ts",
+    text: '    if (hasCertificate && request.scheme !== "https") {\n',
+    replacement: "    if (hasCertificate && request.scheme === null!) {\n",
+    test: "tests/listening_programs_test.ts",
+    filter: "a certificate is for each server of Deno's",
   },
   {
     name: "one-handler-per-interruption",
