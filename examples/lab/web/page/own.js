@@ -24,7 +24,9 @@ export class Own {
   #trouble;
   /** @type {readonly Program[]} */
   #programs = [];
-  /** The pids and files of the servers that were started. @type {Map<number, string>} */
+  /** The processes that are offered. */
+  #pids = "";
+  /** The pids of the servers that listen, and their ports. @type {Map<number, string>} */
   #servers = new Map();
 
   /**
@@ -101,6 +103,9 @@ export class Own {
 
   /** @param {Snapshot} snapshot */
   update(snapshot) {
+    const pids = snapshot.processes.map(({ pid }) => pid).join();
+    if (pids === this.#pids) return; // many times a second
+    this.#pids = pids;
     setOptions(
       this.#process,
       snapshot.processes.map(({ pid, program, role }) => ({
