@@ -14,8 +14,6 @@ interface Row {
   readonly replacement: string;
   /** The figure that must differ then. */
   readonly figure: string;
-  /** Arguments for the time that is waited at most, if not the usual ones. */
-  readonly patience?: readonly string[];
 }
 
 const ROWS: readonly Row[] = [
@@ -66,7 +64,6 @@ const ROWS: readonly Row[] = [
     text: "\n  reap();\n",
     replacement: "\n",
     figure: "the parent, when the zombie is gone, is",
-    patience: [], // both of the parent's sleeps must pass
   },
   {
     lesson: "echo",
@@ -130,7 +127,7 @@ Deno.test("lesson 3h says that its framework is missing, and goes on without it"
   assertEquals(code, 0);
 });
 
-for (const { lesson, change, figure, patience, ...where } of ROWS) {
+for (const { lesson, change, figure, ...where } of ROWS) {
   Deno.test(`lesson ${lesson} shows what it says`, async () => {
     const { code, differs } = await playedLesson(lesson);
     assertEquals(differs, []);
@@ -138,7 +135,8 @@ for (const { lesson, change, figure, patience, ...where } of ROWS) {
   });
 
   Deno.test(`lesson ${lesson} notices when ${change}`, async () => {
-    const { code, differs } = await brokenLesson(lesson, where, patience);
+    // With the usual patience: none of these waits in vain.
+    const { code, differs } = await brokenLesson(lesson, where, []);
     assert(differs.includes(figure), `"${figure}" is not among ${JSON.stringify(differs)}`);
     assertEquals(code, 1);
   });
