@@ -71,8 +71,9 @@ Deno.test("a lesson tells what its program printed, if it ends before it listens
 Deno.test("`learn` lists each lesson with the name and the title that it has itself", async () => {
   await using program = learn([]);
   assertEquals((await program.ended()).code, 0);
-  for (const entry of LESSONS) {
-    const { name, title, programs } = await entry.load();
+  for (const [i, entry] of LESSONS.entries()) {
+    const { name, title, programs, next } = await entry.load();
+    assertEquals(next, LESSONS[i + 1]?.name);
     assertEquals([entry.name, entry.title], [name, title]);
     assert(program.stdout.includes(`  ${title}\n`), title);
     for (const { file, decisive, differsFrom } of programs) {
@@ -119,7 +120,10 @@ Deno.test("`learn` shows the evidence, the verdict and what comes next as text",
 });
 
 for (
-  const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGKILL", 137]] as const
+  const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129], [
+    "SIGKILL",
+    137,
+  ]] as const
 ) {
   Deno.test(`\`learn\` leaves no process and no port after ${signal}`, async () => {
     await using program = learn(["3b", "--json"]);
