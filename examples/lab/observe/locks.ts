@@ -17,7 +17,18 @@ export interface LockWait {
  * @see {@link https://man7.org/linux/man-pages/man5/proc_locks.5.html proc_locks(5)}
  */
 export function lockWaits(pids: readonly number[]): LockWait[] {
-  const waits: LockWait[] = [];
+  // The kernel gives the table in parts. While others take locks, a line may come twice, or not.
+  let before = readWaits(pids);
+  for (let attempts = 0; attempts < 10; attempts++) {
+    const waits = readWaits(pids);
+    if (JSON.stringify(waits) === JSON.stringify(before)) break;
+    before = waits;
+  }
+  return before;
+}
+
+function readWaits(pids: readonly number[]): LockWait[] {
+  const waits = new Map<number, LockWait>();
   let holder = 0;
   // A lock, and below it those that wait for it, with an arrow:
   // 1: FLOCK  ADVISORY  WRITE 4056 fe:00:2146331 0 EOF
@@ -26,9 +37,9 @@ export function lockWaits(pids: readonly number[]): LockWait[] {
     const [, arrow, pid] = line.match(/^\d+: *(-> )?FLOCK +\w+ +\w+ +(-?\d+) /) ?? [];
     if (pid === undefined) continue;
     if (arrow === undefined) holder = Number(pid);
-    else if (pids.includes(Number(pid))) waits.push({ pid: Number(pid), holder });
+    else if (pids.includes(Number(pid))) waits.set(Number(pid), { pid: Number(pid), holder });
   }
-  return waits;
+  return [...waits.values()].toSorted((a, b) => a.pid - b.pid);
 }
 
 /**

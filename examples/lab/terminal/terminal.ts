@@ -180,7 +180,8 @@ function remarkOn(value: string, expected?: string, holds?: boolean): string | u
 /** A program's decisive line: where it stands, and what it says. */
 function decisiveLine({ file, decisive }: ProgramView): string[] {
   if (decisive === undefined) return [];
-  const lines = Deno.readTextFileSync(new URL(file, ROOT)).split("\n");
-  const number = lines.findIndex((line) => line.includes(decisive)) + 1;
-  return [colors.dim(`${file}:${number}`), `  ${lines[number - 1]!.trim()}`, ""];
+  const text = Deno.readTextFileSync(new URL(file, ROOT));
+  const begin = text.indexOf(decisive); // the line in which it begins: it may take several
+  const number = text.slice(0, begin).split("\n").length;
+  return [colors.dim(`${file}:${number}`), `  ${text.split("\n")[number - 1]!.trim()}`, ""];
 }
