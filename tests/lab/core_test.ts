@@ -142,6 +142,15 @@ for (
   });
 }
 
+Deno.test("`learn` ends without a word, with the status of SIGPIPE, when nobody reads on", async () => {
+  const command =
+    `'${DENO}' run --allow-all examples/lab/learn.ts 3b | head -n 3; echo \${PIPESTATUS[0]}`;
+  await using program = new Program("bash", ["-c", command], { cwd: ROOT.pathname });
+  assertEquals((await program.ended()).code, 0);
+  assertEquals(program.stderr, "");
+  assertMatch(program.stdout, /^\n3b .*\n.*\n141\n$/);
+});
+
 Deno.test("two readers at once do not disturb each other", async () => {
   const both = await Promise.all([playedLesson("3b"), playedLesson("3b")]);
   assertEquals(both.map(({ code, differs }) => [code, ...differs]), [[0], [0]]);

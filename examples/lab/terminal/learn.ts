@@ -19,6 +19,8 @@ export interface LearnOptions {
 }
 
 const LIVE = 200; // milliseconds between two live drawings
+/** The exit status of a program whose reader is gone, as of one that SIGPIPE ends. */
+const UNREAD = 141;
 const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const;
 
 /** Plays lessons, and ends the program with their verdict. */
@@ -40,6 +42,7 @@ export async function learn({ entries, slow, json, all, patience }: LearnOptions
   }
   const isAsking = isTerminal && !all && Deno.stdin.isTerminal();
   const verdicts = new Map<string, boolean>();
+  let isRead = true;
   try {
     for (const entry of entries) {
       const holds = await playLesson(await entry.load(), {
@@ -54,11 +57,13 @@ export async function learn({ entries, slow, json, all, patience }: LearnOptions
       verdicts.set(entry.name, holds);
     }
   } catch (error) {
-    if (ending === undefined) throw error;
-    terminal.clear();
+    isRead = !(error instanceof Deno.errors.BrokenPipe); // as after `| head`
+    if (isRead && ending === undefined) throw error;
+    if (isRead) terminal.clear();
   } finally {
     guard[Symbol.dispose]();
   }
+  if (!isRead) Deno.exit(UNREAD);
   if (ending !== undefined) Deno.exit(128 + SIGNALS[ending]);
   if (!json && entries.length > 1) summarize(verdicts);
   Deno.exit([...verdicts.values()].every(Boolean) ? 0 : 1);
