@@ -157,7 +157,7 @@ export class LiveStage implements Stage, AsyncDisposable {
     const process = new Deno.Command(file, {
       args,
       cwd: command.folder ?? ROOT,
-      env: { NO_COLOR: "1", ...command.env },
+      env: { NO_COLOR: "1", ...command.env, ...this.#guard.environment },
       stdin: command.stdin ?? "null",
       stdout: "piped",
       stderr: "piped",
