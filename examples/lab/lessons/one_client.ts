@@ -35,8 +35,11 @@ export const lesson: Lesson = {
     const second = stage.client(port);
     await second.connected();
     const listener = await stage.until("a connection in the queue", () => {
-      const { sockets } = stage.snapshot();
-      return sockets.find(({ state, queue }) => state === "LISTEN" && queue > 0);
+      const { processes, sockets } = stage.snapshot();
+      const isAsleep = processes.some(({ pid, state }) =>
+        pid === server.pid && state === "sleeping"
+      );
+      return isAsleep && sockets.find(({ state, queue }) => state === "LISTEN" && queue > 0);
     });
     stage.draw("The server sleeps; the kernel keeps the second connection");
     const { sockets } = stage.snapshot();
