@@ -37,6 +37,7 @@ export async function tryVersion(
   const program = `${folder}/deno`;
   Deno.writeTextFileSync(program, `#!/bin/sh\nDENO_DIR='${folder}' exec '${deno}' "$@"\n`);
   Deno.chmodSync(program, 0o755);
+  const store = { DENO_TLS_CA_STORE: "mozilla,system" }; // old versions know fewer certificates
   const { code, stderr } = await run(program, [
     "run",
     "--quiet",
@@ -44,13 +45,12 @@ export async function tryVersion(
     "-A",
     "server/cli.ts",
     "--help",
-  ]);
+  ], store);
   if (code === 1 && /^error: tine needs Deno \S+ or later[^\n]*\n$/.test(stderr)) {
     return { version, scores: undefined, failures: [] };
   }
-  // No program shall have to fetch or compile anything. Old versions know fewer certificates.
+  // No program shall have to fetch or compile anything.
   const sources = ["mod.ts", "server/cli.ts", "server/cli/serve.ts", "tests/prefork/app.ts"];
-  const store = { DENO_TLS_CA_STORE: "mozilla,system" };
   const cached = await run(program, ["cache", "--quiet", "--no-lock", ...sources], store);
   if (cached.code !== 0) throw new Error(`deno ${version} cannot load tine: ${cached.stderr}`);
   const results = await runTests(program);
