@@ -1,5 +1,6 @@
 /** The observer says what `/proc` says, also of processes that it does not read again. */
 import { assert, assertEquals } from "@std/assert";
+import { freePort } from "../../examples/lab/stage/free_port.ts";
 import { Observer } from "../../examples/lab/observe/snapshot.ts";
 import { SocketTable } from "../../examples/lab/observe/sockets.ts";
 import type { ProcessView, Snapshot } from "../../examples/lab/lesson.ts";
@@ -154,5 +155,23 @@ Deno.test("the observer sees a child that has the pid of another session's proce
     );
     assert(looking.look().processes.some(({ pid }) => pid === child), `${child} is not seen`);
     isReused = child === other.pid; // else somebody else got the pid
+  }
+});
+
+Deno.test("a free port is one that no connection in TIME_WAIT has", async () => {
+  const taken = freePort();
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: taken });
+  const client = await Deno.connect({ hostname: "127.0.0.1", port: taken });
+  (await listener.accept()).close(); // first: its end stays in TIME_WAIT
+  listener.close();
+  client.close();
+  const { random } = Math;
+  const wanted = [(taken - 15_000 + 0.5) / 15_000];
+  Math.random = () => wanted.pop() ?? random();
+  try {
+    assert(freePort() !== taken);
+    assertEquals(wanted, []);
+  } finally {
+    Math.random = random;
   }
 });
