@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import fc from "fast-check";
+import fc from "npm:fast-check@4.10.2";
 import { ACCESS_LOG_FORMATS, type Entry, formatEntry } from "../server/prefork/logs/access_line.ts";
 import { LONGEST_LINE } from "../server/prefork/logs/log_file.ts";
 

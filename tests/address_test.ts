@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import fc from "fast-check";
+import fc from "npm:fast-check@4.10.2";
 import { decodeAddress, encodeAddress } from "../ffi/address.ts";
 import * as tine from "../mod.ts";
 import { scratch } from "./support.ts";

@@ -1,6 +1,8 @@
 /** A lab, and a real browser that looks at it: Debian's Chromium, driven by playwright-core. */
-import { type Browser, chromium, type Page } from "playwright-core";
+import { type Browser, chromium, type Page } from "npm:playwright-core@1.65.1";
 import { DENO, Program, ROOT, until } from "../support.ts";
+
+export type { Page };
 
 /** Where Chromium is; `undefined` if it is not installed. */
 export const CHROMIUM: string | undefined = ["/usr/bin/chromium", "/usr/bin/google-chrome"].find(

@@ -1,9 +1,8 @@
 // The lab's page in a real browser: what it shows is what /proc says, whoever reads it.
 import { assert, assertEquals, assertGreater } from "@std/assert";
-import axe from "axe-core";
-import type { Page } from "playwright-core";
+import axe from "npm:axe-core@4.14.1";
 import { childrenOf, descriptorsOf, processState, until, zombiesOf } from "../support.ts";
-import { CHROMIUM, drawn, LabInBrowser, play, startProgram } from "./browser.ts";
+import { CHROMIUM, drawn, LabInBrowser, type Page, play, startProgram } from "./browser.ts";
 
 if (CHROMIUM === undefined) console.log("The lab's page is not tested: there is no Chromium");
 
