@@ -104,8 +104,12 @@ Deno.test("every picture is shown by a page, and a lesson still makes it", () =>
 Deno.test("deno task docs --pictures draws the same picture again", async () => {
   const [again, ...more] = await makePictures(["3b"]);
   assertEquals(more, []);
-  // How it is drawn may change: `deno task docs --pictures` draws all anew.
-  const words = (svg: string) => [...svg.matchAll(/<text[^>]*>([^<]*)</g)].map(([, text]) => text!);
+  // How it is drawn may change: `deno task docs --pictures` draws all anew. How many descriptors
+  // Deno has of its own, and so the numbers of the others, depends on the machine.
+  const words = (svg: string) =>
+    [...svg.matchAll(/<text[^>]*>([^<]*)</g)].map(([, text]) =>
+      text!.replace(/^\d+$|(?<=^and )\d+(?= of Deno's own$)/, "N")
+    );
   assert(words(again!.svg).includes("pid 101"));
   assertEquals(words(again!.svg), words(read("docs/pictures/3b.svg")));
 });
