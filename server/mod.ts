@@ -35,12 +35,21 @@ export type { PreforkOptions } from "./prefork/options.ts";
 export { ActivationError } from "./prefork/host/activation.ts";
 export { PidFileError } from "./prefork/host/pid_file.ts";
 export {
+  type ConnectionStates,
+  type CurrentStatus,
+  type ListenerStatus,
   type MasterStatus,
   type MemoryStatus,
   type ProcessStatus,
   readStatus,
   type ReloadStatus,
+  type SlowStatus,
+  type StartCount,
   type Status,
   StatusError,
   type WorkerStatus,
 } from "./prefork/status/status.ts";
+export type { ListenerEntry } from "./prefork/listener_table.ts";
+export type { Histogram, ResponseCount } from "./prefork/request_metrics.ts";
+export type { Versions } from "./prefork/scoreboard.ts";
+export type { StartReason } from "./prefork/start_reason.ts";

@@ -29,10 +29,18 @@ const STATUS: Status = {
     errors: 0,
     crashes: 0,
     lastReload: null,
+    draining: false,
+    latency: { bounds: [], counts: [0], sum: 0, count: 0 },
+    responseBytes: { bounds: [], counts: [0], sum: 0, count: 0 },
+    responses: [],
+    starts: [],
+    versions: { tine: "0.1.0", deno: "2.9.6", v8: "15" },
     memory: null,
   },
   admin: null,
   workers: [],
+  listeners: [],
+  slow: [],
 };
 
 /** Markup that would run if it were not text. It sets the title of a page that it gets into. */

@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { adminHandler } from "../server/prefork/status/admin.ts";
+import { sumOfMetrics } from "../server/prefork/request_metrics.ts";
 import { createScoreboard } from "../server/prefork/scoreboard.ts";
+import { START_REASONS } from "../server/prefork/start_reason.ts";
 import {
   findMasters,
   readStatus,
@@ -92,6 +94,8 @@ const HEADER = {
   pastErrors: 10,
   crashes: 3,
   reloaded: Date.now() - 60_000,
+  draining: true,
+  versions: { tine: "1", deno: "2", v8: "3" },
 };
 
 /** A status that no server has. */
@@ -108,6 +112,15 @@ const STATUS: Status = {
     errors: 1,
     crashes: 0,
     lastReload: { success: true, time: "2026-01-07T07:03:06.178Z", reason: null },
+    draining: false,
+    latency: { bounds: [0.001, 0.1], counts: [90, 9, 1], sum: 2.5, count: 100 },
+    responseBytes: { bounds: [1000, 1e6], counts: [50, 25, 0], sum: 1_234_567, count: 75 },
+    responses: [
+      { method: "GET", statusClass: "2xx", count: 99 },
+      { method: "other", statusClass: "5xx", count: 1 },
+    ],
+    starts: [{ reason: "start", count: 2 }, { reason: "crash", count: 0 }],
+    versions: { tine: "0.1.0", deno: "2.9.6", v8: "14.9.207.35-rusty" },
     memory: { privateBytes: 4_200_000, sharedBytes: 30_000_000, proportionalBytes: 10_000_000 },
   },
   admin: null,
@@ -127,6 +140,11 @@ const STATUS: Status = {
     memory: { privateBytes: 360_000_000, sharedBytes: 9_949_000, proportionalBytes: 365_000_000 },
     reason: "killed because its event loop was blocked for 30 s",
     request: "GET http://127.0.0.1:8000/",
+    connectionStates: { active: 3, idle: 987, upgraded: 10 },
+    latency: { bounds: [0.001, 0.1], counts: [45, 4, 1], sum: 1.5, count: 50 },
+    current: [
+      { method: "GET", url: "http://127.0.0.1:8000/slow", since: "2026-01-07T07:03:05.678Z" },
+    ],
   }, {
     number: 2,
     pid: 4_194_302,
@@ -143,6 +161,21 @@ const STATUS: Status = {
     memory: null,
     reason: 'a "quoted" \\ reason\nof two lines \x1b[31m',
     request: `GET http://127.0.0.1:8000/${"long/".repeat(40)}`,
+    connectionStates: { active: 1, idle: 0, upgraded: 0 },
+    latency: { bounds: [0.001, 0.1], counts: [0, 0, 0], sum: 0, count: 0 },
+    current: [],
+  }],
+  listeners: [
+    { url: "http://127.0.0.1:8000/", queue: 3, backlog: 511, drops: 7 },
+    { url: "unix:/run/app.sock", queue: null, backlog: null, drops: null },
+  ],
+  slow: [{
+    time: "2026-01-07T07:03:01.178Z",
+    duration: 2.5,
+    method: "POST",
+    url: "http://127.0.0.1:8000/report",
+    status: 200,
+    worker: 1,
   }],
 };
 
@@ -183,6 +216,7 @@ Deno.test("readStatus() returns what the scoreboard and /proc contain", async ()
   const { master, workers, admin } = readStatus(board.program.pid);
   const { memory, uptime, ...facts } = master;
   assert(uptime >= 3600 && uptime < 3700);
+  const none = sumOfMetrics([]);
   assertEquals(facts, {
     pid: board.program.pid,
     url: HEADER.url,
@@ -194,6 +228,12 @@ Deno.test("readStatus() returns what the scoreboard and /proc contain", async ()
     errors: 15,
     crashes: 3,
     lastReload: { success: true, time: new Date(HEADER.reloaded).toISOString(), reason: null },
+    draining: true,
+    latency: none.latency,
+    responseBytes: none.responseBytes,
+    responses: [],
+    starts: START_REASONS.map((reason) => ({ reason, count: 0 })),
+    versions: { tine: "1", deno: "2", v8: "3" },
   });
   assert(memory !== null && memory.proportionalBytes > 1e6);
   assertEquals(admin?.pid, board.pids[3]);

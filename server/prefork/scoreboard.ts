@@ -8,6 +8,11 @@
  */
 import type { Descriptor } from "../../ffi/descriptor.ts";
 import { MAP_SHARED, memfd_create, mmap } from "../../ffi/memory.ts";
+import { LISTENER_TABLE_BYTES, ListenerTable } from "./listener_table.ts";
+import { METHODS, RequestMetrics } from "./request_metrics.ts";
+import { REQUEST_BYTES as ROW_BYTES, RequestTable } from "./request_table.ts";
+import { SharedText as Text } from "./shared_text.ts";
+import { START_REASONS, type StartReason } from "./start_reason.ts";
 
 /** The name of the scoreboard in a master's `/proc/PID/fd`. */
 export const SCOREBOARD_NAME = "tine-scoreboard";
@@ -20,22 +25,32 @@ export const ADMIN = 0;
 
 const MAGIC = 0x656e6974; // "tine"
 /** Must change when the layout below changes. */
-const VERSION = 3;
-const HEADER_BYTES = 4096;
+const VERSION = 4;
+const PAGE_BYTES = 4096;
+/** How many slow requests of workers that have ended are kept, and how many of each worker. */
+const PAST_SLOW = 32;
+const SLOW = 8;
+/** The number of requests in progress that a worker shows. */
+const CURRENT = 4;
+const HEADER_BYTES = PAGE_BYTES + LISTENER_TABLE_BYTES + PAST_SLOW * ROW_BYTES;
 const SLOT_BYTES = 1024;
+/**
+ * What only the worker itself writes to and only readers of the status read is in a page of its
+ * own: whoever looks through all slots, as the workers do, touches the other pages only.
+ */
+const DETAILS_AT = HEADER_BYTES + SLOTS * SLOT_BYTES;
+const DETAILS_BYTES = PAGE_BYTES;
 
 /** The size of the scoreboard, in bytes. A slot that was never used takes no memory. */
-export const SCOREBOARD_BYTES: number = HEADER_BYTES + SLOTS * SLOT_BYTES;
+export const SCOREBOARD_BYTES: number = DETAILS_AT + SLOTS * DETAILS_BYTES;
 
 /** What a slot's worker is doing. */
 export const STATES = ["free", "booting", "ready", "stopping"] as const;
 /** One of {@linkcode STATES}. */
 export type State = typeof STATES[number];
 
-// Layout of a slot: 16 numbers of 4 bytes, 8 of 8 bytes, and three strings.
-/** The methods that are stored as a number. If the number is 0, the string contains the method. */
-const METHODS = ["", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
-
+// Layout of a slot: 16 numbers of 4 bytes, 8 of 8 bytes, and three strings. A method is stored as
+// a number. If the number is 0, the string contains the method.
 const INTEGERS = {
   pid: 0,
   state: 1,
@@ -45,6 +60,8 @@ const INTEGERS = {
   connections: 5,
   number: 6,
   method: 7,
+  active: 8,
+  upgraded: 9,
 };
 const NUMBERS = { started: 0, requests: 1, errors: 2, busy: 3, beatAt: 4 };
 const NUMBERS_AT = 64;
@@ -53,8 +70,9 @@ const REASON_BYTES = 256;
 const REQUEST_AT = REASON_AT + REASON_BYTES;
 const REQUEST_BYTES = SLOT_BYTES - REQUEST_AT;
 
-const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+// Layout of the details: the metrics, the requests in progress, the slow requests.
+const CURRENT_AT = 1024;
+const SLOW_AT = CURRENT_AT + CURRENT * ROW_BYTES;
 
 /** One worker's slot of the scoreboard. All processes see an assignment to a property. */
 export class Slot {
@@ -64,6 +82,8 @@ export class Slot {
   readonly #numbers: Float64Array;
   readonly #reason: Text;
   readonly #request: Text;
+  readonly #memory: ArrayBuffer;
+  #details: Details | undefined;
   // What this process wrote last.
   #lastMethod = "";
   #lastUrl = "";
@@ -72,6 +92,7 @@ export class Slot {
   constructor(memory: ArrayBuffer, index: number) {
     const at = HEADER_BYTES + index * SLOT_BYTES;
     this.index = index;
+    this.#memory = memory;
     this.#integers = new Int32Array(memory, at, 16);
     this.#numbers = new Float64Array(memory, at + NUMBERS_AT, 8);
     this.#reason = new Text(memory, at + REASON_AT, REASON_BYTES);
@@ -126,6 +147,22 @@ export class Slot {
   }
   set connections(value: number) {
     this.#integers[INTEGERS.connections] = value;
+  }
+
+  /** The number of these connections on which a request is being answered. */
+  get active(): number {
+    return this.#integers[INTEGERS.active]!;
+  }
+  set active(value: number) {
+    this.#integers[INTEGERS.active] = value;
+  }
+
+  /** The number of these connections that are a WebSocket, or not HTTP any more. */
+  get upgraded(): number {
+    return this.#integers[INTEGERS.upgraded]!;
+  }
+  set upgraded(value: number) {
+    this.#integers[INTEGERS.upgraded] = value;
   }
 
   /** The worker's number, from 1, which its replacement inherits; or {@linkcode ADMIN}. */
@@ -211,8 +248,36 @@ export class Slot {
     }
   }
 
+  /** What the worker measures of its requests. */
+  get metrics(): RequestMetrics {
+    return this.#open().metrics;
+  }
+
+  /** The requests that the worker is answering: those that wait longest, as of its last check. */
+  get current(): RequestTable {
+    return this.#open().current;
+  }
+
+  /** The requests that took longest in the last minutes. */
+  get slow(): RequestTable {
+    return this.#open().slow;
+  }
+
+  /** Creates the views of what most processes do not need of most slots. */
+  #open(): Details {
+    const at = DETAILS_AT + this.index * DETAILS_BYTES;
+    return this.#details ??= {
+      metrics: new RequestMetrics(this.#memory, at),
+      current: new RequestTable(this.#memory, at + CURRENT_AT, CURRENT),
+      slow: new RequestTable(this.#memory, at + SLOW_AT, SLOW),
+    };
+  }
+
   /** Resets the slot for another worker. */
   clear(): void {
+    this.metrics.clear();
+    this.current.clear();
+    this.slow.clear();
     this.#integers.fill(0);
     this.#numbers.fill(0);
     this.reason = "";
@@ -220,19 +285,53 @@ export class Slot {
   }
 }
 
-// Layout of the header: 8 numbers of 4 bytes, 4 of 8 bytes, strings, a number of 8 bytes, a string.
-const HEADER = { magic: 0, version: 1, master: 2, generation: 3, workers: 4 };
+interface Details {
+  readonly metrics: RequestMetrics;
+  readonly current: RequestTable;
+  readonly slow: RequestTable;
+}
+
+// Layout of the header's first page: 16 numbers of 4 bytes, 8 of 8 bytes, strings, a number of 8
+// bytes, a string, numbers of 8 bytes, a string. The tables follow.
+const HEADER = { magic: 0, version: 1, master: 2, generation: 3, workers: 4, draining: 5 };
+const HEADER_NUMBERS_AT = 64;
+const URL_AT = 128;
+const APP_AT = URL_AT + 1024;
+const RELOAD_AT = APP_AT + 1024;
+const STARTS_AT = RELOAD_AT + 8 + 1024;
+const PAST_METRICS_AT = STARTS_AT + START_REASONS.length * 8;
+const VERSIONS_AT = PAGE_BYTES - 128;
+const LISTENERS_AT = PAGE_BYTES;
+const PAST_SLOW_AT = LISTENERS_AT + LISTENER_TABLE_BYTES;
+
+/** Versions of software. */
+export interface Versions {
+  /** The version of tine. */
+  readonly tine: string;
+  /** The version of Deno. */
+  readonly deno: string;
+  /** The version of V8. */
+  readonly v8: string;
+}
 
 /** The whole scoreboard. */
 export class Scoreboard {
   /** The slots. */
   readonly slots: readonly Slot[];
+  /** What was measured of the requests of workers that have ended. */
+  readonly pastMetrics: RequestMetrics;
+  /** The slowest requests of workers that have ended. */
+  readonly pastSlow: RequestTable;
+  /** The listening sockets. */
+  readonly listeners: ListenerTable;
   readonly #integers: Int32Array;
   readonly #numbers: Float64Array;
   readonly #url: Text;
   readonly #app: Text;
   readonly #reload: Float64Array;
   readonly #reloadFailure: Text;
+  readonly #starts: Float64Array;
+  readonly #versions: Text;
 
   /**
    * Creates a view of memory as a scoreboard.
@@ -244,15 +343,20 @@ export class Scoreboard {
     if (memory.byteLength < HEADER_BYTES || new Int32Array(memory, 0, 1)[0] !== MAGIC) {
       throw new Error("Cannot read the scoreboard: it was not written by tine");
     }
-    this.#integers = new Int32Array(memory, 0, 8);
+    this.#integers = new Int32Array(memory, 0, 16);
     if (this.#integers[HEADER.version] !== VERSION || memory.byteLength < SCOREBOARD_BYTES) {
       throw new Error("Cannot read the scoreboard: it was written by another version of tine");
     }
-    this.#numbers = new Float64Array(memory, 32, 4);
-    this.#url = new Text(memory, 64, 1024);
-    this.#app = new Text(memory, 64 + 1024, 1024);
-    this.#reload = new Float64Array(memory, 64 + 2048, 1);
-    this.#reloadFailure = new Text(memory, 64 + 2048 + 8, 1024);
+    this.#numbers = new Float64Array(memory, HEADER_NUMBERS_AT, 8);
+    this.#url = new Text(memory, URL_AT, 1024);
+    this.#app = new Text(memory, APP_AT, 1024);
+    this.#reload = new Float64Array(memory, RELOAD_AT, 1);
+    this.#reloadFailure = new Text(memory, RELOAD_AT + 8, 1024);
+    this.#starts = new Float64Array(memory, STARTS_AT, START_REASONS.length);
+    this.#versions = new Text(memory, VERSIONS_AT, PAGE_BYTES - VERSIONS_AT);
+    this.pastMetrics = new RequestMetrics(memory, PAST_METRICS_AT);
+    this.pastSlow = new RequestTable(memory, PAST_SLOW_AT, PAST_SLOW);
+    this.listeners = new ListenerTable(memory, LISTENERS_AT);
     this.slots = Array.from({ length: SLOTS }, (_, index) => new Slot(memory, index));
   }
 
@@ -278,6 +382,14 @@ export class Scoreboard {
   }
   set workers(value: number) {
     this.#integers[HEADER.workers] = value;
+  }
+
+  /** Whether the server has been told to stop, and still serves. */
+  get draining(): boolean {
+    return this.#integers[HEADER.draining] === 1;
+  }
+  set draining(value: boolean) {
+    this.#integers[HEADER.draining] = Number(value);
   }
 
   /** When the master first started, in milliseconds since 1970. */
@@ -350,6 +462,33 @@ export class Scoreboard {
     this.#reloadFailure.set(value);
   }
 
+  /** The versions of what the master runs on. */
+  get versions(): Versions {
+    const [tine = "", deno = "", v8 = ""] = this.#versions.get().split(" ");
+    return { tine, deno, v8 };
+  }
+  set versions({ tine, deno, v8 }: Versions) {
+    this.#versions.set(`${tine} ${deno} ${v8}`);
+  }
+
+  /** How many workers were started for each reason. */
+  get starts(): { reason: StartReason; count: number }[] {
+    return START_REASONS.map((reason, i) => ({ reason, count: this.#starts[i]! }));
+  }
+
+  /** Counts the start of a worker. */
+  countStart(reason: StartReason): void {
+    this.#starts[START_REASONS.indexOf(reason)]!++;
+  }
+
+  /** Keeps what a worker that has ended has counted and measured. */
+  keep({ requests, errors, metrics, slow }: Slot): void {
+    this.pastRequests += requests;
+    this.pastErrors += errors;
+    this.pastMetrics.add(metrics);
+    for (const request of slow.slow(Date.now())) this.pastSlow.offer(request);
+  }
+
   /**
    * Records that code was loaded just now, or failed to load.
    *
@@ -368,31 +507,11 @@ export function createScoreboard(): { file: Descriptor; scoreboard: Scoreboard }
   const file = memfd_create(SCOREBOARD_NAME);
   file.ftruncate(SCOREBOARD_BYTES);
   const memory = mmap(SCOREBOARD_BYTES, MAP_SHARED, file.fileno());
-  new Int32Array(memory, 0, 8).set([MAGIC, VERSION]);
+  new Int32Array(memory, 0, 2).set([MAGIC, VERSION]);
   return { file, scoreboard: new Scoreboard(memory) };
 }
 
 /** Maps the scoreboard that was created before this process re-executed itself. */
 export function inheritScoreboard(file: Descriptor): Scoreboard {
   return new Scoreboard(mmap(SCOREBOARD_BYTES, MAP_SHARED, file.fileno()));
-}
-
-/** A string in shared memory, preceded by its length. A reader may see a partial update. */
-class Text {
-  readonly #length: Int32Array;
-  readonly #bytes: Uint8Array<ArrayBuffer>;
-
-  constructor(memory: ArrayBuffer, at: number, byteLength: number) {
-    this.#length = new Int32Array(memory, at, 1);
-    this.#bytes = new Uint8Array(memory, at + 4, byteLength - 4);
-  }
-
-  get(): string {
-    const length = Math.min(Math.max(this.#length[0]!, 0), this.#bytes.length);
-    return decoder.decode(this.#bytes.subarray(0, length));
-  }
-
-  set(text: string): void {
-    this.#length[0] = encoder.encodeInto(text, this.#bytes).written;
-  }
 }

@@ -22,6 +22,7 @@ import { type App, AppError } from "../app/load_app.ts";
 import { isProgram, loadProgram, type Program } from "../app/load_program.ts";
 import type { MainModule } from "../app/main_module.ts";
 import { sleepInterruptibly } from "../sleep_interruptibly.ts";
+import { VERSION } from "../version.ts";
 import { adminHandler } from "./status/admin.ts";
 import { admitHosts } from "./status/admin_hosts.ts";
 import { LONGEST_TIMER } from "../options.ts";
@@ -238,6 +239,7 @@ async function run(
   try {
     const { scoreboard } = place;
     scoreboard.master = getpid();
+    scoreboard.versions = { tine: VERSION, deno: Deno.version.deno, v8: Deno.version.v8 };
     scoreboard.started ||= Date.now();
     scoreboard.generation += inheritance.workers === undefined ? 0 : 1;
     if (loaded !== undefined) {

@@ -14,6 +14,7 @@ import { executeWorker } from "./execute_worker.ts";
 import { answerListen } from "../listen_request.ts";
 import { hear, type Order, type Said, tell } from "../orders.ts";
 import { ADMIN, type Slot } from "../scoreboard.ts";
+import { type StartReason, startReason } from "../start_reason.ts";
 import type { ChildContext, Context, InheritedWorker } from "./context.ts";
 
 /** A worker as the master sees it. Times are in milliseconds of `performance.now()`. */
@@ -157,6 +158,7 @@ export class Workers {
     theirs.close(); // parent
     slot.pid = pid;
     const { bootTimeout } = this.#context.config;
+    if (number !== ADMIN) this.#context.scoreboard.countStart(this.#kindOf(slot.reason));
     this.#add({ pid, number, slot, channel: ours }, {
       killAt: performance.now() + bootTimeout * 1000,
     });
@@ -208,6 +210,13 @@ export class Workers {
   #reasonFor(number: number): string {
     const previous = this.all().find((one) => one.number === number && one.retiring);
     return previous?.retiring ?? this.#lastEnd.get(number) ?? "start";
+  }
+
+  /** Which kind of reason that is. */
+  #kindOf(reason: string): StartReason {
+    const kind = startReason(reason);
+    // All that the server began with have been ready.
+    return kind === "start" && this.#announced ? "scale" : kind;
   }
 
   /** Whether this process seems to be unable to ever fork again. */
@@ -374,10 +383,7 @@ export class Workers {
     const { slot, ready } = worker;
     const hasServed = slot.requests > 0;
     const end = worker.killedFor ?? formatStatus(status);
-    if (isWorker(worker)) {
-      scoreboard.pastRequests += slot.requests;
-      scoreboard.pastErrors += slot.errors;
-    }
+    if (isWorker(worker)) scoreboard.keep(slot);
     if (!worker.stopping || worker.killedFor !== undefined) {
       scoreboard.crashes++;
       log(

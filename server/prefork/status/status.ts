@@ -5,7 +5,18 @@
 import { O_CLOEXEC, O_RDONLY, open } from "../../../ffi/descriptor.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { readlink, readNumbers, readText } from "../../../ffi/proc.ts";
-import { ADMIN, Scoreboard, SCOREBOARD_BYTES, SCOREBOARD_NAME, type Slot } from "../scoreboard.ts";
+import type { ListenerEntry } from "../listener_table.ts";
+import { type Histogram, type ResponseCount, sumOfMetrics } from "../request_metrics.ts";
+import type { CurrentRequest, SlowRequest } from "../request_table.ts";
+import {
+  ADMIN,
+  Scoreboard,
+  SCOREBOARD_BYTES,
+  SCOREBOARD_NAME,
+  type Slot,
+  type Versions,
+} from "../scoreboard.ts";
+import type { StartReason } from "../start_reason.ts";
 
 /**
  * A snapshot of a preforking server. It is plain data: as JSON, it is what `status --json` prints
@@ -19,6 +30,14 @@ export interface Status {
   readonly admin: ProcessStatus | null;
   /** The workers, ordered by number and age. Workers that have just ended are omitted. */
   readonly workers: readonly WorkerStatus[];
+  /** The sockets on which the server listens for clients. */
+  readonly listeners: readonly ListenerStatus[];
+  /**
+   * The requests that took longest of those that ended in the last five minutes, the longest
+   * first: at most 32, and at most 8 of one worker. Requests that took less than 0.1 seconds are
+   * not among them.
+   */
+  readonly slow: readonly SlowStatus[];
 }
 
 /** A process of the server. */
@@ -56,6 +75,58 @@ export interface MasterStatus extends ProcessStatus {
    * the first workers are ready, or have failed.
    */
   readonly lastReload: ReloadStatus | null;
+  /** Whether the server has been told to stop. */
+  readonly draining: boolean;
+  /** How long responses took, from the request to the end of the response. */
+  readonly latency: Histogram;
+  /**
+   * The sizes of the responses' bodies, where they were known before they were sent: streams
+   * without a `content-length` are not counted.
+   */
+  readonly responseBytes: Histogram;
+  /** The number of responses, by method and class of the status; those that are not zero. */
+  readonly responses: readonly ResponseCount[];
+  /** How many workers were started for each reason. */
+  readonly starts: readonly StartCount[];
+  /** The versions of what the master runs on. */
+  readonly versions: Versions;
+}
+
+/** How many workers were started for a reason. */
+export interface StartCount {
+  /**
+   * Why: at the server's start, because the worker before it crashed, exceeded a time limit, its
+   * memory or its number of requests, because of SIGHUP or SIGUSR2, or for there to be more
+   * workers.
+   */
+  readonly reason: StartReason;
+  /** The number of workers. */
+  readonly count: number;
+}
+
+/** A socket on which the server listens. */
+export interface ListenerStatus extends ListenerEntry {
+  /**
+   * How many connections the kernel has dropped because the queue of a TCP socket was full, of all
+   * sockets in the server's network namespace; `null` if it is not known.
+   */
+  readonly drops: number | null;
+}
+
+/** A request that took long. */
+export interface SlowStatus {
+  /** When it arrived, as an ISO 8601 date in UTC. */
+  readonly time: string;
+  /** From the request to the end of the response. */
+  readonly duration: number;
+  /** The method. */
+  readonly method: string;
+  /** The URL without its query; truncated if it is long. */
+  readonly url: string;
+  /** The response's status. */
+  readonly status: number;
+  /** The number of the worker. */
+  readonly worker: number;
 }
 
 /** How an attempt to load the app's code ended. */
@@ -98,6 +169,35 @@ export interface WorkerStatus extends ProcessStatus {
   readonly reason: string;
   /** The worker's last request: method and URL without its query; empty before the first. */
   readonly request: string;
+  /** The open client connections by what happens on them, as of the worker's last check. */
+  readonly connectionStates: ConnectionStates;
+  /** How long the worker's responses took. */
+  readonly latency: Histogram;
+  /**
+   * The requests that the worker is answering: at most 4, those that wait longest, as of the
+   * worker's last check.
+   */
+  readonly current: readonly CurrentStatus[];
+}
+
+/** Connections by what happens on them. */
+export interface ConnectionStates {
+  /** A request is being answered. */
+  readonly active: number;
+  /** Nothing. */
+  readonly idle: number;
+  /** The connection is a WebSocket, or not HTTP any more. */
+  readonly upgraded: number;
+}
+
+/** A request that a worker is answering. */
+export interface CurrentStatus {
+  /** The method. */
+  readonly method: string;
+  /** The URL without its query; truncated if it is long. */
+  readonly url: string;
+  /** When it arrived, as an ISO 8601 date in UTC. */
+  readonly since: string;
 }
 
 /** The memory of a process. */
@@ -177,8 +277,12 @@ export function statusOf(scoreboard: Scoreboard, pid: number = scoreboard.master
     .filter(({ slot }) => slot.number !== ADMIN)
     .flatMap(({ slot, child }) => workerStatus(slot, child, now));
   // A worker that has just ended is counted by its slot until the master has reaped it.
+  const counted = slots.filter(({ number }) => number !== ADMIN);
   const sum = (count: (slot: Slot) => number) =>
-    slots.reduce((total, slot) => slot.number === ADMIN ? total : total + count(slot), 0);
+    counted.reduce((total, slot) => total + count(slot), 0);
+  const { pastMetrics, pastSlow } = scoreboard;
+  const metrics = sumOfMetrics([pastMetrics, ...counted.map((slot) => slot.metrics)]);
+  const slow = [pastSlow, ...counted.map((slot) => slot.slow)].flatMap((table) => table.slow(now));
   return {
     master: {
       pid,
@@ -192,11 +296,50 @@ export function statusOf(scoreboard: Scoreboard, pid: number = scoreboard.master
       errors: scoreboard.pastErrors + sum((slot) => slot.errors),
       crashes: scoreboard.crashes,
       lastReload: lastReload(scoreboard),
+      draining: scoreboard.draining,
+      latency: metrics.latency,
+      responseBytes: metrics.responseBytes,
+      responses: metrics.responses,
+      starts: scoreboard.starts,
+      versions: scoreboard.versions,
       memory: readMemory(pid),
     },
     admin: admin === undefined ? null : { pid: admin.child, memory: readMemory(admin.child) },
     workers: workers.sort((a, b) => a.number - b.number || b.age - a.age),
+    listeners: listenersOf(scoreboard, pid),
+    slow: slow.sort((a, b) => b.duration - a.duration).slice(0, MOST_SLOW).map(slowStatus),
   };
+}
+
+function listenersOf({ listeners }: Scoreboard, master: number): ListenerStatus[] {
+  const drops = readDrops(master);
+  return listeners.get().map((listener) => ({
+    ...listener,
+    // A client that connects to a UNIX socket waits, or gets an error.
+    drops: listener.url.includes("unix:") ? null : drops,
+  }));
+}
+
+/**
+ * Reads how many connections the kernel has dropped because a listening socket's queue was full, in
+ * the network namespace of a process.
+ */
+function readDrops(pid: number): number | null {
+  const text = attempt(() => readText(`/proc/${pid}/net/netstat`)) ?? "";
+  // A line of names, and a line of values.
+  const [names, values] = [...text.matchAll(/^TcpExt:(.*)$/gm)].map(([, line]) =>
+    line!.trim().split(" ")
+  );
+  const value = values?.[names!.indexOf("ListenDrops")];
+  return value === undefined ? null : Number(value);
+}
+
+function slowStatus({ since, duration, ...request }: SlowRequest): SlowStatus {
+  return { time: new Date(since).toISOString(), duration: duration / 1000, ...request };
+}
+
+function currentStatus({ since, ...request }: CurrentRequest): CurrentStatus {
+  return { ...request, since: new Date(since).toISOString() };
 }
 
 function lastReload({ reloaded, reloadFailure }: Scoreboard): ReloadStatus | null {
@@ -229,6 +372,8 @@ export function findMasters(): number[] {
  * Workers increment their heartbeat every second. A silence of up to two seconds is not reported.
  */
 const LONGEST_SILENCE = 2;
+
+const MOST_SLOW = 32;
 
 const LINK = `/memfd:${SCOREBOARD_NAME} (deleted)`;
 
@@ -284,7 +429,14 @@ function workerStatus(slot: Slot, pid: number, now: number): WorkerStatus[] {
     memory: readMemory(pid),
     reason: slot.reason,
     request: withoutQuery(slot.request),
+    connectionStates: connectionStates(slot),
+    latency: slot.metrics.latency,
+    current: slot.current.current().map(currentStatus),
   }];
+}
+
+function connectionStates({ connections, active, upgraded }: Slot): ConnectionStates {
+  return { active, idle: Math.max(0, connections - active - upgraded), upgraded };
 }
 
 /** Removes the query string of a URL at the end of a text: it may contain a password or a token. */
