@@ -21,6 +21,52 @@ import {
   TCP_NODELAY,
 } from "../ffi/socket_calls.ts";
 
+/** A certificate chain and its private key, as PEM text. */
+export interface Certificate {
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** One of the addresses on which a server listens. */
+export interface ListenAddress {
+  readonly address: Address;
+  /** As for {@linkcode bindSocket}. */
+  readonly dualStack?: boolean;
+  /** With one, the server speaks HTTPS there. A UNIX socket has no use for it. */
+  readonly certificates: readonly Certificate[];
+}
+
+/**
+ * Binds a socket to each address on which a server is to listen. They do not listen yet.
+ *
+ * @param listen The addresses.
+ * @throws As {@linkcode openListener} does. No socket is left open then.
+ */
+export function bindListeners(listen: readonly ListenAddress[]): Socket[] {
+  const sockets: Socket[] = [];
+  try {
+    for (const { address, dualStack } of listen) sockets.push(bindSocket(address, dualStack));
+    return sockets;
+  } catch (error) {
+    for (const [i, socket] of sockets.entries()) {
+      socket.close();
+      const { address } = listen[i]!;
+      if (typeof address === "string") removeStaleSocket(address);
+    }
+    throw error;
+  }
+}
+
+/** Whether a program's own server gets a certificate: that of the first address. */
+export function hasCertificate([first]: readonly ListenAddress[]): boolean {
+  return first !== undefined && first.certificates.length > 0;
+}
+
+/** Whether a server speaks HTTPS on a socket, with the certificates that are meant for it. */
+export function isSecure({ family }: Socket, certificates: readonly Certificate[]): boolean {
+  return certificates.length > 0 && family !== AF_UNIX;
+}
+
 /**
  * Opens a listening socket for a server. It reuses a port with connections in TIME_WAIT, and the
  * path of a UNIX socket left by a server that has ended.
@@ -78,7 +124,7 @@ export function bindSocket(address: Address, dualStack?: boolean): Socket {
  * @throws {AppError} If the certificate or its key cannot be used.
  * @throws {Deno.errors.NotCapable} Without `--allow-net=127.0.0.1`.
  */
-export function checkCertificate(cert: string, key: string): void {
+export function checkCertificate({ cert, key }: Certificate): void {
   try {
     Deno.listenTls({ hostname: "127.0.0.1", port: 0, cert, key }).close();
   } catch (error) {

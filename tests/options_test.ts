@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import * as tine from "../mod.ts";
 import { MODELS, onEachRung } from "./rungs.ts";
-import { type PreforkOptions, resolveOptions } from "../server/prefork/options.ts";
+import { PREFORK_OPTIONS, type PreforkOptions, resolveOptions } from "../server/prefork/options.ts";
 import {
   ask,
   DENO,
@@ -19,8 +19,7 @@ import {
   writeApp,
 } from "./support.ts";
 
-const { givenAddress: _, ...DEFAULTS } = resolveOptions({});
-const OPTIONS = Object.keys(DEFAULTS) as (keyof PreforkOptions)[];
+const OPTIONS = PREFORK_OPTIONS;
 
 Deno.test("resolveOptions() treats an undefined option as omitted", () => {
   assertEquals(OPTIONS.length, 26);

@@ -122,8 +122,9 @@ Deno.test("paths in a configuration file are relative to its folder", async () =
       `${path}/admin.sock`,
     ],
   );
-  assertMatch(config.cert!, /^-----BEGIN CERTIFICATE/);
-  assertMatch(config.key!, /^-----BEGIN PRIVATE KEY/);
+  const [own] = config.listen[0]!.certificates;
+  assertMatch(own!.cert, /^-----BEGIN CERTIFICATE/);
+  assertMatch(own!.key, /^-----BEGIN PRIVATE KEY/);
   configure(path, { app: "npm:x", accessLog: "-", admin: "localhost:9090", path: "\0abstract" });
   const other = settings(["--config", file]);
   assertEquals(

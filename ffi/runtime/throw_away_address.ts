@@ -52,19 +52,18 @@ export function checkThrowAwayAddress(family: number): void {
  * Makes Deno's server listen on the address.
  *
  * @param address The address.
- * @param certificate A certificate and its key, in PEM, for HTTPS; ignored for a UNIX socket.
+ * @param certificates Certificates and their keys, in PEM, for HTTPS; ignored for a UNIX socket.
  * @param handle Called with each request.
  * @param options Further options of `Deno.serve`, which come first.
  */
 export function serveAt(
   address: ThrowAwayAddress,
-  { cert, key }: { readonly cert?: string | undefined; readonly key?: string | undefined },
+  [certificate]: readonly { readonly cert: string; readonly key: string }[],
   handle: Deno.ServeHandler,
   options: object = {},
 ): Deno.HttpServer {
   const serve = originalOf("Deno.serve");
   const onListen = () => {};
   if (address.transport === "unix") return serve({ ...options, ...address, onListen }, handle);
-  const tls = cert === undefined || key === undefined ? {} : { cert, key };
-  return serve({ ...tls, ...options, ...address, onListen }, handle);
+  return serve({ ...certificate, ...options, ...address, onListen }, handle);
 }

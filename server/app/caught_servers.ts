@@ -21,6 +21,7 @@ import {
 import { serveAt, throwAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 import type { Socket } from "../../ffi/socket.ts";
 import { getsockname } from "../../ffi/socket_calls.ts";
+import type { Certificate } from "../listen.ts";
 import { addrOf } from "./request_host.ts";
 
 /** What a caught call asks for. */
@@ -299,12 +300,12 @@ export class CaughtFetchServer implements Deno.HttpServer {
    * Starts Deno's server on a throw-away address.
    *
    * @param family The address family of the shared socket.
-   * @param certificate A certificate and a key, if the program has none.
+   * @param certificates Certificates, if the program has none.
    * @param handle Called with each request.
    */
   listen(
     family: number,
-    certificate: { readonly cert: string | undefined; readonly key: string | undefined },
+    certificates: readonly Certificate[],
     handle: Deno.ServeHandler,
   ): Deno.HttpServer {
     const {
@@ -318,7 +319,7 @@ export class CaughtFetchServer implements Deno.HttpServer {
       handler: _handler,
       ...options
     } = this.#options;
-    return serveAt(throwAwayAddress(family), certificate, handle, options);
+    return serveAt(throwAwayAddress(family), certificates, handle, options);
   }
 
   /**

@@ -117,7 +117,13 @@ function optionsOf(
 ): Option[] {
   // Otherwise the program has an address of its own.
   const hasDefaultAddress = servers.some((server) => server.of === "the default export");
-  const defaults = { ...config, ...!hasDefaultAddress && { port: null, hostname: null }, model };
+  const defaults = {
+    ...config,
+    ...!hasDefaultAddress && { port: null, hostname: null },
+    cert: null,
+    key: null,
+    model,
+  };
   return (["model", ...PREFORK_OPTIONS] as const).map((name) => {
     const source = sources.get(name) ?? "default";
     // As it was given: not the text of a certificate.

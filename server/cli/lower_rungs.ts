@@ -8,7 +8,13 @@ import { loadProgram } from "../app/load_program.ts";
 import type { MainModule } from "../app/main_module.ts";
 import { serveFetchForking } from "../gateway/forking.ts";
 import { serveFetchIterative } from "../gateway/iterative.ts";
-import { formatUrl, openListener, removeStaleSocket } from "../listen.ts";
+import {
+  formatUrl,
+  isSecure,
+  type ListenAddress,
+  openListener,
+  removeStaleSocket,
+} from "../listen.ts";
 import { bindOnTrial } from "../prefork/master/program_sockets.ts";
 import { HANDLED_SIGNALS } from "../prefork/signals.ts";
 import { nameOf, type Settings, SOURCES } from "./settings.ts";
@@ -50,7 +56,9 @@ export async function serveLower(
 ): Promise<number> {
   checkApplicable(model, settings);
   const { config, sources } = settings;
-  const { port, hostname, path, backlog, grace, cert, key, idleTimeout, timeout } = config;
+  const { backlog, grace, idleTimeout, timeout } = config;
+  const [{ address, certificates }] = config.listen as [ListenAddress];
+  const [certificate] = certificates;
   // These models do not use the other signals, which would stay held and never be handled.
   const used = [SIGCHLD, SIGTERM, SIGINT];
   releaseSignals(HANDLED_SIGNALS.filter((signum) => !used.includes(signum)));
@@ -60,15 +68,15 @@ export async function serveLower(
       `Cannot serve ${main.name} with --model ${model}: it listens itself. Only workers can do so`,
     );
   }
-  const socket = openListener(path ?? [hostname, port], backlog);
+  const socket = openListener(address, backlog);
   try {
     checkThrowAwayAddress(socket.family);
     const common = {
       grace,
       idleTimeout,
-      ...cert !== undefined && key !== undefined && { cert, key },
+      ...certificate,
     };
-    const url = formatUrl(socket.getsockname(), cert !== undefined);
+    const url = formatUrl(socket.getsockname(), isSecure(socket, certificates));
     if (model === "iterative") {
       console.error(`Serving ${url} to one client at a time`);
       await serveFetchIterative(socket, app, common);
@@ -83,7 +91,7 @@ export async function serveLower(
     return 0;
   } finally {
     socket.close();
-    if (path !== undefined) removeStaleSocket(path);
+    if (typeof address === "string") removeStaleSocket(address);
   }
 }
 

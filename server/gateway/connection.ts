@@ -306,11 +306,12 @@ function pauseFor(milliseconds: number, traffic: Traffic): Promise<boolean> {
 /** Makes Deno's server serve the connection. */
 function takeOver(
   connection: Socket,
-  certificate: GatewayOptions,
+  { cert, key }: GatewayOptions,
   handle: Deno.ServeHandler,
 ): ReturnType<typeof takeOverConnection<Deno.HttpServer>> {
   const address = throwAwayAddress(connection.family);
-  return takeOverConnection(connection, () => serveAt(address, certificate, handle));
+  const certificates = cert === undefined || key === undefined ? [] : [{ cert, key }];
+  return takeOverConnection(connection, () => serveAt(address, certificates, handle));
 }
 
 /**

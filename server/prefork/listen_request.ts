@@ -12,12 +12,21 @@ import type { ListenRequest } from "../app/caught_servers.ts";
 
 /** What a worker asks for: a socket for one of its own servers, or the program's default export. */
 export type SocketRequest = ListenRequest | {
-  /** Which of the sockets of the default export, from 0: the service manager may open several. */
+  /** Which of the sockets of the default export, from 0. */
   readonly app: number;
 };
 
+/** A listening socket. */
+export interface LentSocket {
+  readonly socket: Socket;
+  /** To which element of `Config.listen` it belongs, if it is one of the default export. */
+  readonly listen: number;
+}
+
 /** The master's answer. With no error, the socket comes with it. */
 interface Answer {
+  /** {@linkcode LentSocket.listen} */
+  readonly listen?: number;
   readonly error?: {
     readonly message: string;
     /** Of a system call that failed. */
@@ -27,6 +36,29 @@ interface Answer {
 
 /** With what the master's name of a socket begins that a worker has asked for. */
 export const LENT = "lent ";
+
+/** With what its name of a socket of the default export begins. */
+const APP = "app";
+
+/**
+ * Returns the master's name of a socket of the default export.
+ *
+ * @param listen To which element of `Config.listen` it belongs.
+ */
+export function nameForApp(listen: number): string {
+  return `${APP}:${listen}`;
+}
+
+/**
+ * Returns to which element of `Config.listen` a socket of the default export belongs; `undefined`
+ * for another one.
+ *
+ * @param name The master's name of it. There was just one element in earlier versions of tine.
+ */
+export function listenOf(name: string): number | undefined {
+  const [isApp, listen = "0"] = name.match(/^(?:lent )?app(?::(\d+))?$/) ?? [];
+  return isApp === undefined ? undefined : Number(listen);
+}
 
 const LONGEST = 4096;
 /** How long a worker waits for its master, in seconds. */
@@ -41,7 +73,11 @@ const PATIENCE = 30;
  * @throws {SyscallError} What the master's calls threw: `EADDRINUSE`, ...; or `EAGAIN` if it does not
  *   answer.
  */
-export function askToListen(channel: Socket, request: SocketRequest): Socket {
+export function askToListen(channel: Socket, request: ListenRequest): Socket {
+  return ask(channel, request).socket;
+}
+
+function ask(channel: Socket, request: SocketRequest): LentSocket {
   // A pair of its own: another thread of this process waits for orders on the channel.
   const [ours, theirs] = socketpair(SOCK_SEQPACKET);
   using _ = ours;
@@ -53,9 +89,9 @@ export function askToListen(channel: Socket, request: SocketRequest): Socket {
   }
   ours.setsockopt(SOL_SOCKET, SO_RCVTIMEO, PATIENCE);
   const { data, descriptor } = retryOnEintr(() => receiveDescriptor(ours.fileno(), LONGEST));
-  if (descriptor !== undefined) return Socket.fromDescriptor(descriptor);
   if (data.length === 0) throw new Error("Cannot listen: the master has ended");
-  const { error }: Answer = JSON.parse(new TextDecoder().decode(data));
+  const { error, listen = 0 }: Answer = JSON.parse(new TextDecoder().decode(data));
+  if (descriptor !== undefined) return { socket: Socket.fromDescriptor(descriptor), listen };
   throw error?.call === undefined
     ? new Error(error?.message)
     : new SyscallError(error.call.syscall, error.call.errno, error.call.object);
@@ -67,11 +103,11 @@ export function askToListen(channel: Socket, request: SocketRequest): Socket {
  * @param channel The worker's end of the socket pair shared with the master.
  * @throws As {@linkcode askToListen} does.
  */
-export function askForApp(channel: Socket): Socket[] {
-  const sockets = [askToListen(channel, { app: 0 })];
+export function askForApp(channel: Socket): LentSocket[] {
+  const sockets = [ask(channel, { app: 0 })];
   for (;;) {
     try {
-      sockets.push(askToListen(channel, { app: sockets.length }));
+      sockets.push(ask(channel, { app: sockets.length }));
     } catch (error) {
       if (error instanceof SyscallError) throw error;
       return sockets; // there are no more
@@ -90,12 +126,13 @@ export function askForApp(channel: Socket): Socket[] {
 export function answerListen(
   request: string,
   descriptor: number,
-  open: (request: SocketRequest) => Socket,
+  open: (request: SocketRequest) => LentSocket,
 ): Error | undefined {
   using end = Socket.fromDescriptor(descriptor);
   try {
-    const socket = open(JSON.parse(request));
-    const message = new TextEncoder().encode("{}");
+    const { socket, listen } = open(JSON.parse(request));
+    const answer: Answer = { listen };
+    const message = new TextEncoder().encode(JSON.stringify(answer));
     retryOnEintr(() => sendDescriptor(end.fileno(), message, socket.fileno()));
     return undefined;
   } catch (error) {

@@ -1,4 +1,5 @@
 import type { Address } from "../../ffi/address.ts";
+import type { Certificate, ListenAddress } from "../listen.ts";
 import { cannot, checkCount, checkNumber, checkSeconds, timeLimit } from "../options.ts";
 import { SLOTS } from "./scoreboard.ts";
 import { hostnameOf } from "./status/admin_hosts.ts";
@@ -89,9 +90,11 @@ export interface PreforkOptions {
 
 /** {@linkcode PreforkOptions} with the defaults filled in. */
 export type Config =
-  & Required<Omit<PreforkOptions, Optional>>
-  & { readonly [name in Exclude<Optional, "admin">]: PreforkOptions[name] | undefined }
+  & Required<Omit<PreforkOptions, Optional | Resolved>>
+  & { readonly [name in Optional]: PreforkOptions[name] | undefined }
   & {
+    /** Where the server listens: at least one address. A program may have its own instead. */
+    readonly listen: readonly ListenAddress[];
     /** Where the admin process listens; `undefined` if there is no admin process. */
     readonly admin: Address | undefined;
     /** The address where it was given: a program that listens itself has one of its own. */
@@ -100,13 +103,13 @@ export type Config =
 
 type Optional =
   | "path"
-  | "cert"
-  | "key"
   | "maxHeaderBytes"
   | "accessLog"
   | "errorLog"
-  | "pidFile"
-  | "admin";
+  | "pidFile";
+
+/** Options that a {@linkcode Config} has in another form. */
+type Resolved = "cert" | "key" | "admin";
 
 /** The check of each option's value. */
 const CHECKS: {
@@ -181,7 +184,7 @@ export function resolveOptions(
     checkOption(option, value, nameOf(option));
     given[option] = value;
   }
-  const config = {
+  const { cert, key, ...config } = {
     port: 8000,
     hostname: "0.0.0.0",
     path: undefined,
@@ -210,14 +213,17 @@ export function resolveOptions(
     adminHosts: [],
     ...given as PreforkOptions,
   };
-  if ((config.cert === undefined) !== (config.key === undefined)) {
+  if ((cert === undefined) !== (key === undefined)) {
     throw new TypeError(
       `Cannot serve HTTPS with only one of ${nameOf("cert")} and ${nameOf("key")}: expected both`,
     );
   }
+  const certificates: Certificate[] = cert === undefined ? [] : [{ cert, key: key! }];
+  const path = absolute(config.path);
   return {
     ...config,
-    path: absolute(config.path),
+    path,
+    listen: [{ address: path ?? [config.hostname, config.port], certificates }],
     givenAddress: {
       ...options.port === undefined ? {} : { port: options.port },
       ...options.hostname === undefined ? {} : { hostname: options.hostname },

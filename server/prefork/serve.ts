@@ -29,7 +29,13 @@ import { LONGEST_TIMER } from "../options.ts";
 import { takeActivatedSockets } from "./host/activation.ts";
 import { checkLogFile } from "./logs/log_file.ts";
 import { redirectStderr, reopenStderr, stderrLog } from "./logs/error_log.ts";
-import { checkCertificate, openListener, removeStaleSocket } from "../listen.ts";
+import {
+  checkCertificate,
+  formatUrl,
+  hasCertificate,
+  openListener,
+  removeStaleSocket,
+} from "../listen.ts";
 import { isCanary, LOADED } from "./master/canary.ts";
 import type { ChildContext, Context, Inheritance, Place } from "./master/context.ts";
 import { inherit } from "./master/inheritance.ts";
@@ -118,12 +124,17 @@ async function serveOnce(
   }
   const inheritance = inherit();
   if (inheritance === undefined) {
-    checkCertificateOf(config);
+    checkCertificates(config);
     const begun = await start(app, config);
     return await run(app, config, origin, begun, { watcher: startWatcher?.() });
   }
   const fixed = fixedOptions(inheritance.config, config);
-  const kept = { ...config, ...fixed, givenAddress: inheritance.config.givenAddress };
+  const { givenAddress, listen: addresses } = inheritance.config;
+  const listen = addresses.map((one, i) => ({
+    ...one,
+    certificates: config.listen[i]?.certificates ?? [],
+  }));
+  const kept = { ...config, ...fixed, givenAddress, listen };
   const begun = await restart(app, kept, inheritance);
   const names = [...Object.keys(fixed), ...refused];
   if (names.length > 0) {
@@ -158,10 +169,10 @@ export async function check(app: MainModule, config: Config): Promise<Trial> {
     wanted.set(socket, address);
     return socket;
   });
-  const own = program.app === undefined ? [] : [{
-    url: urlOf(config.path ?? [config.hostname, config.port], undefined, config),
+  const own = program.app === undefined ? [] : config.listen.map(({ address, certificates }) => ({
+    url: formatUrl(address, typeof address !== "string" && certificates.length > 0),
     of: "the default export" as const,
-  }];
+  }));
   const { servers } = program;
   const addresses = plannedAddresses(servers.map(({ socket }) => wanted.get(socket!)!), config);
   const open = config.preload ? describeOpenResources() : [];
@@ -170,7 +181,7 @@ export async function check(app: MainModule, config: Config): Promise<Trial> {
     servers: [
       ...own,
       ...servers.map((server, i) => ({
-        url: urlOf(addresses[i]!, server, config),
+        url: urlOf(addresses[i]!, server),
         of: server.kind === "fetch"
           ? "Deno.serve()" as const
           : server.isHttp
@@ -184,7 +195,7 @@ export async function check(app: MainModule, config: Config): Promise<Trial> {
 
 /** Does what a server does up to the fork. */
 async function tryOut(app: Source, config: Config, bind: Bind): Promise<Program> {
-  checkCertificateOf(config);
+  checkCertificates(config);
   const program = await loadInTime(app, { ...config, preload: true }, bind) as Program;
   checkStrictly(app, config);
   testFork({ runtime: true }); // Deno may be a new one, too
@@ -318,8 +329,8 @@ interface Start {
  */
 async function start(app: Source, config: Config): Promise<Start> {
   const activated = takeActivatedSockets().map(({ socket }) => socket);
-  const sockets = new ProgramSockets(config, { listeners: activated, requested: [] });
   const isActivated = activated.length > 0;
+  const sockets = new ProgramSockets(config, { listeners: activated, requested: [], isActivated });
   let admin: Socket | undefined;
   const cleanUp = () => cleanUpFor(config, { admin, isActivated, listeners: [] })();
   try {
@@ -361,7 +372,7 @@ async function restart(app: Source, config: Config, place: Place): Promise<Start
   }
   const sockets = new ProgramSockets(config, place);
   try {
-    checkCertificateOf(config);
+    checkCertificates(config);
     // Deno ends a process whose main module it cannot load.
     if (isMain(app) && config.preload) await app.check();
     const loaded = await loadInTime(app, config, (request) => sockets.bind(request)).then(
@@ -389,8 +400,10 @@ function reportUnloadable(error: unknown, { scoreboard }: Place): void {
   scoreboard.recordReload(message);
 }
 
-function checkCertificateOf({ cert, key }: Config): void {
-  if (cert !== undefined) checkCertificate(cert, key!);
+function checkCertificates({ listen }: Config): void {
+  for (const certificate of listen.flatMap((one) => one.certificates)) {
+    checkCertificate(certificate);
+  }
 }
 
 function checkStrictly(app: Source, { strict, preload }: Config): void {
@@ -468,7 +481,7 @@ async function interruptibly<T>(work: Promise<T>, cleanUp: () => void): Promise<
 /** Returns the program, or the specifier from which each worker loads it. */
 async function load(
   app: Source,
-  { preload, cert }: Pick<Config, "preload" | "cert">,
+  { preload, listen }: Pick<Config, "preload" | "listen">,
   bind: Bind,
 ): Promise<Program | string> {
   const source = loadable(app);
@@ -476,7 +489,7 @@ async function load(
   if (!preload) return nameOf(app)!;
   const unwatch = watchCreation();
   try {
-    return await loadProgram(source, catchServers(bind, cert !== undefined));
+    return await loadProgram(source, catchServers(bind, hasCertificate(listen)));
   } finally {
     unwatch();
   }
@@ -523,6 +536,7 @@ function runAdmin(config: Config, place: Place, child: ChildContext): Promise<ne
     config: adminConfig(config),
     program: asProgram({ fetch: adminHandler(place.scoreboard, admitHosts(address, names)) }),
     listeners: [place.admin!],
+    requested: [],
     scoreboard: place.scoreboard,
   });
 }
@@ -559,8 +573,7 @@ function openAdmin({ admin }: Config): Socket | undefined {
 function adminConfig(config: Config): Config {
   return {
     ...config,
-    cert: undefined,
-    key: undefined,
+    listen: [],
     maxRequests: Infinity,
     maxConnections: Infinity,
     accessLog: undefined,

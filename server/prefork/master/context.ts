@@ -3,7 +3,7 @@ import type { Descriptor } from "../../../ffi/descriptor.ts";
 import type { Socket } from "../../../ffi/socket.ts";
 import type { Log } from "../../log.ts";
 import type { Notify } from "../host/notify.ts";
-import type { SocketRequest } from "../listen_request.ts";
+import type { LentSocket, SocketRequest } from "../listen_request.ts";
 import type { Config } from "../options.ts";
 import type { Scoreboard, Slot } from "../scoreboard.ts";
 
@@ -31,7 +31,10 @@ export interface InheritedWorker extends ChildContext {
 export interface Place {
   /** The listening sockets, which the workers share. */
   readonly listeners: readonly Socket[];
-  /** The address that the program asked for, for each of them; empty if it asked for none. */
+  /**
+   * The address that the program asked for, for each of them, or the name of a socket of its default
+   * export; empty for one of the service manager's that has not been used.
+   */
   readonly requested: readonly string[];
   /** The listening socket of the admin process; `undefined` if there is no admin process. */
   readonly admin: Socket | undefined;
@@ -49,7 +52,7 @@ export interface Knowledge {
   readonly resized: { readonly from: number; readonly to: number };
   /** The number of consecutive failed attempts to load new code. */
   readonly failedRestarts: number;
-  /** Its options. `cert` and `key` are not passed on: others may read the environment. */
+  /** Its options. Certificates are not passed on: others may read the environment. */
   readonly config: Config;
   /** The process that sends SIGHUP when a file changes; `undefined` if there is none. */
   readonly watcher: number | undefined;
@@ -71,7 +74,7 @@ export interface Context extends Inheritance {
   readonly variables: Readonly<Record<string, string>>;
   readonly log: Log;
   /** Returns a listening socket for a worker that asks for it. */
-  lend(request: SocketRequest): Socket;
+  lend(request: SocketRequest): LentSocket;
   /** Returns the URLs of the servers, in one line. */
   urls(): string;
   /** Closes the sockets of the old program that the new one has not asked for. */

@@ -13,6 +13,7 @@ import { Socket } from "../../../ffi/socket.ts";
 import { createScoreboard, inheritScoreboard, type Scoreboard } from "../scoreboard.ts";
 import { HANDLED_SIGNALS } from "../signals.ts";
 import { stringifyJson } from "../json.ts";
+import type { Config } from "../options.ts";
 import type { Context, Inheritance, InheritedWorker, Knowledge } from "./context.ts";
 
 /** The name of the environment variable. */
@@ -44,7 +45,10 @@ interface Record extends Omit<Knowledge, "workers"> {
 export function executeAnew(context: Context, { workers, config, ...knowledge }: Knowledge): Error {
   const record: Record = {
     ...knowledge,
-    config: { ...config, cert: undefined, key: undefined },
+    config: {
+      ...config,
+      listen: config.listen.map((one) => ({ ...one, certificates: [] })),
+    },
     pid: getpid(),
     listeners: context.listeners.map((socket) => socket.fileno()),
     requested: context.requested,
@@ -109,7 +113,7 @@ export function inherit(): Inheritance | undefined {
     scoreboardFile: file,
     resized,
     failedRestarts,
-    config,
+    config: { ...config, listen: config.listen ?? addressesOf(config) },
     watcher,
     workers: record.workers.map(({ slot, channel, ...worker }) => ({
       ...worker,
@@ -117,6 +121,11 @@ export function inherit(): Inheritance | undefined {
       channel: Socket.fromDescriptor(channel),
     })),
   };
+}
+
+/** Returns the only address of an earlier version of tine. */
+function addressesOf({ path, hostname, port }: Config): Config["listen"] {
+  return [{ address: path ?? [hostname, port], certificates: [] }];
 }
 
 function findScoreboard({ scoreboard: fd, workers }: Record): {

@@ -8,18 +8,28 @@ import type { Socket } from "../../../ffi/socket.ts";
 import type { CaughtServer, ListenRequest } from "../../app/caught_servers.ts";
 import { AppError } from "../../app/load_app.ts";
 import type { Program } from "../../app/load_program.ts";
-import { bindSocket, formatUrl, openListener, removeStaleSocket } from "../../listen.ts";
+import {
+  bindListeners,
+  bindSocket,
+  formatUrl,
+  isSecure,
+  type ListenAddress,
+  removeStaleSocket,
+} from "../../listen.ts";
 import { isListening } from "../../../ffi/runtime/event_loop.ts";
-import { LENT, type SocketRequest } from "../listen_request.ts";
+import {
+  LENT,
+  type LentSocket,
+  listenOf,
+  nameForApp,
+  type SocketRequest,
+} from "../listen_request.ts";
 import type { Config } from "../options.ts";
 import type { Place } from "./context.ts";
 
 const EADDRINUSE = 98;
 
 type Listeners = Pick<Place, "listeners" | "requested">;
-
-/** What {@linkcode Place.requested} contains for a socket of the program's default export. */
-const APP = "app";
 
 /** A socket, and what it was requested as. */
 interface Entry {
@@ -34,6 +44,7 @@ interface Entry {
 /** The sockets of a program. */
 export class ProgramSockets {
   readonly #config: Config;
+  readonly #isActivated: boolean;
   /** The sockets that exist already and have not been used yet. */
   #rest: Entry[];
   readonly #used: Entry[] = [];
@@ -48,10 +59,15 @@ export class ProgramSockets {
    * Creates a set.
    *
    * @param config The configuration. An address in it overrides that of the program's only server.
-   * @param existing The sockets that exist already.
+   * @param existing The sockets that exist already. They need not listen: those of
+   *   {@linkcode bindListeners} are named by the addresses for which they were bound.
    */
-  constructor(config: Config, { listeners, requested }: Listeners) {
+  constructor(
+    config: Config,
+    { listeners, requested, isActivated }: Pick<Place, "listeners" | "requested" | "isActivated">,
+  ) {
     this.#config = config;
+    this.#isActivated = isActivated;
     this.#listeners = [...listeners];
     this.#requested = listeners.map((_, i) => requested[i] ?? "");
     this.#rest = listeners.map((socket, i) => ({ socket, requested: requested[i] ?? "", url: "" }));
@@ -105,8 +121,8 @@ export class ProgramSockets {
     for (const entry of used) {
       if (!servers.some(({ socket }) => socket === entry.socket)) continue; // closed since
       this.#used.push(entry);
-      if (!isListening(entry.socket.fileno())) entry.socket.listen(this.#config.backlog);
     }
+    for (const { socket } of this.#used) this.#haveListen(socket);
     if (program !== undefined) {
       const needless = this.#rest.filter(({ requested }) => !requested.startsWith(LENT));
       this.#rest = this.#rest.filter((entry) => !needless.includes(entry));
@@ -123,14 +139,14 @@ export class ProgramSockets {
    * @throws {RangeError} If the default export has fewer sockets.
    * @throws {SyscallError} `EADDRINUSE`, ...
    */
-  lend(request: SocketRequest): Socket {
+  lend(request: SocketRequest): LentSocket {
     if ("app" in request) return this.#lendToApp(request.app);
     // One that the program has closed since is lent, too: it may have tried whether a port is free.
     const wanted = formatAddress(request.address);
     const lent = this.#used.find((one) =>
       [one.wanted, formatAddress(one.socket.getsockname())].includes(wanted)
     );
-    if (lent !== undefined) return lent.socket;
+    if (lent !== undefined) return { socket: lent.socket, listen: 0 };
     const { preload } = this.#config;
     if (!preload) {
       this.#wanted.push(wanted);
@@ -139,10 +155,10 @@ export class ProgramSockets {
     const address = preload ? request.address : overridden(request.address, this.#config);
     const requested = `${LENT}${formatAddress(address)}`;
     const socket = this.#existing(requested) ?? this.#open(address, request);
-    if (!isListening(socket.fileno())) socket.listen(this.#config.backlog);
+    this.#haveListen(socket);
     this.#used.push({ socket, requested, wanted, url: urlFor(socket, request) });
     this.#list();
-    return socket;
+    return { socket, listen: 0 };
   }
 
   /** Closes the sockets that the program has not used. */
@@ -160,36 +176,51 @@ export class ProgramSockets {
     }
   }
 
-  #lendToApp(index: number): Socket {
-    const requested = `${LENT}${APP}`;
-    if (!this.#used.some((one) => one.requested === requested)) {
-      this.#used.push(...this.#forApp().map((entry) => ({ ...entry, requested })));
+  #lendToApp(index: number): LentSocket {
+    const isLent = ({ requested }: Entry) =>
+      requested.startsWith(LENT) && listenOf(requested) !== undefined;
+    if (!this.#used.some(isLent)) {
+      const entries = this.#forApp();
+      for (const { socket } of entries) this.#haveListen(socket);
+      this.#used.push(...entries.map((one) => ({ ...one, requested: LENT + one.requested })));
       this.#list();
     }
-    const entry = this.#used.filter((one) => one.requested === requested)[index];
+    const entry = this.#used.filter(isLent)[index];
     if (entry === undefined) throw new RangeError(`There is no socket ${index} of the app`);
-    return entry.socket;
+    return { socket: entry.socket, listen: listenOf(entry.requested)! };
   }
 
-  /** Returns the sockets of the program's default export, whose address the options tell. */
+  /** Returns the sockets of the program's default export, whose addresses the options tell. */
   #forApp(): Entry[] {
-    const { path, hostname, port, backlog, cert } = this.#config;
-    const address = path ?? [hostname, port] as const;
-    const known = this.#rest.filter(({ requested }) => [APP, LENT + APP, ""].includes(requested));
+    const known = this.#rest.filter(({ requested }) =>
+      requested === "" || listenOf(requested) !== undefined
+    );
     this.#rest = this.#rest.filter((one) => !known.includes(one));
-    const sockets = known.map(({ socket }) => socket);
-    if (sockets.length === 0) {
-      const existing = this.#existing(formatAddress(address));
-      const socket = existing ?? openListener(address, backlog);
-      if (existing === undefined) this.#own.push(socket);
-      sockets.push(socket);
+    const { listen } = this.#config;
+    const numbered = known.map(({ socket, requested }) =>
+      [socket, requested === "" ? listenFor(socket, this.#config) : listenOf(requested)!] as const
+    );
+    if (!this.#isActivated) { // nothing is added to the service manager's sockets
+      for (const [i, one] of listen.entries()) {
+        if (numbered.some(([_, index]) => index === i)) continue;
+        numbered.push([this.#existing(formatAddress(one.address)) ?? this.#bindForApp(one), i]);
+      }
     }
-    const secure = cert !== undefined;
-    return sockets.map((socket) => ({
+    return numbered.map(([socket, index]) => ({
       socket,
-      requested: APP,
-      url: formatUrl(socket.getsockname(), secure),
+      requested: nameForApp(index),
+      url: formatUrl(socket.getsockname(), isSecure(socket, listen[index]!.certificates)),
     }));
+  }
+
+  #bindForApp(one: ListenAddress): Socket {
+    const [socket] = bindListeners([one]);
+    this.#own.push(socket!);
+    return socket!;
+  }
+
+  #haveListen(socket: Socket): void {
+    if (!isListening(socket.fileno())) socket.listen(this.#config.backlog);
   }
 
   /** Updates the list of all sockets. */
@@ -217,6 +248,25 @@ export class ProgramSockets {
     this.#own.push(socket);
     return socket;
   }
+}
+
+/** Returns the element of `Config.listen` whose certificates are for a service manager's socket. */
+function listenFor(socket: Socket, { listen }: Config): number {
+  if (listen.length === 1 || listen.every(({ certificates }) => certificates.length === 0)) {
+    return 0;
+  }
+  const own = socket.getsockname();
+  const isSame = ({ address }: ListenAddress) => formatAddress(address) === formatAddress(own);
+  const hasPort = ({ address }: ListenAddress) =>
+    typeof own !== "string" && typeof address !== "string" && address[1] === own[1];
+  for (const matches of [isSame, hasPort]) {
+    const found = listen.flatMap((one, i) => matches(one) ? i : []);
+    if (found.length === 1) return found[0]!;
+  }
+  throw new AppError(
+    `Cannot tell which certificate is for ${formatAddress(own)}, on which the service manager ` +
+      "listens: it is none of the addresses that were given",
+  );
 }
 
 /**
@@ -270,19 +320,15 @@ function urlFor(socket: Socket, { scheme }: ListenRequest): string {
 }
 
 /**
- * Returns the URL of a server.
+ * Returns the URL of a server of the program's own.
  *
  * @param address Where it listens.
- * @param server The program's server; `undefined` for its default export.
- * @param config The configuration.
+ * @param server The server.
  */
-export function urlOf(
-  address: Address,
-  server: CaughtServer | undefined,
-  { cert }: Config,
-): string {
-  if (server?.kind === "node" && !server.isHttp) return `tcp ${formatAddress(address)}`;
-  return formatUrl(address, server?.secure ?? cert !== undefined);
+export function urlOf(address: Address, server: CaughtServer): string {
+  return server.kind === "node" && !server.isHttp
+    ? `tcp ${formatAddress(address)}`
+    : formatUrl(address, server.secure);
 }
 
 /**

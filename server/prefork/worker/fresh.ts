@@ -38,6 +38,7 @@ export function runFreshWorker(program: Program | MainModule | string): Promise<
     slot: scoreboard.slots[slot]!,
     scoreboard,
     listeners: descriptors.listeners.map((fd) => Socket.fromDescriptor(fd)),
+    requested: [],
     exit: Deno.exit, // with the events and the telemetry of a program's end
   });
 }

@@ -11,6 +11,7 @@ import { after, delay, every, nextTurn } from "../../../ffi/runtime/timers.ts";
 import type { Socket } from "../../../ffi/socket.ts";
 import type { CaughtServer } from "../../app/caught_servers.ts";
 import type { Program } from "../../app/load_program.ts";
+import { type Certificate, isSecure } from "../../listen.ts";
 import type { Log } from "../../log.ts";
 import { openAccessLog } from "../logs/access_log.ts";
 import { balance } from "./balance.ts";
@@ -24,6 +25,12 @@ import { acceptNode } from "./node_server.ts";
 import type { Part, Shared } from "./part.ts";
 import { rememberWebSockets } from "./web_sockets.ts";
 
+/** A listening socket, and the certificates that are meant for it. */
+export interface Listener {
+  readonly socket: Socket;
+  readonly certificates: readonly Certificate[];
+}
+
 /** Options for {@linkcode openService}. */
 export interface ServiceOptions {
   readonly config: Config;
@@ -31,7 +38,7 @@ export interface ServiceOptions {
    * The listening sockets: those of the program's own servers, and the others for its default export.
    * The service closes them, because Deno has duplicates.
    */
-  readonly listeners: readonly Socket[];
+  readonly listeners: readonly Listener[];
   readonly slot: Slot;
   readonly scoreboard: Scoreboard;
   readonly log: Log;
@@ -96,7 +103,8 @@ export async function openService(program: Program, options: ServiceOptions): Pr
   const parts: Part[] = [];
   // A fresh worker's own servers have sockets that the master has lent it.
   const own = program.servers.flatMap(({ socket }) => socket ?? []);
-  const sockets = [...new Set([...listeners, ...own])];
+  const sockets = [...new Set([...listeners.map(({ socket }) => socket), ...own])];
+  const ownCertificates = config.listen[0]?.certificates ?? [];
   let draining = false;
 
   const spread = balance(acceptors, slot, scoreboard);
@@ -124,11 +132,11 @@ export async function openService(program: Program, options: ServiceOptions): Pr
 
   const { app } = program;
   if (app !== undefined) {
-    const secure = config.cert !== undefined;
-    for (const socket of listeners.filter((one) => !own.includes(one))) {
-      accept(socket, secure, {
+    for (const { socket, certificates } of listeners) {
+      if (own.includes(socket)) continue;
+      accept(socket, isSecure(socket, certificates), {
         fetch: (request, info) => app.fetch(request, info),
-        listen: (handle) => serveAt(throwAwayAddress(socket.family), certificate(config), handle),
+        listen: (handle) => serveAt(throwAwayAddress(socket.family), certificates, handle),
       });
     }
   }
@@ -149,7 +157,7 @@ export async function openService(program: Program, options: ServiceOptions): Pr
     if (server.kind === "fetch") {
       const index = accept(socket, secure, {
         fetch: (request, info) => server.fetch(request, info),
-        listen: (handle) => server.listen(socket.family, certificate(config), handle),
+        listen: (handle) => server.listen(socket.family, ownCertificates, handle),
         onStart: (running) => server.started(running, () => acceptors[index]!.close()),
         onEnd: () => server.ended(),
       });
@@ -258,8 +266,4 @@ async function until(condition: () => boolean, interval: () => number): Promise<
 function checkSpareDescriptors(): void {
   using spare = new DisposableStack();
   for (let i = 0; i < SPARE; i++) spare.use(new Descriptor(fcntl(2, F_DUPFD_CLOEXEC)));
-}
-
-function certificate({ cert, key }: Config): Pick<Config, "cert" | "key"> {
-  return { cert, key };
 }

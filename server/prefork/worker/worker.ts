@@ -31,14 +31,15 @@ import { AppError, type WorkerInfo } from "../../app/load_app.ts";
 import { isProgram, loadProgram, type Program } from "../../app/load_program.ts";
 import type { MainModule } from "../../app/main_module.ts";
 import { addrOf } from "../../app/request_host.ts";
+import { hasCertificate } from "../../listen.ts";
 import type { Log } from "../../log.ts";
 import { LONGEST_TIMER } from "../../options.ts";
 import { keepConsoleQuiet, reopenStderr, stderrLog } from "../logs/error_log.ts";
-import { askForApp, askToListen, LENT } from "../listen_request.ts";
+import { askForApp, askToListen, LENT, listenOf } from "../listen_request.ts";
 import type { Config } from "../options.ts";
 import { type Order, tell } from "../orders.ts";
 import { ADMIN, type Scoreboard, type Slot } from "../scoreboard.ts";
-import { openService, type Service } from "./service.ts";
+import { type Listener, openService, type Service } from "./service.ts";
 import { HANDLED_SIGNALS } from "../signals.ts";
 import { restoreTelemetry } from "../telemetry.ts";
 
@@ -49,7 +50,7 @@ export interface WorkerContext {
   readonly program: Program | MainModule | string;
   readonly listeners: readonly Socket[];
   /** What each of them was requested as. */
-  readonly requested?: readonly string[];
+  readonly requested: readonly string[];
   /** The worker's end of the socket pair shared with the master. */
   readonly channel: Socket;
   readonly slot: Slot;
@@ -106,7 +107,7 @@ export async function runWorker(context: WorkerContext): Promise<never> {
     const onMaxRequests = () => tell(channel, "retire", `${config.maxRequests} requests`);
     const options = { config, listeners, slot, scoreboard, log, onMaxRequests };
     const service = await openService(program, options);
-    app?.onListen?.(addrOf(listeners[0]!.getsockname()));
+    app?.onListen?.(addrOf(listeners[0]!.socket.getsockname()));
     slot.state = "ready";
     tell(channel, "ready");
     // From here on the worker notices that the master has ended. If the worker hangs and a timeout
@@ -138,22 +139,35 @@ export async function runWorker(context: WorkerContext): Promise<never> {
 /** Returns the program, and the sockets on which it serves. */
 async function load(
   { program, listeners, requested, channel, config }: WorkerContext,
-): Promise<{ program: Program; listeners: readonly Socket[] }> {
+): Promise<{ program: Program; listeners: readonly Listener[] }> {
   const bind = (request: ListenRequest) => askToListen(channel, request);
+  const withCertificates = (socket: Socket, listen = 0) => ({
+    socket,
+    certificates: config.listen[listen]?.certificates ?? [],
+  });
   if (isProgram(program)) {
     if (program.catcher !== undefined) Object.assign(program.catcher, { bind, isServing: true });
     // They were lent to workers before this one, which asks for them if it needs them.
-    const lent = listeners.filter((_, i) => requested?.[i]?.startsWith(LENT));
-    for (const socket of lent) socket.close();
-    return { program, listeners: listeners.filter((socket) => !lent.includes(socket)) };
+    const isLent = (_: Socket, i: number) => requested[i]?.startsWith(LENT) === true;
+    for (const socket of listeners.filter(isLent)) socket.close();
+    return {
+      program,
+      listeners: listeners
+        .map((socket, i) => withCertificates(socket, listenOf(requested[i] ?? "")))
+        .filter(({ socket }, i) => !isLent(socket, i)),
+    };
   }
   for (const socket of listeners) socket.close();
   // Deno would end this process, and the master would not know why.
   if (typeof program === "object") await program.check();
-  const catcher = catchServers(bind, config.cert !== undefined);
+  const catcher = catchServers(bind, hasCertificate(config.listen));
   const loaded = await loadProgram(program, catcher);
   catcher.isServing = true;
-  return { program: loaded, listeners: loaded.app === undefined ? [] : askForApp(channel) };
+  const lent = loaded.app === undefined ? [] : askForApp(channel);
+  return {
+    program: loaded,
+    listeners: lent.map(({ socket, listen }) => withCertificates(socket, listen)),
+  };
 }
 
 /**
