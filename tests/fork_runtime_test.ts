@@ -430,6 +430,41 @@ Deno.test("a thread of the pool that waits for a lock is not mistaken for one of
   assertEquals(output, "0 0\n");
 });
 
+Deno.test("a child's pool works if a thread of its parent's became idle just before the fork", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      const { symbols } = Deno.dlopen("libc.so.6", {
+        usleep: { parameters: ["u32"], result: "i32", nonblocking: true },
+      });
+      const child = async () => {
+        await Deno.readTextFile("/etc/passwd");
+      };
+      let hung = 0;
+      // A thread counts as at rest after 50 ms in one call. What the fork does until then varies.
+      for (let ms = 50; ms < 60; ms += 0.25) {
+        const sleeping = symbols.usleep(ms * 1000);
+        const pid = await tine.forkRuntimeChild(child);
+        const end = performance.now() + 2000;
+        while (tine.waitpid(pid, tine.WNOHANG).status === undefined) {
+          if (performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 5));
+          else {
+            hung++;
+            tine.kill(pid, tine.SIGKILL);
+            tine.waitpid(pid);
+            break;
+          }
+        }
+        await sleeping;
+      }
+      console.log(hung);
+    },
+    [],
+    ALL,
+  );
+  assertEquals(output, "0\n");
+});
+
 Deno.test("a child that cannot start its runtime ends with an error, and never throws into the parent's code", async () => {
   await using program = startFunction(
     () => {

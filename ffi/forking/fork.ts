@@ -1,6 +1,9 @@
-import { SyscallError } from "../errno.ts";
+import { isSyscallError, SyscallError } from "../errno.ts";
 import { compile, errno, libc } from "../libc.ts";
-import { _exit, getpid } from "../process.ts";
+import { retryOnEintr } from "../interruption.ts";
+import { _exit, getpid, kill } from "../process.ts";
+import { SIGKILL } from "../signals.ts";
+import { SOCK_SEQPACKET, type Socket, socketpair } from "../socket.ts";
 import {
   type ChildSignals,
   lendSignals,
@@ -26,12 +29,14 @@ import { findFixedIds } from "../runtime/id_pools.ts";
 import { allowWayBack, leaveNoWayBack } from "./no_way_back.ts";
 import { hasNodeProcess, redirectNodeKill, renewNodePid } from "../runtime/node_process.ts";
 import {
+  haveSlept,
   parkPool,
   poolRoom,
   releaseGrowingPool,
   releasePoolNow,
   setPoolRoom,
   tryToParkPool,
+  unparkedThreads,
 } from "../runtime/pool.ts";
 import { hasFileWatcher } from "../runtime/threads.ts";
 import {
@@ -174,6 +179,8 @@ function checkForkable(): void {
 const PATIENCE = 2000;
 // A child without a runtime needs the pool only to report an uncaught exception.
 const LITTLE_PATIENCE = 10;
+/** How often a fork is tried at most that threads of the program's own disturb. */
+const MOST_ATTEMPTS = 10;
 /** The number of threads that a child with a runtime must be able to create. */
 export const LEAST_ROOM = 4;
 /** With fewer, the pool is not left parked: new work of the program would make it grow. */
@@ -208,18 +215,11 @@ function forkWithRuntime(known?: readonly EpollInstance[]): number {
         `${ASSUMPTIONS.poolIdleSeconds.value} seconds: fork then, or read fewer files at a time`,
     );
   }
-  const busy = parkPool(PATIENCE);
-  if (busy.length > 0) {
-    throw new Error(
-      `Cannot fork with a runtime: ${busy.length} of its threads did not become idle within ` +
-        `${PATIENCE / 1000} seconds. Fork when no file operation or other blocking work is in ` +
-        `progress (they were last seen in: ${busy.join("; ")})`,
-    );
-  }
+  bringToRest();
   const room = poolRoom();
   const survey = known ?? surveyEventLoop();
   const signals = planChildSignals();
-  const pid = forkAndPart(signals);
+  const pid = unparkedThreads().length === 0 ? forkAndPart(signals) : forkUndisturbed(signals);
   if (pid !== 0) {
     if (room < ENOUGH_ROOM) releasePoolNow();
     return pid;
@@ -239,6 +239,61 @@ function forkWithRuntime(known?: readonly EpollInstance[]): number {
     console.error(`error: forked child ${getpid()} cannot start its runtime: ${error}`);
     _exit(1);
   }
+}
+
+function bringToRest(): void {
+  const busy = parkPool(PATIENCE);
+  if (busy.length === 0) return;
+  throw new Error(
+    `Cannot fork with a runtime: ${busy.length} of its threads did not become idle within ` +
+      `${PATIENCE / 1000} seconds. Fork when no file operation or other blocking work is in ` +
+      `progress (they were last seen in: ${busy.join("; ")})`,
+  );
+}
+
+/**
+ * Forks while threads are in calls of the program's own. If one of these ends meanwhile, the child
+ * may lack a lock that the thread held: it ends before it does anything, and there is another.
+ */
+function forkUndisturbed(signals: ChildSignals): number {
+  for (let attempt = 1;; attempt++) {
+    const asleep = unparkedThreads();
+    const [ours, theirs] = socketpair(SOCK_SEQPACKET);
+    using end = ours;
+    let pid: number;
+    try {
+      pid = forkAndPart(signals);
+      if (pid === 0) return awaitLeave(ours, theirs);
+    } finally {
+      theirs.close();
+    }
+    if (haveSlept(asleep) || attempt === MOST_ATTEMPTS) {
+      letBegin(end);
+      return pid;
+    }
+    kill(pid, SIGKILL);
+    reap(pid);
+    bringToRest();
+  }
+}
+
+function letBegin(end: Socket): void {
+  try {
+    end.send(Uint8Array.of(1));
+  } catch (error) {
+    if (!isSyscallError(error, "EPIPE", "ECONNRESET")) throw error; // it has been killed
+  }
+}
+
+/** Waits in a child until its parent lets it begin. */
+function awaitLeave(ours: Socket, theirs: Socket): 0 {
+  try {
+    ours.close();
+    if (retryOnEintr(() => theirs.read(1)).length === 1) return 0;
+  } catch {
+    // It has no parent.
+  }
+  _exit(1);
 }
 
 /** Calls fork(2), and first handles signals and random numbers on each side. */

@@ -41,6 +41,8 @@ interface Pipe {
 }
 
 let parking: Parking | undefined;
+/** The threads that were at rest in calls of the program's own when the pool was last parked. */
+let unparked: readonly ThreadCall[] = [];
 const byte = new Uint8Array(new ArrayBuffer(1));
 
 /**
@@ -48,7 +50,8 @@ const byte = new Uint8Array(new ArrayBuffer(1));
  * returns to the event loop.
  *
  * A thread in a long call of the program's own (a read of standard input, a lock) is at rest too,
- * once it has been seen there for a while.
+ * once it has been seen there for a while. Its call may end all the same before the fork, or during
+ * it: see {@linkcode unparkedThreads}.
  *
  * @param patience The time limit, in milliseconds.
  * @returns The system calls in which threads that are not at rest were last seen; empty on success.
@@ -62,6 +65,7 @@ export function parkPool(patience: number): string[] {
   let before: readonly Sleep[] = [];
   for (;;) {
     const threads = threadCalls();
+    unparked = [];
     if (threads.length === 0) return [];
     const { pipes: [{ readEnd }], reads } = parking ??= makeParking();
     const others = threads.filter(({ call }) => !isReadOf(call, readEnd));
@@ -72,7 +76,10 @@ export function parkPool(patience: number): string[] {
     if (calls.join() !== seen) [seen, since] = [calls.join(), now];
     const settled = now - since > SETTLED &&
       !calls.some((call) => isIdle(call) || !isInCall(call));
-    if (queued <= 0 && (calls.length === 0 || settled)) return [];
+    if (queued <= 0 && (calls.length === 0 || settled)) {
+      unparked = others;
+      return [];
+    }
     if (now - start > patience) return calls;
     const missing = calls.filter(isIdle).length - queued;
     if (missing > 0) before = queued <= 0 ? threads.map(sleepOf) : [];
@@ -85,8 +92,25 @@ export function parkPool(patience: number): string[] {
 const otherPools = new Map<number, string>();
 
 /** A thread in a system call, and how often it had gone to sleep when it was found there. */
-interface Sleep extends ThreadCall {
+export interface Sleep extends ThreadCall {
   readonly switches: string | undefined;
+}
+
+/**
+ * Returns the threads that are at rest and not parked, since {@linkcode parkPool} has succeeded. In
+ * a child, the pool would count for ever as idle what became idle just before the fork, or wait for
+ * a lock that the thread held.
+ */
+export function unparkedThreads(): Sleep[] {
+  const others = Array.from(otherPools, ([tid, call]) => ({ tid, call }));
+  return [...unparked, ...others].map(sleepOf);
+}
+
+/** Whether threads have slept since {@linkcode unparkedThreads} returned them. */
+export function haveSlept(sleeps: readonly Sleep[]): boolean {
+  return sleeps.every(({ tid, call, switches: before }) =>
+    ofThread(tid, "syscall")?.trim() === call && switches(tid) === before
+  );
 }
 
 function sleepOf(thread: ThreadCall): Sleep {

@@ -1360,6 +1360,14 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "handlers of all pending signals",
   },
   {
+    name: "fork-disturbed-by-a-thread-that-wakes",
+    file: "ffi/forking/fork.ts",
+    text: "unparkedThreads().length === 0",
+    replacement: "unparkedThreads().length >= 0",
+    test: "tests/fork_runtime_test.ts",
+    filter: "a child's pool works if a thread of its parent's became idle just before the fork",
+  },
+  {
     name: "thread-at-a-lock-taken-for-another-pools",
     file: "ffi/runtime/pool.ts",
     text: "    if (otherPools.get(tid) === call) return [];\n",
