@@ -3,7 +3,6 @@
  * round counts. Each checkout runs its own code, through its public interface. The measuring
  * programs, and the apps that are served, come from this checkout.
  */
-import { bundle } from "../bundle.ts";
 import {
   type Budget,
   type Contest,
@@ -17,8 +16,8 @@ import {
 import { clientFor } from "./forks.ts";
 import {
   DENO,
-  forkableDeno,
   type HttpServer,
+  preforkInstalled,
   preforkOf,
   type RunningServer,
   start,
@@ -101,16 +100,13 @@ const PARTS: Readonly<Record<string, Part>> = {
           startOf(fromSource(checkout, HELLO, 2), `${folder}/source_${checkout.label}`),
       },
       {
-        title: "ms to the first response, from the bundle",
+        title: "ms to the first response, installed",
         better: "less",
-        of: ({ label, root }) => {
-          const file = `${folder}/${label}.js`;
-          bundle(file, root);
-          return startOf(
-            preforkOf(label, [...forkableDeno(root), file], HELLO, 2),
-            `${folder}/bundle_${label}`,
-          );
-        },
+        of: ({ label, root }) =>
+          startOf(
+            preforkInstalled(label, root, `${folder}/installed_${label}`, HELLO),
+            `${folder}/cache_${label}`,
+          ),
       },
     ],
   },

@@ -1,6 +1,7 @@
 /**
  * The HTTP servers that are compared: how each one is started and stopped, and when it is ready.
  */
+import { bundle } from "../bundle.ts";
 import { type CommandLine, freePort, here, isThere } from "./peers.ts";
 
 /** The time limit for the first response of a server, in milliseconds. */
@@ -28,7 +29,8 @@ export const GREETING = "Hello, World!\n";
 /** The default command line of Deno. */
 export const DENO: CommandLine = [Deno.execPath(), "run", "--allow-all"];
 
-const ROOT = here("../..");
+/** This checkout. */
+export const ROOT: string = here("../..");
 const SOURCE = `${ROOT}/server/cli.ts`;
 
 /** The preforking server, from the source of its command line. */
@@ -41,9 +43,43 @@ export function preforkAtOnce(app: string, workers: number): HttpServer {
   return preforkOf("tine, with V8's flags", [...forkableDeno(ROOT), SOURCE], app, workers);
 }
 
-/** The same from one file, installed as docs/serve.md says. */
-export function preforkInstalled(cli: string, app: string, workers: number): HttpServer {
-  return preforkOf("tine, installed", [...forkableDeno(ROOT), cli], app, workers);
+/**
+ * The command that `deno task install` of a checkout writes.
+ *
+ * @param folder Where it is installed.
+ * @throws {Error} If that failed; the message is what the task said.
+ */
+export function preforkInstalled(
+  label: string,
+  root: string,
+  folder: string,
+  app: string,
+): HttpServer {
+  if (!hasInstaller(root)) {
+    Deno.mkdirSync(folder, { recursive: true });
+    bundle(`${folder}/tine.js`, root);
+    return preforkOf(label, [...forkableDeno(root), `${folder}/tine.js`], app, WORKERS);
+  }
+  const { success, stderr } = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--allow-all", `${root}/${INSTALLER}`, folder],
+    stdin: "null",
+    stdout: "null",
+  }).outputSync();
+  if (!success) throw new Error(new TextDecoder().decode(stderr));
+  return preforkOf(label, [`${folder}/tine`], app, WORKERS);
+}
+
+const INSTALLER = "server/cli/install.ts";
+const WORKERS = 2;
+
+/** Whether a checkout has a command to install. Before that, there was a bundle. */
+function hasInstaller(root: string): boolean {
+  try {
+    return Deno.statSync(`${root}/${INSTALLER}`).isFile;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
 }
 
 /** The same, with another command line before its arguments. */

@@ -1,26 +1,24 @@
 /** The time from the command line to the first response, compared with `deno serve`. */
 import { type Contest, type Contestant, contestant } from "./contest.ts";
-import { bundle } from "../bundle.ts";
 import {
   denoServe,
   type HttpServer,
   prefork,
   preforkAtOnce,
   preforkInstalled,
+  ROOT,
   start,
 } from "./http_servers.ts";
 import { here } from "./peers.ts";
 
 /** The contests: the smallest app, and one with a framework. */
 export function starts(folder: string): Contest[] {
-  const cli = `${folder}/tine.js`;
-  bundle(cli);
   const contest = (title: string, app: string) =>
     contestOf(
       title,
       [
         denoServe(app),
-        preforkInstalled(cli, app, 2),
+        preforkInstalled("tine, installed", ROOT, folder, app),
         preforkAtOnce(app, 2),
         prefork(app, 2),
       ],
