@@ -409,7 +409,8 @@ export default {
       return Response.json({
         body: await request.text(),
         host: request.headers.get("host"),
-        forwarded: request.headers.get("x-forwarded-for"),
+        url: request.url,
+        client: info.remoteAddr.hostname,
         connection: request.headers.get("connection"),
       });
     }
@@ -762,7 +763,15 @@ Deno.test("`nginx.conf` forwards requests and WebSockets to the workers (needs n
 }, async () => {
   await using folder = folderWithApp();
   const socket = `${folder.path}/tine.sock`;
-  await using server = startServer(folder.path, ["--unix", socket, "--error-log", "error.log"]);
+  const options = [
+    "--trust-proxy",
+    "unix",
+    "--error-log",
+    "error.log",
+    "--access-log",
+    "access.log",
+  ];
+  await using server = startServer(folder.path, ["--unix", socket, ...options]);
   await found(`${folder.path}/error.log`, /with 2 workers/);
   const port = freePort();
   const config = example("nginx.conf")
@@ -779,10 +788,20 @@ Deno.test("`nginx.conf` forwards requests and WebSockets to the workers (needs n
   const url = `http://127.0.0.1:${port}`;
   await until(() => fetch(url).then((response) => response.text(), () => false), "nginx");
   assertMatch(await get(url), /^hello from \d+$/);
-  const echo = await (await fetch(`${url}/echo`, { method: "POST", body: "a body" })).json();
+  const spoofed = {
+    "x-forwarded-for": "6.6.6.6",
+    "x-forwarded-host": "evil",
+    "forwarded": "for=6.6.6.6",
+  };
+  const echo = await (await fetch(`${url}/echo`, {
+    method: "POST",
+    body: "a body",
+    headers: { ...spoofed, "x-forwarded-proto": "https" },
+  })).json();
   assertEquals(echo.body, "a body");
   assertEquals(echo.host, `127.0.0.1:${port}`);
-  assertEquals(echo.forwarded, "127.0.0.1");
+  assertEquals([echo.client, echo.url], ["127.0.0.1", `${url}/echo`]);
+  await found(`${folder.path}/access.log`, /^127\.0\.0\.1 .*"POST \/echo/m);
   // Connections to the server stay open between requests.
   assertEquals(echo.connection, null);
   assertEquals(

@@ -22,7 +22,7 @@ import {
 const OPTIONS = PREFORK_OPTIONS;
 
 Deno.test("resolveOptions() treats an undefined option as omitted", () => {
-  assertEquals(OPTIONS.length, 26);
+  assertEquals(OPTIONS.length, 27);
   for (const option of OPTIONS) {
     assertEquals(resolveOptions({ [option]: undefined }), resolveOptions({}), option);
   }
@@ -37,6 +37,7 @@ Deno.test("resolveOptions() rejects a value of another type", () => {
     ...Object.fromEntries(texts.split(" ").map((name) => [name, [1, null, true, {}, ["x"]]])),
     preload: [1, null, "false"],
     strict: [1, null, "true"],
+    trustProxy: ["::1", null, {}, [1]],
     adminHosts: ["x", null, {}, [1], ["x:9090"], ["http://x"], ["x/y"], ["[::1]"], [""]],
   };
   for (const [option, values] of Object.entries(wrong)) {

@@ -438,12 +438,14 @@ interface Schema {
   readonly exclusiveMinimum?: number;
   readonly maximum?: number;
   readonly minLength?: number;
+  readonly pattern?: string;
   readonly items?: Schema;
   readonly default?: unknown;
   readonly description?: string;
 }
 
-const KEYWORDS = "type enum minimum exclusiveMinimum maximum minLength items default description";
+const KEYWORDS =
+  "type enum minimum exclusiveMinimum maximum minLength pattern items default description";
 
 /** Whether a value is valid by a schema with those keywords. */
 function isValid(schema: Schema, value: unknown): boolean {
@@ -453,7 +455,8 @@ function isValid(schema: Schema, value: unknown): boolean {
     case "boolean":
       return typeof value === "boolean";
     case "string":
-      return typeof value === "string" && value.length >= (schema.minLength ?? 0);
+      return typeof value === "string" && value.length >= (schema.minLength ?? 0) &&
+        new RegExp(schema.pattern ?? "").test(value);
     case "array":
       return Array.isArray(value) && value.every((one) => isValid(schema.items!, one));
     case "integer":

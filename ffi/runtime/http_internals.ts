@@ -78,14 +78,18 @@ export function replaceUrl(request: Request, url: string): void {
   else Object.defineProperty(request, "url", { value: url, enumerable: true });
 }
 
+/** Returns one field of a request's header: all its values, joined by commas. */
+export function fieldOf(request: Request, name: string): string | null {
+  const inner = innerRequest(request);
+  return inner?.header === undefined ? request.headers.get(name) : inner.header(name);
+}
+
 /**
  * Whether a request has no Host field, as HTTP/2's: an HTTP/1.1 request must have one, RFC 9112
  * section 3.2.
  */
 export function lacksHost(request: Request): boolean {
-  const inner = innerRequest(request);
-  return (inner?.header === undefined ? request.headers.get("host") : inner.header("host")) ===
-    null;
+  return fieldOf(request, "host") === null;
 }
 
 /** Returns a request's body if it arrived completely with its header. */

@@ -100,12 +100,16 @@ interface Read {
  * @param fetch The app's handler.
  * @param options The limits.
  * @returns A handler that passes on the requests within the limits; `fetch` itself if there are no
- *   limits.
+ *   limits. Its third argument is the client of the connection, if `info` names another one.
  */
 export function limitRequests(
   fetch: (request: Request, info: Deno.ServeHandlerInfo) => Response | Promise<Response>,
   options: LimitOptions,
-): (request: Request, info: Deno.ServeHandlerInfo) => Response | Promise<Response> {
+): (
+  request: Request,
+  info: Deno.ServeHandlerInfo,
+  connection?: Client,
+) => Response | Promise<Response> {
   const { maxHeaderBytes, maxBodyBytes, bodyTimeout, silence, onRefused, onBroken, onUnread } =
     options;
   if (maxBodyBytes === Infinity && bodyTimeout === 0) {
@@ -114,10 +118,10 @@ export function limitRequests(
   const within = watchReads(bodyTimeout, silence);
   return maxHeaderBytes === undefined ? limitBody : limitHeader(limitBody);
 
-  function limitHeader(next: typeof fetch): typeof fetch {
-    return (request, info) => {
-      if (headerBytes(request) <= maxHeaderBytes!) return next(request, info);
-      onRefused(info);
+  function limitHeader(next: typeof limitBody): typeof limitBody {
+    return (request, info, connection = info) => {
+      if (headerBytes(request) <= maxHeaderBytes!) return next(request, info, connection);
+      onRefused(connection);
       return refusal(431, "The request's header is too large\n");
     };
   }
@@ -125,6 +129,7 @@ export function limitRequests(
   function limitBody(
     request: Request,
     info: Deno.ServeHandlerInfo,
+    connection: Client = info,
   ): Response | Promise<Response> {
     if (request.method === "GET" || BODILESS.test(request.method)) return fetch(request, info);
     const header = request.headers.get("content-length");
@@ -137,14 +142,14 @@ export function limitRequests(
     const received = receivedBody(request);
     const length = declared ?? received?.byteLength;
     if (length !== undefined && length > maxBodyBytes) {
-      onRefused(info);
+      onRefused(connection);
       const reader = request.body?.getReader();
       if (reader !== undefined) discard(reader, LINGER);
       return refusal(413, "The request's body is too large\n");
     }
     // A body that has arrived cannot pause.
     return received === undefined
-      ? limitRest(request, info, length !== undefined)
+      ? limitRest(request, info, connection, length !== undefined)
       : fetch(request, info);
   }
 
@@ -152,10 +157,11 @@ export function limitRequests(
   function limitRest(
     request: Request,
     info: Deno.ServeHandlerInfo,
+    connection: Client,
     hasLength: boolean,
   ): Response | Promise<Response> {
     // Deno forgets the client when it closes the request.
-    const client: Client = { remoteAddr: info.remoteAddr };
+    const client: Client = { remoteAddr: connection.remoteAddr };
     let begun = false;
     let refuse: ((response: Response) => void) | undefined;
     let reader: Reader | undefined;

@@ -63,7 +63,7 @@ export function readCommandLine(
     if (values.length === 0) continue;
     if (values.includes("")) throw new UsageError(`missing value of --${flag}: expected ${takes}`);
     const understood = values.map((value) => kind(String(value), `--${flag}`));
-    options[sets] = repeatable ? understood : understood[0];
+    options[sets] = repeatable ? understood.flat() : understood[0];
   }
   const [app, ...surplus] = parsed._.map(String);
   if (surplus.length > 0) throw new UsageError(`expected one app, not also ${surplus.join(", ")}`);

@@ -2,6 +2,7 @@
 import { cannot } from "../options.ts";
 import type { PreforkOptions } from "../prefork/options.ts";
 import { hostnameOf } from "../prefork/status/admin_hosts.ts";
+import { checkTrusted } from "../prefork/trusted_proxies.ts";
 import { UsageError } from "./usage.ts";
 
 /** Understands the text of an option. `name` is for the error message. */
@@ -141,6 +142,15 @@ export const OPTIONS: Record<string, Option | string> = {
     kind: size,
     help: "maximum size of a request's body",
   },
+  "trust-proxy": {
+    sets: "trustProxy",
+    takes: "CIDR,...",
+    kind: trusted,
+    help: "believe these proxies who the client is: networks,\n" +
+      "loopback, private, unix; forwarded if they write that\n" +
+      "header; may be given several times",
+    repeatable: true,
+  },
   operation: "Operation",
   config: {
     sets: "config",
@@ -212,6 +222,18 @@ function port(value: string, name: string): number {
 function hostName(value: string, name: string): string {
   if (hostnameOf(value) !== undefined) return value;
   throw new UsageError(`${cannot(name, value)} a host name without a port`);
+}
+
+function trusted(value: string, name: string): string[] {
+  const words = value.split(",");
+  for (const word of words) {
+    try {
+      checkTrusted(name, word);
+    } catch (error) {
+      throw new UsageError((error as Error).message);
+    }
+  }
+  return words;
 }
 
 function count(value: string, name: string): number {

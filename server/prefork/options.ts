@@ -3,6 +3,7 @@ import type { Certificate, ListenAddress } from "../listen.ts";
 import { cannot, checkCount, checkNumber, checkSeconds, timeLimit } from "../options.ts";
 import { SLOTS } from "./scoreboard.ts";
 import { hostnameOf } from "./status/admin_hosts.ts";
+import { checkTrusted } from "./trusted_proxies.ts";
 
 /**
  * Options of a preforking server. Times are in seconds, at most 24 days; sizes are in bytes.
@@ -65,6 +66,13 @@ export interface PreforkOptions {
   readonly maxHeaderBytes?: number;
   /** The maximum size of a request's body. The default is no limit. */
   readonly maxBodyBytes?: number;
+  /**
+   * The proxies whose word about the client is believed: addresses and networks such as
+   * `10.0.0.0/8`, `"loopback"` and `"private"` for those networks, `"unix"` for none but UNIX
+   * sockets, whose other end is believed if anything is listed; and `"forwarded"` if these proxies
+   * write `Forwarded` instead of `X-Forwarded-For`. The default is none.
+   */
+  readonly trustProxy?: readonly string[];
   /**
    * Where the access log goes: a file, or `"-"` for standard output. The default is no access log.
    */
@@ -135,6 +143,7 @@ const CHECKS: {
   bodyTimeout: checkSeconds,
   maxHeaderBytes: checkCount,
   maxBodyBytes: checkCount,
+  trustProxy: checkTrustProxy,
   accessLog: checkFile,
   accessLogFormat: checkFormat,
   errorLog: checkFile,
@@ -205,6 +214,7 @@ export function resolveOptions(
     bodyTimeout: 30,
     maxHeaderBytes: undefined,
     maxBodyBytes: Infinity,
+    trustProxy: [],
     accessLog: undefined,
     accessLogFormat: "common" as const,
     errorLog: undefined,
@@ -288,6 +298,13 @@ function checkNames(name: string, value: unknown): void {
   if (!Array.isArray(value) || !value.every(isName)) {
     throw new TypeError(`${cannot(name, value)} an array of host names, without ports`);
   }
+}
+
+function checkTrustProxy(name: string, value: unknown): void {
+  if (!Array.isArray(value) || !value.every((one) => typeof one === "string")) {
+    throw new TypeError(`${cannot(name, value)} an array of addresses and networks`);
+  }
+  for (const one of value) checkTrusted(name, one);
 }
 
 function checkBoolean(name: string, value: unknown): void {

@@ -27,6 +27,8 @@ export default {
         return new Response(pieces(number("count"), number("ms")));
       case "/echo":
         return new Response(request.body);
+      case "/text":
+        return new Response(await request.text());
       case "/transform": // having asked a database, say
         await new Promise((resolve) => setTimeout(resolve, 5));
         return new Response(request.body?.pipeThrough(new TransformStream()) ?? null);

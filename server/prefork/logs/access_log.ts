@@ -6,7 +6,7 @@ import { isSyscallError, SyscallError } from "../../../ffi/errno.ts";
 import { getpid } from "../../../ffi/process.ts";
 import type { Log } from "../../log.ts";
 import { type AccessLogFormat, formatEntry } from "./access_line.ts";
-import { innerRequest } from "../../../ffi/runtime/http_internals.ts";
+import { fieldOf } from "../../../ffi/runtime/http_internals.ts";
 import { LONGEST_LINE, openLogFile } from "./log_file.ts";
 
 /** The target and the format of an access log. */
@@ -149,12 +149,6 @@ export function openAccessLog({ target, format, log }: AccessLogOptions): Access
       file.close();
     },
   };
-}
-
-/** Returns one field of a request's header. */
-function fieldOf(request: Request, name: string): string | null {
-  const inner = innerRequest(request);
-  return inner?.header === undefined ? request.headers.get(name) : inner.header(name);
 }
 
 function hasNoBody(status: number): boolean {

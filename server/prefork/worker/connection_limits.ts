@@ -79,7 +79,7 @@ export interface Connections {
   /** The number of open connections, as of the last check. */
   readonly open: number;
   /** Must be called for each request, before the app gets it. */
-  requested(request: Request, info: Deno.ServeHandlerInfo): void;
+  requested(request: Request, info: Client): void;
   /** Whether a client has sent bytes that have not been read. */
   hasInput(info: Client): boolean;
   /**

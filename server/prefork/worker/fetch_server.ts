@@ -10,6 +10,7 @@ import { addrOf, hostOf, hostRenamer } from "../../app/request_host.ts";
 import { type Client, limitRequests } from "../../app/request_limits.ts";
 import type { EndEntry } from "../logs/access_log.ts";
 import { responseBytes } from "../logs/response_bytes.ts";
+import { showClient } from "./behind_proxy.ts";
 import type { Entry } from "./linked_list.ts";
 import type { Part, Shared } from "./part.ts";
 
@@ -58,12 +59,14 @@ export function acceptRequests(
   // The client address that Deno reports for a UNIX socket is the path of the throw-away socket.
   const address = addrOf(socket.getsockname());
   const client = socket.family === AF_UNIX ? address : undefined;
+  const { proxyView } = shared;
   let urlOf = ({ url }: Request) => url;
   const handle: Deno.ServeHandler = (request, info) => {
-    if (client !== undefined) {
-      Object.defineProperty(info, "remoteAddr", { value: client, enumerable: true });
-    }
-    return serve(request, urlOf(request), info);
+    if (client !== undefined) showClient(info, client);
+    const url = urlOf(request);
+    if (proxyView === undefined) return serve(request, url, info, info);
+    const peer = { remoteAddr: info.remoteAddr };
+    return serve(request, proxyView.reveal(request, url, info), info, peer);
   };
   const { server, acceptor } = acceptFrom(socket.fileno(), () => program.listen(handle));
   urlOf = hostRenamer(hostOf(server.addr), hostOf(address));
@@ -76,23 +79,25 @@ export function acceptRequests(
   );
   return { acceptor, part: { end: () => server.shutdown() } };
 
+  /** Serves a request. `peer` is the other end of the connection, by which that is known. */
   function serve(
     request: Request,
     url: string,
     info: Deno.ServeHandlerInfo,
+    peer: Client,
   ): Response | Promise<Response> {
     shared.count();
     slot.setRequest(request.method, url);
     slot.inFlight = inFlight.size + 1;
     spread.takeTurn();
-    connections.requested(request, info);
+    connections.requested(request, peer);
     const endEntry = accessLog?.begin(request, info);
     try {
-      const response = fetch(request, info);
-      if (!(response instanceof Promise)) return finish(response, info, endEntry);
-      const entry = inFlight.add(info);
+      const response = fetch(request, info, peer);
+      if (!(response instanceof Promise)) return finish(response, info, peer, endEntry);
+      const entry = inFlight.add(peer);
       return response.then(
-        (response) => finish(response, info, endEntry, entry),
+        (response) => finish(response, info, peer, endEntry, entry),
         (error) => fail(error, endEntry, entry),
       );
     } catch (error) {
@@ -103,6 +108,7 @@ export function acceptRequests(
   function finish(
     response: Response,
     info: Deno.ServeHandlerInfo,
+    peer: Client,
     endEntry: EndEntry | undefined,
     entry?: Entry<Client>,
   ): Response {
@@ -116,13 +122,13 @@ export function acceptRequests(
     if (status === 101 || wholeBody(response) !== undefined) {
       end(status, bytes, endEntry, entry);
     } else {
-      const open = entry ?? inFlight.add(info);
+      const open = entry ?? inFlight.add(peer);
       const done = () => end(status, bytes, endEntry, open);
       info.completed.then(done, done);
     }
     // HTTP/2 has no `connection: close`.
     const isLast = shared.isDraining() || (!secure && spread.sheds());
-    return isLast && status !== 101 ? lastOfConnection(response, info) : response;
+    return isLast && status !== 101 ? lastOfConnection(response, peer) : response;
   }
 
   function fail(
@@ -147,8 +153,8 @@ export function acceptRequests(
   }
 
   /** Makes the client open another connection, to a worker that keeps running or has less to do. */
-  function lastOfConnection(response: Response, info: Deno.ServeHandlerInfo): Response {
-    if (!secure) connections.refused(info); // in case the client does not close it
+  function lastOfConnection(response: Response, peer: Client): Response {
+    if (!secure) connections.refused(peer); // in case the client does not close it
     // An app may return a response without a body again, and a response from fetch() is immutable.
     if (wholeBody(response) !== null) {
       try {

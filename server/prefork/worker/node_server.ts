@@ -71,7 +71,7 @@ export async function acceptNode(
   listening: ListeningAddress,
 ): Promise<{ acceptor: Acceptor; part: Part }> {
   const { server, secure, isHttp } = caught;
-  const { config, slot, accessLog, connections, spread, webSockets, inFlight } = shared;
+  const { config, slot, accessLog, connections, spread, webSockets, proxyView, inFlight } = shared;
   const { maxHeaderBytes, maxBodyBytes, bodyTimeout } = config;
   const isLimited = maxHeaderBytes !== undefined || maxBodyBytes !== Infinity;
   const sockets = new LinkedList<NodeSocket>();
@@ -121,6 +121,12 @@ export async function acceptNode(
     return client;
   }
 
+  /** Returns a client's address for the access log: one of IPv4 in its usual form. */
+  function remoteOf({ headers }: IncomingMessage, peer: Deno.Addr): string | undefined {
+    const address = proxyView?.clientOf((name) => headers[name], peer) ?? peer;
+    return "hostname" in address ? address.hostname.replace(/^::ffff:(?=\d+\.)/, "") : undefined;
+  }
+
   function connect(socket: NodeSocket): void {
     const entry = sockets.add(socket);
     let isOpen = true;
@@ -143,7 +149,7 @@ export async function acceptNode(
     const { remoteAddr } = clientOf(socket);
     slot.setRequest(method, url);
     spread.takeTurn();
-    const endEntry = accessLog?.beginNode(request, remoteOf(remoteAddr));
+    const endEntry = accessLog?.beginNode(request, remoteOf(request, remoteAddr));
     const exchange = { remoteAddr, request, response, endEntry };
     begun(exchange);
     if (shared.isDraining() || (!secure && spread.sheds())) response.shouldKeepAlive = false;
@@ -211,7 +217,7 @@ export async function acceptNode(
     const { method = "", url = "" } = request;
     slot.setRequest(method, url);
     spread.takeTurn();
-    accessLog?.beginNode(request, remoteOf(client.remoteAddr))(101, 0);
+    accessLog?.beginNode(request, remoteOf(request, client.remoteAddr))(101, 0);
     const name = nameOf(client);
     if (name !== undefined) connections.upgraded(name);
     const isWebSocket = request.headers.upgrade?.toLowerCase() === "websocket";
@@ -264,11 +270,6 @@ function nameOf({ remoteAddr }: Client): string | undefined {
   return "hostname" in remoteAddr
     ? formatAddress([remoteAddr.hostname, remoteAddr.port])
     : undefined;
-}
-
-/** Returns a client's address for the access log: one of IPv4 in its usual form. */
-function remoteOf(address: Deno.Addr): string | undefined {
-  return "hostname" in address ? address.hostname.replace(/^::ffff:(?=\d+\.)/, "") : undefined;
 }
 
 /** Returns the size of a response's body if it was known before the body was sent. */

@@ -2,6 +2,7 @@ import type { Client } from "../../app/request_limits.ts";
 import type { AccessLog } from "../logs/access_log.ts";
 import type { Config } from "../options.ts";
 import type { Slot } from "../scoreboard.ts";
+import type { ProxyView } from "./behind_proxy.ts";
 import type { Balance } from "./balance.ts";
 import type { Connections } from "./connection_limits.ts";
 import type { LinkedList } from "./linked_list.ts";
@@ -25,6 +26,8 @@ export interface Shared {
   readonly connections: Connections;
   readonly spread: Balance;
   readonly webSockets: WebSockets;
+  /** Shows the clients behind proxies; `undefined` if no proxy is trusted. */
+  readonly proxyView: ProxyView | undefined;
   /** Requests whose handler is pending. Most are answered in the turn in which they arrive. */
   readonly inFlight: LinkedList<Client>;
   /** Clients that have their response and are still sending their request. */

@@ -14,6 +14,7 @@ import type { Program } from "../../app/load_program.ts";
 import { type Certificate, isSecure } from "../../listen.ts";
 import type { Log } from "../../log.ts";
 import { openAccessLog } from "../logs/access_log.ts";
+import { viewThroughProxies } from "./behind_proxy.ts";
 import { balance } from "./balance.ts";
 import { type ListeningAddress, watchConnections } from "./connection_limits.ts";
 import type { Client } from "../../app/request_limits.ts";
@@ -122,6 +123,7 @@ export async function openService(program: Program, options: ServiceOptions): Pr
     connections,
     spread,
     webSockets,
+    proxyView: viewThroughProxies(config.trustProxy),
     inFlight,
     unread,
     isDraining: () => draining,
