@@ -1,9 +1,8 @@
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import {
-  ask,
   exchange,
   scratch,
-  Server,
+  type Server,
   spawnServer,
   startServer,
   until,
