@@ -30,7 +30,7 @@ Deno.test("resolveOptions() treats an undefined option as omitted", () => {
 
 Deno.test("resolveOptions() rejects a value of another type", () => {
   const numbers = "port workers backlog maxConnections maxRequests maxWorkerMemory timeout grace " +
-    "bootTimeout headerTimeout idleTimeout bodyTimeout maxHeaderBytes maxBodyBytes";
+    "bootTimeout drainDelay headerTimeout idleTimeout bodyTimeout maxHeaderBytes maxBodyBytes";
   const texts = "hostname path cert key accessLog errorLog pidFile admin";
   const wrong: Record<string, unknown[]> = {
     ...Object.fromEntries(numbers.split(" ").map((name) => [name, ["1", null, true, {}, [1], 1n]])),
@@ -55,12 +55,15 @@ Deno.test("resolveOptions() rejects a value of another type", () => {
 
 Deno.test("resolveOptions() rejects a number that is out of range", () => {
   const counts = ["backlog", "maxConnections", "maxRequests", "maxWorkerMemory", "maxHeaderBytes"];
-  const times = ["timeout", "grace", "bootTimeout", "headerTimeout", "idleTimeout", "bodyTimeout"];
+  const times = "timeout grace bootTimeout drainDelay headerTimeout idleTimeout bodyTimeout".split(
+    " ",
+  );
   const wrong: [string, number[], string][] = [
     ["port", [70_000, 1.5, -1, NaN, Infinity], "a whole number from 0 to 65535"],
     ["workers", [129, Infinity], "at most 128"],
     ["backlog", [2 ** 31, Infinity], "at most 2147483647"],
     ["bootTimeout", [0], "a number above 0"],
+    ["drainDelay", [Infinity], "a finite number"],
     ...[...counts, "maxBodyBytes", "workers"].map((name) =>
       [name, [0, -1, 1.5, NaN], "a whole number of at least 1"] as [string, number[], string]
     ),

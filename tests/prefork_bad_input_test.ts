@@ -38,6 +38,7 @@ Deno.test("serve rejects an invalid command line", async () => {
     [["--timeout", "soon"], /Cannot serve with --timeout "soon": expected a number of seconds$/],
     [["--grace", "9999999"], /with --grace 9999999: expected at most 2147483 seconds, which is/],
     [["--boot-timeout", "0"], /with --boot-timeout 0: expected a number above 0/],
+    [["--drain-delay", "1m"], /with --drain-delay "1m": expected a number of seconds/],
     [["--admin", "9090"], /with --admin "9090": expected host:port, such as 127\.0\.0\.1:9090 or/],
     [["--admin", "localhost:70000"], /with --admin port 70000: expected a whole number from 0 to/],
     [["--__proto__", "1"], /unknown option --__proto__/],

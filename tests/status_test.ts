@@ -548,6 +548,18 @@ Deno.test("adminHandler() serves its pages, and nothing else", async () => {
     worker!.state = "ready";
     assertEquals((await ask("/healthz")).status, 200);
     assertEquals(await (await ask("/healthz")).text(), "ok\n");
+    assertEquals((await ask("/readyz")).status, 503); // other workers are not
+    scoreboard.recordReload();
+    assertEquals(await (await ask("/readyz")).text(), "ok\n");
+    worker!.state = "booting";
+    assertEquals((await ask("/readyz")).status, 503);
+    worker!.state = "ready";
+    scoreboard.draining = true;
+    for (const page of ["/healthz", "/readyz"]) {
+      assertEquals((await ask(page)).status, 503);
+      assertEquals(await (await ask(page)).text(), "draining\n");
+    }
+    scoreboard.draining = false;
     assertMatch(
       await (await ask("/?x")).text(),
       /^An app on http:\/\/127\.0\.0\.1:8000\/, master \d+\n/,

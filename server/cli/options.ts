@@ -104,6 +104,12 @@ export const OPTIONS: Record<string, Option | string> = {
     kind: seconds,
     help: "seconds until a worker must be ready (default 60)",
   },
+  "drain-delay": {
+    sets: "drainDelay",
+    takes: "S",
+    kind: seconds,
+    help: "when told to stop, go on accepting for S seconds while\nhealth checks fail (default 0)",
+  },
   clients: "Clients",
   "max-connections": {
     sets: "maxConnections",
@@ -185,8 +191,8 @@ export const OPTIONS: Record<string, Option | string> = {
     sets: "admin",
     takes: "ADDRESS",
     kind: text,
-    help: "serve /, /status.json, /metrics and /healthz there:\n" +
-      "host:port, or the path of a UNIX socket",
+    help: "serve /, /status.json, /metrics, /healthz and /readyz\n" +
+      "there: host:port, or the path of a UNIX socket",
   },
   "admin-host": {
     sets: "adminHosts",

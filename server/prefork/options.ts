@@ -54,6 +54,11 @@ export interface PreforkOptions {
    * How long a stopping worker may take to finish its requests. The default is 30; 0 means no time.
    */
   readonly grace?: number;
+  /**
+   * For how long a server that was told to stop goes on accepting, while its health checks fail: a
+   * load balancer needs that time to notice. The default is 0.
+   */
+  readonly drainDelay?: number;
   /** How long a worker, or new code at a restart, may take to become ready. The default is 60. */
   readonly bootTimeout?: number;
   /** How long a client may take for a request's header. The default is 15; 0 means no limit. */
@@ -137,6 +142,7 @@ const CHECKS: {
   maxWorkerMemory: checkCount,
   timeout: checkSeconds,
   grace: checkSeconds,
+  drainDelay: checkDrainDelay,
   bootTimeout: checkBootTimeout,
   headerTimeout: checkSeconds,
   idleTimeout: checkSeconds,
@@ -208,6 +214,7 @@ export function resolveOptions(
     maxWorkerMemory: Infinity,
     timeout: 30,
     grace: 30,
+    drainDelay: 0,
     bootTimeout: 60,
     headerTimeout: 15,
     idleTimeout: 75,
@@ -277,6 +284,11 @@ function checkBacklog(name: string, value: unknown): void {
 function checkBootTimeout(name: string, value: unknown): void {
   checkSeconds(name, value);
   if (value === 0) throw new RangeError(`${cannot(name, value)} a number above 0`);
+}
+
+function checkDrainDelay(name: string, value: unknown): void {
+  checkSeconds(name, value);
+  if (value === Infinity) throw new RangeError(`${cannot(name, value)} a finite number`);
 }
 
 function checkText(name: string, value: unknown): asserts value is string {

@@ -48,7 +48,8 @@ export class Load implements AsyncDisposable {
   readonly #connections = new Set<Deno.Conn>();
   readonly #clients: Promise<void>[];
 
-  constructor(readonly target: Target, readonly options: LoadOptions = {}) {
+  /** A function returns where the next connection goes. */
+  constructor(readonly target: Target | (() => Target), readonly options: LoadOptions = {}) {
     this.#clients = Array.from({ length: options.clients ?? 8 }, () => this.#client());
   }
 
@@ -99,7 +100,9 @@ export class Load implements AsyncDisposable {
       const progress = { bytes: 0 };
       try {
         if (connection === undefined) {
-          connection = await connect(this.target);
+          connection = await connect(
+            typeof this.target === "function" ? this.target() : this.target,
+          );
           this.#connections.add(connection);
         }
         await writeAll(connection, request);

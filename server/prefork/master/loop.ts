@@ -39,12 +39,14 @@ const PAUSE_AFTER_ERROR = 1000;
  * @returns In the master, the exit code; in each child, its context.
  */
 export function supervise(context: Context): ChildContext | number {
-  const { config, log, notify } = context;
+  const { config, log, notify, scoreboard } = context;
   const signals: number[] = [];
   const workers = new Workers(context);
   const health = new Health(context, workers);
   const restart = new Restart(context, workers);
   let failed = false;
+  /** When to stop, once the server drains. */
+  let stopAt = Infinity;
   const stops = new StopRequests();
 
   for (const signum of HANDLED_SIGNALS) {
@@ -61,7 +63,11 @@ export function supervise(context: Context): ChildContext | number {
       health.check();
       if (signals.length === 0) restart.proceed();
       if (workers.haveFailed && !workers.stopping) stop(0, "Giving up");
+      if (!workers.stopping && performance.now() >= stopAt) {
+        stop(config.grace, "The drain delay is over");
+      }
       if (workers.stopping && workers.size === 0) return end();
+      if (workers.stopping && workers.count() === 0) workers.stopAdmin();
       const number = workers.missing();
       if (number !== undefined) {
         const child = workers.spawn(number);
@@ -80,7 +86,7 @@ export function supervise(context: Context): ChildContext | number {
   function act(signum: number): void {
     switch (signum) {
       case SIGTERM:
-      case SIGINT: // gracefully; immediately the second time
+      case SIGINT: // gracefully, after the delay for load balancers; immediately the second time
         return stopGracefully(signum);
       case SIGQUIT: // immediately
         return stop(0, signalName(signum));
@@ -98,11 +104,29 @@ export function supervise(context: Context): ChildContext | number {
   }
 
   function stopGracefully(signum: number): void {
-    if (stops.add()) stop(workers.stopping ? 0 : config.grace, signalName(signum));
+    if (!stops.add()) return;
+    const { drainDelay, grace } = config;
+    if (scoreboard.draining) stop(0, signalName(signum));
+    else if (drainDelay > 0 && workers.isAnyReady()) drain(drainDelay, signalName(signum));
+    else stop(grace, signalName(signum));
+  }
+
+  /** Lets load balancers notice that the server is about to stop, before it does. */
+  function drain(seconds: number, why: string): void {
+    announceEnd();
+    stopAt = performance.now() + seconds * 1000;
+    log(`${why}: draining for ${seconds} s, then stopping ${workers.count()} workers`);
+    restart.abort();
+  }
+
+  /** Tells everyone who asks that the server is about to stop. */
+  function announceEnd(): void {
+    if (!scoreboard.draining) notify("stopping");
+    scoreboard.draining = true;
   }
 
   function stop(grace: number, why: string): void {
-    if (!workers.stopping) notify("stopping");
+    announceEnd();
     const limit = grace === 0 ? " immediately" : grace === Infinity ? "" : `, within ${grace} s`;
     log(`${why}: stopping ${workers.count()} workers${limit}`);
     stopListening(context, grace > 0);
@@ -132,7 +156,8 @@ export function supervise(context: Context): ChildContext | number {
   /** Sleeps until a signal arrives, a worker sends a message, or the next check is due. */
   function sleep(): void {
     const requests = workers.channels().map((fd) => ({ fd, events: POLLIN }));
-    sleepInterruptibly(Math.min(health.interval, workers.untilSpawn()), requests);
+    const untilStop = workers.stopping ? Infinity : Math.max(0, stopAt - performance.now());
+    sleepInterruptibly(Math.min(health.interval, workers.untilSpawn(), untilStop), requests);
   }
 
   function end(): number {

@@ -48,7 +48,7 @@ export class Restart {
 
   /** Requests the newest code. A request made while a canary runs starts another canary later. */
   request(): void {
-    if (!this.#workers.stopping) this.#isRequested = true;
+    if (!this.#context.scoreboard.draining) this.#isRequested = true;
   }
 
   /**
@@ -57,7 +57,7 @@ export class Restart {
    */
   proceed(): void {
     const now = performance.now();
-    if (this.#workers.stopping) return;
+    if (this.#context.scoreboard.draining) return;
     if (this.#workers.areStuck && now >= this.#renewAt) {
       this.#renewAt = now + LONGEST_PAUSE;
       this.abort();
@@ -105,7 +105,7 @@ export class Restart {
     const late = `The new code has not loaded within ${this.#context.config.bootTimeout} s`;
     const report = readReport(canary) || (isLate ? late : "");
     this.#isLoadable = status.kind === "exited" && status.code === LOADED;
-    if (this.#isLoadable || this.#workers.stopping) return true;
+    if (this.#isLoadable || this.#context.scoreboard.draining) return true;
     if (this.#triedWithoutWorkers && this.#workers.count() === 0) this.#workers.haveFailed = true;
     this.#fail(`The new code cannot be loaded (${formatStatus(status)})`, report);
     return true;

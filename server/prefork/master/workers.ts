@@ -52,6 +52,8 @@ const FORK_RETRY = 1000;
 /** After how many forks that failed in a row because V8's threads did not sleep they never will. */
 const MOST_STUCK = 3;
 const KILL_RETRY = 10_000;
+/** How long the admin process may take to answer its last requests, in seconds. */
+const ADMIN_GRACE = 2;
 
 /** The workers of a master, including the admin process. */
 export class Workers {
@@ -90,6 +92,11 @@ export class Workers {
   /** The number of workers. */
   count(): number {
     return this.all().filter(isWorker).length;
+  }
+
+  /** Whether at least one worker is ready. */
+  isAnyReady(): boolean {
+    return this.all().some((worker) => isWorker(worker) && worker.ready);
   }
 
   /** All child processes, including the admin process. */
@@ -331,10 +338,27 @@ export class Workers {
     }
   }
 
-  /** Stops all workers: within `grace` seconds, or immediately if `grace` is 0. */
+  /**
+   * Stops all workers: within `grace` seconds, or immediately if `grace` is 0.
+   *
+   * The admin process of a server that has drained shows what they still do, so
+   * {@linkcode stopAdmin} stops it after them. Without a drain delay it stops with them: another
+   * server may be about to start at its address.
+   */
   stop(grace: number): void {
     this.stopping = true;
-    for (const worker of this.all()) {
+    const isLast = this.#context.config.drainDelay > 0 && grace > 0;
+    this.#stopAll(this.all().filter((one) => isWorker(one) || !isLast), grace);
+  }
+
+  /** Stops the admin process. May be called again and again. */
+  stopAdmin(): void {
+    const grace = Math.min(ADMIN_GRACE, this.#context.config.grace);
+    this.#stopAll(this.all().filter((one) => !isWorker(one) && !one.stopping), grace);
+  }
+
+  #stopAll(workers: readonly Worker[], grace: number): void {
+    for (const worker of workers) {
       this.#stop(worker, grace, "stop");
       if (grace > 0 && worker.ready) continue;
       if (this.#kill(worker)) worker.killAt = Infinity; // a booting worker reads no orders

@@ -11,7 +11,8 @@ import { formatJson, formatPrometheus, formatTable } from "./format.ts";
  * | `/` | a page for a browser, which follows the status; for others, the table that the status command prints |
  * | `/status.json` | the same as JSON, see {@linkcode Status} |
  * | `/metrics` | the same for Prometheus |
- * | `/healthz` | 200 while at least one worker is ready, else 503 |
+ * | `/healthz` | 200 while at least one worker is ready and the server is not stopping, else 503 |
+ * | `/readyz` | the same, and 503 until the server has started with all of its workers |
  *
  * @param scoreboard The server's scoreboard, in shared memory.
  * @param isAdmitted Returns whether a request's host is admitted. Others get 403.
@@ -55,11 +56,25 @@ const PAGES: Readonly<Record<string, Page>> = {
       "content-type": "text/plain; version=0.0.4; charset=utf-8",
     }),
   // Requested often, so it reads only the shared memory.
-  "/healthz": ({ slots }) =>
-    slots.some(({ number, state }) => number !== ADMIN && state === "ready")
-      ? plain("ok\n")
-      : plain("No worker is ready\n", 503),
+  "/healthz": (scoreboard) => answerHealth(unhealthiness(scoreboard)),
+  "/readyz": (scoreboard) =>
+    answerHealth(
+      unhealthiness(scoreboard) ??
+        (scoreboard.reloaded === 0 ? "The server has not completely started" : undefined),
+    ),
 };
+
+/** Returns why a load balancer should send nothing here; `undefined` if it should. */
+function unhealthiness({ draining, slots }: Scoreboard): string | undefined {
+  if (draining) return "draining";
+  return slots.some(({ number, state }) => number !== ADMIN && state === "ready")
+    ? undefined
+    : "No worker is ready";
+}
+
+function answerHealth(problem: string | undefined): Response {
+  return problem === undefined ? plain("ok\n") : plain(`${problem}\n`, 503);
+}
 
 const VARYING = { vary: "accept" };
 

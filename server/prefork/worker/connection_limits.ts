@@ -104,6 +104,13 @@ export interface Connections {
    */
   refused(info: Client): void;
   /**
+   * Must be called when a response asks its client to close the connection, which otherwise ends a
+   * second later. HTTP/2 has no such response.
+   *
+   * @param info The info of the request.
+   */
+  shed(info: Client): void;
+  /**
    * Must be called when a request fails after its response has begun. Its connection ends in the
    * next turn of the event loop.
    *
@@ -177,6 +184,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
   let others = new Map<number, number>();
   const upgraded = new Set<string>();
   const refused = new Map<string, number>();
+  const shed = new Map<string, number>();
   const broken = new Set<string>();
   const http2 = new Set<string>();
   let looks = LOOKS;
@@ -217,11 +225,12 @@ export function watchConnections(options: ConnectionOptions): Connections {
     for (const connection of connections.values()) {
       if (upgraded.has(connection.client)) connection.upgraded = true;
       if (http2.has(connection.client)) connection.isHttp2 = true;
-      connection.deadline = refused.get(connection.client) ?? connection.deadline;
+      connection.deadline = refused.get(connection.client) ??
+        (connection.isHttp2 ? undefined : shed.get(connection.client)) ?? connection.deadline;
       if (broken.has(connection.client)) end(connection);
       else enforceTimeouts(connection, busy);
     }
-    for (const news of [upgraded, refused, broken, http2]) news.clear();
+    for (const news of [upgraded, refused, shed, broken, http2]) news.clear();
     looks = LOOKS;
     late.decide(isOpen).forEach(end);
     return connections.size;
@@ -387,6 +396,10 @@ export function watchConnections(options: ConnectionOptions): Connections {
     refused(info): void {
       const client = clientOf(info);
       if (client !== undefined) refused.set(client, clock + LINGER);
+    },
+    shed(info): void {
+      const client = clientOf(info);
+      if (client !== undefined) shed.set(client, clock + LINGER);
     },
     broken(info): void {
       const client = clientOf(info);

@@ -77,7 +77,9 @@ export function acceptRequests(
       if (!shared.isDraining()) onFailure(error);
     },
   );
-  return { acceptor, part: { end: () => server.shutdown() } };
+  let ending: Promise<void> | undefined;
+  const shutdown = () => ending ??= server.shutdown().catch(() => {}); // it has ended already
+  return { acceptor, part: { goAway: shutdown, end: shutdown } };
 
   /** Serves a request. `peer` is the other end of the connection, by which that is known. */
   function serve(
@@ -127,7 +129,7 @@ export function acceptRequests(
       info.completed.then(done, done);
     }
     // HTTP/2 has no `connection: close`.
-    const isLast = shared.isDraining() || (!secure && spread.sheds());
+    const isLast = shared.closesConnections() || (!secure && spread.sheds());
     return isLast && status !== 101 ? lastOfConnection(response, peer) : response;
   }
 
@@ -154,7 +156,7 @@ export function acceptRequests(
 
   /** Makes the client open another connection, to a worker that keeps running or has less to do. */
   function lastOfConnection(response: Response, peer: Client): Response {
-    if (!secure) connections.refused(peer); // in case the client does not close it
+    if (!secure) connections.shed(peer); // in case the client does not close it
     // An app may return a response without a body again, and a response from fetch() is immutable.
     if (wholeBody(response) !== null) {
       try {

@@ -152,7 +152,9 @@ export async function acceptNode(
     const endEntry = accessLog?.beginNode(request, remoteOf(request, remoteAddr));
     const exchange = { remoteAddr, request, response, endEntry };
     begun(exchange);
-    if (shared.isDraining() || (!secure && spread.sheds())) response.shouldKeepAlive = false;
+    if (shared.closesConnections() || (!secure && spread.sheds())) {
+      response.shouldKeepAlive = false;
+    }
     return !isLimited || isWithinLimits(request, response, exchange);
   }
 

@@ -14,6 +14,11 @@ export interface Part {
   check?(): void;
   /** Called when the worker has stopped accepting. */
   beginDrain?(): void;
+  /**
+   * Closes idle connections, and lets each of the others end with the requests that it has. HTTP/2
+   * clients learn only by this that they should open another. May be called again and again.
+   */
+  goAway?(): unknown;
   /** Closes the connections that are left. */
   end(): Promise<void>;
 }
@@ -34,6 +39,8 @@ export interface Shared {
   readonly unread: LinkedList<Client>;
   /** Whether the worker is about to end. */
   isDraining(): boolean;
+  /** Whether clients should open another connection: the worker is about to end, or the server. */
+  closesConnections(): boolean;
   /** Counts a request. */
   count(): void;
 }

@@ -127,6 +127,7 @@ export async function openService(program: Program, options: ServiceOptions): Pr
     inFlight,
     unread,
     isDraining: () => draining,
+    closesConnections: () => draining || scoreboard.draining,
     count(): void {
       if (++slot.requests === lastRequest) onMaxRequests();
     },
@@ -243,8 +244,9 @@ export async function openService(program: Program, options: ServiceOptions): Pr
       for (const part of parts) part.beginDrain?.();
       await until(() => {
         slot.connections = connections.sweep();
-        const isQuiet = slot.connections <= webSockets.size() || performance.now() >= end();
-        return isQuiet && inFlight.size === 0;
+        const isLate = performance.now() >= end();
+        if (isLate) { for (const part of parts) part.goAway?.(); }
+        return (isLate || slot.connections <= webSockets.size()) && inFlight.size === 0;
       }, interval);
       webSockets.close(GOING_AWAY, "The server is restarting");
       const closed = performance.now() + CLOSING;
