@@ -118,6 +118,7 @@ Deno.test("a server that drains tells its load balancer first, and its admin soc
 
       await server.logged(/The drain delay is over: stopping 2 workers, within 30 s$/m);
       assertEquals(await watched.get("/readyz"), DRAINING);
+      assertEquals((await watched.status()).master.draining, true);
       assertEquals(await watched.inFlight(), 1);
       assertMatch(await slow, /^\d+$/);
       assertEquals(await server.ended(), { code: 0, signal: null });
