@@ -22,7 +22,7 @@ import {
 const OPTIONS = PREFORK_OPTIONS;
 
 Deno.test("resolveOptions() treats an undefined option as omitted", () => {
-  assertEquals(OPTIONS.length, 27);
+  assertEquals(OPTIONS.length, 28);
   for (const option of OPTIONS) {
     assertEquals(resolveOptions({ [option]: undefined }), resolveOptions({}), option);
   }
