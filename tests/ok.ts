@@ -1,6 +1,7 @@
 /**
- * All checks before a commit, the quick ones first. If a step fails, the others still run. The last
- * line shows how many tests passed, and how many tests and steps failed.
+ * All checks before a commit, the quick ones first; the further ones run at the same time. If a
+ * step fails, the others still run. The last line shows how many tests passed, and how many tests
+ * and steps failed.
  *
  * `deno task ok [--aarch64] [--versions] [--apps]`
  */
@@ -58,12 +59,17 @@ async function main(args: readonly string[]): Promise<number> {
   const further = Object.entries(FURTHER).flatMap(([flag, step]) =>
     args.includes(flag) ? step : []
   );
-  for (const step of [...STEPS, ...further]) {
-    console.log(`== ${step.name}`);
-    const tally = step.counts ? await count(step) : await run(step);
+  const add = (tally: Tally) => {
     passed += tally.passed;
     failed += tally.failed;
+  };
+  for (const step of STEPS) {
+    console.log(`== ${step.name}`);
+    add(step.counts ? await count(step) : await run(step));
   }
+  // These mostly wait: they run at the same time.
+  const running = further.map((step) => [step, command(step, "piped").output()] as const);
+  for (const [step, output] of running) add(show(step, await output));
   console.log(`${passed} passed, ${failed} failed`);
   return failed === 0 ? 0 : 1;
 }
@@ -75,7 +81,7 @@ async function run(step: Step): Promise<Tally> {
   return { passed: 0, failed: success ? 0 : 1 };
 }
 
-/** Runs a step that reports its own counts. */
+/** Runs a step that reports its own counts, and shows its output. */
 async function count(step: Step): Promise<Tally> {
   const child = command(step, "piped").spawn();
   const [shown, kept] = child.stdout.tee();
@@ -84,6 +90,17 @@ async function count(step: Step): Promise<Tally> {
     child.status,
     shown.pipeTo(Deno.stdout.writable, { preventClose: true }),
   ]);
+  return tallyOf(step, output, success);
+}
+
+/** Shows the output of a step that reports its own counts and has ended. */
+function show(step: Step, { success, stdout }: Deno.CommandOutput): Tally {
+  const output = new TextDecoder().decode(stdout);
+  console.log(`== ${step.name}\n${output.trimEnd()}`);
+  return tallyOf(step, output, success);
+}
+
+function tallyOf(step: Step, output: string, success: boolean): Tally {
   // "ok | 12 passed | 0 failed (3s)" of deno test, "12 passed, 0 failed" of the emulated tests
   const tally = output.split("\n").findLast((line) => /\d+ passed.*\d+ failed/.test(line));
   const passed = Number(tally?.match(/(\d+) passed/)?.[1] ?? 0);
