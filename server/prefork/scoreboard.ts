@@ -31,7 +31,7 @@ const PAGE_BYTES = 4096;
 const PAST_SLOW = 32;
 const SLOW = 8;
 /** The number of requests in progress that a worker shows. */
-const CURRENT = 4;
+export const CURRENT = 4;
 const HEADER_BYTES = PAGE_BYTES + LISTENER_TABLE_BYTES + PAST_SLOW * ROW_BYTES;
 const SLOT_BYTES = 1024;
 /**

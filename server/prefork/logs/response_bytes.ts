@@ -2,8 +2,11 @@ import { innerBody, wholeBody } from "../../../ffi/runtime/http_internals.ts";
 
 const encoder = new TextEncoder();
 
-/** Strings up to this size are counted here; larger ones are encoded. */
-const SHORT_TEXT = 1000;
+/** Strings up to this length are counted here; longer ones are encoded, in parts. */
+const SHORT_TEXT = 32;
+const part = new Uint8Array(16 * 1024);
+/** The beginning from which the size of a long string is estimated. It takes up to 2 µs to encode. */
+const beginning = new Uint8Array(2048);
 
 /**
  * Returns the size of a response's body if it is known before the body is sent: that of a string,
@@ -15,22 +18,55 @@ const SHORT_TEXT = 1000;
  * @returns The number of bytes; `null` for a stream.
  */
 export function responseBytes(response: Response): number | null {
+  return bytesOf(response, utf8Length);
+}
+
+/**
+ * Returns nearly the same as {@linkcode responseBytes}, but never takes long: the size of a string
+ * of more than 2 KiB is estimated.
+ *
+ * @param response The response. Its body is not read.
+ * @returns The number of bytes; `null` for a stream.
+ */
+export function estimateBytes(response: Response): number | null {
+  return bytesOf(response, estimatedLength);
+}
+
+function bytesOf(response: Response, lengthOf: (text: string) => number): number | null {
   const body = wholeBody(response);
   if (body === null) return 0;
-  if (typeof body === "string") return utf8Length(body);
+  if (typeof body === "string") return lengthOf(body);
   if (body !== undefined) return body.byteLength;
   const length = response.headers.get("content-length") ?? innerBody(response)?.length;
   return length === null || length === undefined ? null : Number(length);
 }
 
+/** Assumes that the rest of a long text has as many bytes for each character as its beginning. */
+function estimatedLength(text: string): number {
+  if (text.length <= SHORT_TEXT) return utf8Length(text);
+  const { read, written } = encoder.encodeInto(text, beginning);
+  return read === text.length ? written : Math.round(text.length * written / read);
+}
+
 function utf8Length(text: string): number {
-  if (text.length > SHORT_TEXT) return encoder.encode(text).length;
+  if (text.length > SHORT_TEXT) return encodedLength(text);
   let bytes = text.length;
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i);
     // Half of a surrogate pair: the pair is two units, and four bytes.
-    if (unit >= 0xd800 && unit <= 0xdfff) return encoder.encode(text).length;
+    if (unit >= 0xd800 && unit <= 0xdfff) return encodedLength(text);
     if (unit > 0x7f) bytes += unit > 0x7ff ? 2 : 1;
   }
   return bytes;
+}
+
+/** Encodes a text into the same memory again and again, which nobody reads. */
+function encodedLength(text: string): number {
+  let bytes = 0;
+  for (let rest = text;;) {
+    const { read, written } = encoder.encodeInto(rest, part);
+    bytes += written;
+    if (read === rest.length) return bytes;
+    rest = rest.slice(read);
+  }
 }

@@ -123,6 +123,13 @@ export interface Connections {
    * @returns The number of open connections.
    */
   sweep(): number;
+  /**
+   * Returns how many connections had a request in progress at the last check, and how many may be
+   * silent because they have become something else.
+   *
+   * @param webSockets The number of WebSockets, which may have no address to be known by.
+   */
+  states(webSockets: number): { readonly active: number; readonly upgraded: number };
   /** Stops the checks, and leaves the acceptors as they are. */
   stop(): void;
 }
@@ -187,6 +194,9 @@ export function watchConnections(options: ConnectionOptions): Connections {
   const shed = new Map<string, number>();
   const broken = new Set<string>();
   const http2 = new Set<string>();
+  // The clients of the requests in progress, at the last check.
+  let busy: ReadonlySet<string | undefined> = new Set();
+  let unnamed = 0;
   let looks = LOOKS;
   const late = lateHeaders();
 
@@ -221,14 +231,16 @@ export function watchConnections(options: ConnectionOptions): Connections {
     clock += Math.min(now - sweptAt, 2 * interval);
     sweptAt = now;
     if (!look()) return connections.size;
-    const busy = new Set([...inFlight.values()].map(clientOf));
+    const clients = [...inFlight.values()].map(clientOf);
+    busy = new Set(clients);
+    unnamed = clients.filter((client) => client === undefined).length;
     for (const connection of connections.values()) {
       if (upgraded.has(connection.client)) connection.upgraded = true;
       if (http2.has(connection.client)) connection.isHttp2 = true;
       connection.deadline = refused.get(connection.client) ??
         (connection.isHttp2 ? undefined : shed.get(connection.client)) ?? connection.deadline;
       if (broken.has(connection.client)) end(connection);
-      else enforceTimeouts(connection, busy);
+      else enforceTimeouts(connection);
     }
     for (const news of [upgraded, refused, shed, broken, http2]) news.clear();
     looks = LOOKS;
@@ -307,10 +319,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
     return connections.get(one.fd) === one;
   }
 
-  function enforceTimeouts(
-    connection: Connection,
-    busy: ReadonlySet<string | undefined>,
-  ): void {
+  function enforceTimeouts(connection: Connection): void {
     const info = tcpInfo(connection.fd);
     if (info === undefined || late.has(connection)) return;
     if (clock >= connection.deadline && !info.unacked) {
@@ -409,6 +418,17 @@ export function watchConnections(options: ConnectionOptions): Connections {
       timer = after(0, tick); // it may be sending
     },
     sweep,
+    states(webSockets) {
+      let [active, upgraded, withoutName] = [0, 0, 0];
+      for (const connection of connections.values()) {
+        if (connection.upgraded) upgraded++;
+        else if (connection.client === "") withoutName++;
+        else if (busy.has(connection.client)) active++;
+      }
+      upgraded = Math.min(Math.max(upgraded, webSockets), connections.size);
+      active = Math.min(active + Math.min(withoutName, unnamed), connections.size - upgraded);
+      return { active, upgraded };
+    },
     stop(): void {
       stopped = true;
       timer.cancel();

@@ -9,8 +9,9 @@ import type { App } from "../../app/load_app.ts";
 import { addrOf, hostOf, hostRenamer } from "../../app/request_host.ts";
 import { type Client, limitRequests } from "../../app/request_limits.ts";
 import type { EndEntry } from "../logs/access_log.ts";
-import { responseBytes } from "../logs/response_bytes.ts";
+import { estimateBytes, responseBytes } from "../logs/response_bytes.ts";
 import { showClient } from "./behind_proxy.ts";
+import { beginExchange, endExchange, type Exchange } from "./exchange.ts";
 import type { Entry } from "./linked_list.ts";
 import type { Part, Shared } from "./part.ts";
 
@@ -88,69 +89,73 @@ export function acceptRequests(
     info: Deno.ServeHandlerInfo,
     peer: Client,
   ): Response | Promise<Response> {
+    const exchange = beginExchange(peer, request.method, url);
     shared.count();
-    slot.setRequest(request.method, url);
+    slot.setRequest(exchange.method, url);
     slot.inFlight = inFlight.size + 1;
     spread.takeTurn();
     connections.requested(request, peer);
     const endEntry = accessLog?.begin(request, info);
     try {
       const response = fetch(request, info, peer);
-      if (!(response instanceof Promise)) return finish(response, info, peer, endEntry);
-      const entry = inFlight.add(peer);
+      if (!(response instanceof Promise)) return finish(response, info, exchange, endEntry);
+      const entry = inFlight.add(exchange);
       return response.then(
-        (response) => finish(response, info, peer, endEntry, entry),
-        (error) => fail(error, endEntry, entry),
+        (response) => finish(response, info, exchange, endEntry, entry),
+        (error) => fail(error, exchange, endEntry, entry),
       );
     } catch (error) {
-      return fail(error, endEntry);
+      return fail(error, exchange, endEntry);
     }
   }
 
   function finish(
     response: Response,
     info: Deno.ServeHandlerInfo,
-    peer: Client,
+    exchange: Exchange,
     endEntry: EndEntry | undefined,
-    entry?: Entry<Client>,
+    entry?: Entry<Exchange>,
   ): Response {
     if (!(response instanceof Response)) {
-      end(500, null, endEntry, entry);
+      end(500, null, exchange, endEntry, entry);
       return response; // Deno reports the error
     }
     const { status } = response;
-    const bytes = accessLog === undefined ? null : responseBytes(response);
+    const bytes = accessLog === undefined ? estimateBytes(response) : responseBytes(response);
     // Most responses are complete when they are returned; only for streams must Deno report it.
     if (status === 101 || wholeBody(response) !== undefined) {
-      end(status, bytes, endEntry, entry);
+      end(status, bytes, exchange, endEntry, entry);
     } else {
-      const open = entry ?? inFlight.add(peer);
-      const done = () => end(status, bytes, endEntry, open);
+      const open = entry ?? inFlight.add(exchange);
+      const done = () => end(status, bytes, exchange, endEntry, open);
       info.completed.then(done, done);
     }
     // HTTP/2 has no `connection: close`.
     const isLast = shared.closesConnections() || (!secure && spread.sheds());
-    return isLast && status !== 101 ? lastOfConnection(response, peer) : response;
+    return isLast && status !== 101 ? lastOfConnection(response, exchange.client) : response;
   }
 
   function fail(
     error: unknown,
+    exchange: Exchange,
     endEntry: EndEntry | undefined,
-    entry?: Entry<Client>,
+    entry?: Entry<Exchange>,
   ): never {
-    end(500, null, endEntry, entry);
+    end(500, null, exchange, endEntry, entry);
     throw error; // Deno reports the error and answers
   }
 
   function end(
     status: number,
     bytes: number | null,
+    exchange: Exchange,
     endEntry: EndEntry | undefined,
-    entry: Entry<Client> | undefined,
+    entry: Entry<Exchange> | undefined,
   ): void {
     if (entry !== undefined) inFlight.remove(entry);
     slot.inFlight = inFlight.size;
     if (status >= 500) slot.errors++;
+    endExchange(slot, exchange, status, bytes);
     endEntry?.(status, bytes);
   }
 

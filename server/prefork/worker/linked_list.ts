@@ -10,6 +10,7 @@ export class LinkedList<T> implements Iterable<T> {
   /** The number of entries. */
   size = 0;
   #first: Entry<T> | undefined;
+  #last: Entry<T> | undefined;
 
   /**
    * Adds an entry.
@@ -21,6 +22,7 @@ export class LinkedList<T> implements Iterable<T> {
     const next = this.#first;
     const entry: Entry<T> = { value, previous: undefined, next };
     if (next !== undefined) next.previous = entry;
+    else this.#last = entry;
     this.#first = entry;
     this.size++;
     return entry;
@@ -34,11 +36,21 @@ export class LinkedList<T> implements Iterable<T> {
   remove(entry: Entry<T>): void {
     const { previous, next } = entry;
     if (next !== undefined) next.previous = previous;
+    else this.#last = previous;
     if (previous !== undefined) previous.next = next;
     else this.#first = next;
     // It may be in the old generation, and would keep alive what it refers to.
     entry.previous = entry.next = undefined;
     this.size--;
+  }
+
+  /** Returns the values that were added first. */
+  oldest(count: number): T[] {
+    const values: T[] = [];
+    for (let entry = this.#last; entry && values.length < count; entry = entry.previous) {
+      values.push(entry.value);
+    }
+    return values;
   }
 
   /** Returns the values at this moment, the latest first. */

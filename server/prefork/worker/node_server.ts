@@ -9,6 +9,7 @@ import type { CaughtNodeServer } from "../../app/caught_servers.ts";
 import type { Client } from "../../app/request_limits.ts";
 import type { EndEntry, NodeRequest } from "../logs/access_log.ts";
 import type { ListeningAddress } from "./connection_limits.ts";
+import { beginExchange, endExchange, type Exchange } from "./exchange.ts";
 import { LinkedList } from "./linked_list.ts";
 import type { Part, Shared } from "./part.ts";
 
@@ -47,7 +48,8 @@ interface ServerResponse {
 }
 
 /** A request whose response is not complete. */
-interface Exchange extends Client {
+interface NodeExchange extends Client {
+  readonly exchange: Exchange;
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly endEntry: EndEntry | undefined;
@@ -75,7 +77,7 @@ export async function acceptNode(
   const { maxHeaderBytes, maxBodyBytes, bodyTimeout } = config;
   const isLimited = maxHeaderBytes !== undefined || maxBodyBytes !== Infinity;
   const sockets = new LinkedList<NodeSocket>();
-  const exchanges = new LinkedList<Exchange>();
+  const exchanges = new LinkedList<NodeExchange>();
   const clients = new WeakMap<NodeSocket, Client>();
 
   // Whatever the program has in its place stays.
@@ -146,22 +148,24 @@ export async function acceptNode(
   function begin(request: IncomingMessage, response: ServerResponse): boolean {
     shared.count();
     const { socket, method = "", url = "" } = request;
-    const { remoteAddr } = clientOf(socket);
+    const client = clientOf(socket);
+    const { remoteAddr } = client;
+    const exchange = beginExchange(client, method, url);
     slot.setRequest(method, url);
     spread.takeTurn();
     const endEntry = accessLog?.beginNode(request, remoteOf(request, remoteAddr));
-    const exchange = { remoteAddr, request, response, endEntry };
-    begun(exchange);
+    const node = { remoteAddr, exchange, request, response, endEntry };
+    begun(node);
     if (shared.closesConnections() || (!secure && spread.sheds())) {
       response.shouldKeepAlive = false;
     }
-    return !isLimited || isWithinLimits(request, response, exchange);
+    return !isLimited || isWithinLimits(request, response, node);
   }
 
   /** Has an exchange count as in flight until its response is complete, or cannot be any more. */
-  function begun(exchange: Exchange): void {
-    const { response, endEntry } = exchange;
-    const entries = [exchanges.add(exchange), inFlight.add(exchange)] as const;
+  function begun(node: NodeExchange): void {
+    const { exchange, response, endEntry } = node;
+    const entries = [exchanges.add(node), inFlight.add(exchange)] as const;
     slot.inFlight = inFlight.size;
     let isOpen = true;
     response.on("close", () => {
@@ -172,7 +176,9 @@ export async function acceptNode(
       slot.inFlight = inFlight.size;
       const status = response.headersSent ? response.statusCode : CLIENT_CLOSED_REQUEST;
       if (status >= 500) slot.errors++;
-      endEntry?.(status, bytesOf(response));
+      const bytes = bytesOf(response);
+      endExchange(slot, exchange, status, bytes);
+      endEntry?.(status, bytes);
     });
   }
 
@@ -219,6 +225,7 @@ export async function acceptNode(
     const { method = "", url = "" } = request;
     slot.setRequest(method, url);
     spread.takeTurn();
+    endExchange(slot, beginExchange(client, method, url), 101, 0); // the program answers
     accessLog?.beginNode(request, remoteOf(request, client.remoteAddr))(101, 0);
     const name = nameOf(client);
     if (name !== undefined) connections.upgraded(name);

@@ -5,6 +5,7 @@ import type { Slot } from "../scoreboard.ts";
 import type { ProxyView } from "./behind_proxy.ts";
 import type { Balance } from "./balance.ts";
 import type { Connections } from "./connection_limits.ts";
+import type { Exchange } from "./exchange.ts";
 import type { LinkedList } from "./linked_list.ts";
 import type { WebSockets } from "./web_sockets.ts";
 
@@ -34,7 +35,7 @@ export interface Shared {
   /** Shows the clients behind proxies; `undefined` if no proxy is trusted. */
   readonly proxyView: ProxyView | undefined;
   /** Requests whose handler is pending. Most are answered in the turn in which they arrive. */
-  readonly inFlight: LinkedList<Client>;
+  readonly inFlight: LinkedList<Exchange>;
   /** Clients that have their response and are still sending their request. */
   readonly unread: LinkedList<Client>;
   /** Whether the worker is about to end. */

@@ -19,7 +19,8 @@ import { balance } from "./balance.ts";
 import { type ListeningAddress, watchConnections } from "./connection_limits.ts";
 import type { Client } from "../../app/request_limits.ts";
 import type { Config } from "../options.ts";
-import type { Scoreboard, Slot } from "../scoreboard.ts";
+import { CURRENT, type Scoreboard, type Slot } from "../scoreboard.ts";
+import { type Exchange, showCurrent } from "./exchange.ts";
 import { acceptRequests } from "./fetch_server.ts";
 import { LinkedList } from "./linked_list.ts";
 import { acceptNode } from "./node_server.ts";
@@ -96,7 +97,7 @@ export async function openService(program: Program, options: ServiceOptions): Pr
   const accessLog = config.accessLog === undefined
     ? undefined
     : openAccessLog({ target: config.accessLog, format: config.accessLogFormat, log });
-  const inFlight = new LinkedList<Client>();
+  const inFlight = new LinkedList<Exchange>();
   const unread = new LinkedList<Client>();
   const lastRequest = config.maxRequests + Math.floor(Math.random() * config.maxRequests / 10);
   const acceptors: Acceptor[] = [];
@@ -112,7 +113,7 @@ export async function openService(program: Program, options: ServiceOptions): Pr
   const connections = watchConnections({
     ...config,
     addresses,
-    inFlight: { values: () => [...inFlight, ...unread] },
+    inFlight: { values: () => [...[...inFlight].map(({ client }) => client), ...unread] },
     acceptors,
   });
   const webSockets = rememberWebSockets((client) => connections.upgraded(client));
@@ -213,9 +214,18 @@ export async function openService(program: Program, options: ServiceOptions): Pr
   }
 
   function count(): void {
-    slot.connections = connections.sweep();
+    sweep();
     spread.updateSurplus();
     for (const part of parts) part.check?.();
+  }
+
+  /** Checks the connections, and shows what happens on them. */
+  function sweep(): void {
+    slot.connections = connections.sweep();
+    const { active, upgraded } = connections.states(webSockets.size());
+    slot.active = active;
+    slot.upgraded = upgraded;
+    showCurrent(slot, inFlight.oldest(CURRENT));
   }
 
   return {
@@ -243,7 +253,7 @@ export async function openService(program: Program, options: ServiceOptions): Pr
       counting.cancel();
       for (const part of parts) part.beginDrain?.();
       await until(() => {
-        slot.connections = connections.sweep();
+        sweep();
         const isLate = performance.now() >= end();
         if (isLate) { for (const part of parts) part.goAway?.(); }
         return (isLate || slot.connections <= webSockets.size()) && inFlight.size === 0;
