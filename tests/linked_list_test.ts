@@ -16,6 +16,20 @@ Deno.test("a linked list has what was added and not removed, the latest first", 
   assertEquals([...list], [5]);
 });
 
+Deno.test("a linked list knows what was added first", () => {
+  const list = new LinkedList<number>();
+  assertEquals(list.oldest(2), []);
+  const [one, two, three] = [1, 2, 3].map((value) => list.add(value));
+  assertEquals([list.oldest(2), list.oldest(9)], [[1, 2], [1, 2, 3]]);
+  list.remove(one!);
+  assertEquals(list.oldest(9), [2, 3]);
+  list.remove(three!);
+  list.add(4);
+  assertEquals(list.oldest(9), [2, 4]);
+  list.remove(two!);
+  assertEquals(list.oldest(9), [4]);
+});
+
 Deno.test("a linked list may change while its values are visited", () => {
   const list = new LinkedList<number>();
   const entries = [1, 2, 3].map((value) => list.add(value));

@@ -118,8 +118,9 @@ class Row {
   }
 
   get request(): [method: string, url: string] {
-    const [method = "", url = ""] = this.#text.get().split(" ", 2);
-    return [method, url];
+    const text = this.#text.get();
+    const end = text.indexOf(" ");
+    return [text.slice(0, end), text.slice(end + 1)];
   }
 
   /** Whether there is a request that ended in the last minutes. */
