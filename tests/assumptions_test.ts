@@ -270,6 +270,28 @@ interface Requests {
   texts: string[];
 }
 
+/** Shows the roles of both ends of a WebSocket. */
+function roles(): void {
+  const [description] = Deno.args;
+  const roleOf = (socket: WebSocket) => {
+    const symbol = Object.getOwnPropertySymbols(socket).find((one) =>
+      one.description === description
+    );
+    return (socket as unknown as Record<symbol, unknown>)[symbol!];
+  };
+  let server: unknown;
+  const { addr } = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
+    const { socket, response } = Deno.upgradeWebSocket(request);
+    server = roleOf(socket);
+    return response;
+  });
+  const socket = new WebSocket(`ws://127.0.0.1:${addr.port}/`);
+  socket.onopen = () => {
+    console.log(JSON.stringify({ symbol: description, server, client: roleOf(socket) }));
+    Deno.exit();
+  };
+}
+
 /** Echoes a body that comes in two parts, and shows whether the second one came back. */
 async function echo(): Promise<void> {
   const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
@@ -855,6 +877,7 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
     const { texts } = await requests();
     return texts.includes(symbol) ? symbol : texts;
   },
+  webSocketRole: ({ symbol }) => shown(roles, [symbol]),
   lostReads: async (versions) => {
     const isLost = await shown(echo);
     const isListed = (versions as readonly string[]).includes(Deno.version.deno);

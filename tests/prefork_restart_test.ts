@@ -2,6 +2,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { APPS } from "./prefork/apps.ts";
 import { Load } from "./prefork/load.ts";
 import { withEachKindOfWorker } from "./rungs.ts";
+import * as tine from "../mod.ts";
 import { readStatus } from "../server/prefork/status/status.ts";
 import {
   isPortFree,
@@ -191,6 +192,66 @@ withEachKindOfWorker(
     assertEquals((await stream).trim().split("\n").length, 10);
     assertEquals(await within(closed.promise, 15_000, "the WebSocket's close"), 1001);
     await until(() => old.every((pid) => processState(pid) === undefined), "the old workers' end");
+  },
+);
+
+/** A WebSocket of which nothing is read before the test does so. */
+function openWebSocket(port: number, path = "/ws") {
+  const MSG_PEEK = 2;
+  const socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+  socket.connect(["127.0.0.1", port]);
+  const hears = (text: string) =>
+    until(() => {
+      const [ready] = tine.poll([{ fd: socket.fileno(), events: tine.POLLIN }], 0);
+      return ready && decode(socket.recv(65536, MSG_PEEK)).includes(text);
+    }, text);
+  const decode = (bytes: Uint8Array) => String.fromCharCode(...bytes);
+  socket.sendall(new TextEncoder().encode(
+    `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+      "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+  ));
+  return {
+    hears,
+    /** Sends a frame, which must be masked. */
+    send: (opcode: number, text: string) =>
+      socket.sendall(
+        Uint8Array.of(
+          0x80 | opcode,
+          0x80 | text.length,
+          0,
+          0,
+          0,
+          0,
+          ...new TextEncoder().encode(text),
+        ),
+      ),
+    read: () => decode(socket.recv(65536)),
+    [Symbol.dispose]: () => socket.close(),
+  };
+}
+
+withEachKindOfWorker(
+  "servePrefork() lets clients that send on WebSockets read why these are closed",
+  async (kind) => {
+    await using server = await startServer(kind);
+    const { workers } = server;
+    using client = openWebSocket(server.port);
+    await client.hears("\r\n\r\n");
+    client.send(1, "before");
+    await client.hears(" before");
+    server.kill("SIGHUP");
+    await client.hears("The server is restarting");
+    // On their way when the server closed.
+    for (const message of ["one", "two", "three"]) {
+      client.send(1, message);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    const [, frames] = client.read().split(" before");
+    assertEquals(frames, "\x88\x1a\x03\xe9The server is restarting");
+    client.send(8, "\x03");
+    assertEquals(client.read(), "");
+    client[Symbol.dispose]();
+    await until(() => workers.every((pid) => processState(pid) === undefined), "the workers' end");
   },
 );
 

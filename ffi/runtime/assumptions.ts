@@ -332,6 +332,11 @@ export const ASSUMPTIONS = {
     value: "serve fast body",
     otherwise: "the response counts as a stream of unknown length",
   },
+  /** The symbol of a WebSocket's role, and the roles of a server and a client. */
+  webSocketRole: {
+    value: { symbol: "[[role]]", server: 0, client: 1 },
+    otherwise: "a client that sends while a server stops may not hear why its WebSocket ends",
+  },
   /**
    * Versions in which a read of a request's body never ends if it began before Deno writes a part
    * of the response: https://github.com/denoland/deno/issues/36624.

@@ -4,6 +4,7 @@
  */
 import { replaceGlobal } from "../../../ffi/runtime/globals.ts";
 import { innerRequest } from "../../../ffi/runtime/http_internals.ts";
+import { closeHandshake } from "../../../ffi/runtime/web_socket_internals.ts";
 import { clientOf } from "./connection_limits.ts";
 
 /** The open WebSockets of a worker. */
@@ -17,7 +18,7 @@ export interface WebSockets {
    * @returns A function that must be called once it is closed.
    */
   add(close: (code: number, reason: string) => void): () => void;
-  /** Closes all WebSockets. */
+  /** Closes all WebSockets, those that are about to open as soon as they are open. */
   close(code: number, reason: string): void;
 }
 
@@ -30,6 +31,7 @@ export interface WebSockets {
 export function rememberWebSockets(onUpgrade: (client: string) => void): WebSockets {
   const open = new Set<WebSocket>();
   const others = new Set<(code: number, reason: string) => void>();
+  let end: [code: number, reason: string] | undefined;
   replaceGlobal("Deno.upgradeWebSocket", (upgradeWebSocket) => (request, options) => {
     // The upgrade makes Deno forget the address.
     const client = clientOf(innerRequest(request) ?? {});
@@ -37,6 +39,8 @@ export function rememberWebSockets(onUpgrade: (client: string) => void): WebSock
     if (client !== undefined) onUpgrade(client);
     open.add(upgrade.socket);
     upgrade.socket.addEventListener("close", () => open.delete(upgrade.socket));
+    // Closing a WebSocket before it is open would be an error.
+    upgrade.socket.addEventListener("open", () => end && closeHandshake(upgrade.socket, ...end));
     return upgrade;
   });
   return {
@@ -46,9 +50,9 @@ export function rememberWebSockets(onUpgrade: (client: string) => void): WebSock
       return () => others.delete(close);
     },
     close(code, reason): void {
+      end = [code, reason];
       for (const socket of open) {
-        // Closing a WebSocket before it is open would be an error.
-        if (socket.readyState === WebSocket.OPEN) socket.close(code, reason);
+        if (socket.readyState === WebSocket.OPEN) closeHandshake(socket, code, reason);
       }
       for (const close of others) close(code, reason);
     },
