@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import * as tine from "../mod.ts";
-import { type Entry, formatEntry } from "../server/prefork/logs/access_line.ts";
+import type { Entry } from "../server/prefork/logs/access_entry.ts";
+import { compileFormat } from "../server/prefork/logs/access_line.ts";
 import { openAccessLog } from "../server/prefork/logs/access_log.ts";
 import { LONGEST_LINE, openLogFile } from "../server/prefork/logs/log_file.ts";
 import { responseBytes } from "../server/prefork/logs/response_bytes.ts";
@@ -22,8 +23,15 @@ function line(text: string): [Uint8Array<ArrayBuffer>, number] {
   return [bytes, bytes.length];
 }
 
-const ENTRY: Entry = {
+/** An entry, with fields of the request's header. */
+type NamedEntry = Omit<Entry, "requestFields"> & {
+  readonly referer: string | null;
+  readonly agent: string | null;
+};
+
+const ENTRY: NamedEntry = {
   pid: 4712,
+  worker: 3,
   time: Date.UTC(2026, 10, 20, 13, 0, 1, 23),
   remote: "192.0.2.1",
   method: "GET",
@@ -33,10 +41,24 @@ const ENTRY: Entry = {
   duration: 12.34567,
   referer: "http://example.org/start",
   agent: "Mozilla/5.0",
+  id: "f00d-1",
+  trace: undefined,
+  remotePort: 50123,
+  peer: undefined,
+  local: { transport: "tcp", hostname: "0.0.0.0", port: 8000 },
+  host: null,
+  protocol: "HTTP/1.1",
+  responseFields: [],
 };
 
+function formatEntry(format: string, { referer, agent, ...rest }: NamedEntry): string {
+  const { uses, line } = compileFormat(format);
+  const requestFields = uses.requestFields.map((name) => name === "referer" ? referer : agent);
+  return line({ ...rest, requestFields });
+}
+
 /** A line of Apache's, without its time, which is local. */
-function apacheLine(format: "common" | "combined", entry: Entry): string {
+function apacheLine(format: "common" | "combined", entry: NamedEntry): string {
   const text = formatEntry(format, entry);
   const time = /\[\d\d\/[A-Z][a-z]{2}\/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]/;
   assertMatch(text, time);
@@ -47,7 +69,7 @@ function apacheLine(format: "common" | "combined", entry: Entry): string {
 const COMBINED =
   /^(\S+) - - \[[^\]]+\] "((?:[^"\\]|\\.)*)" (\d+) (\d+|-) "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)"\n$/;
 
-Deno.test("`formatEntry()` writes the Common and Combined formats as Apache does", () => {
+Deno.test("`compileFormat()` writes the Common and Combined formats as Apache does", () => {
   const common = '192.0.2.1 - - [time] "GET /index.html?a=b HTTP/1.1" 200 2326';
   assertEquals(apacheLine("common", ENTRY), `${common}\n`);
   assertEquals(
@@ -60,13 +82,12 @@ Deno.test("`formatEntry()` writes the Common and Combined formats as Apache does
   );
 });
 
-Deno.test("`formatEntry()` writes the local time with its offset from UTC", async () => {
+Deno.test("`compileFormat()` writes the local time with its offset from UTC", async () => {
   const program = `
-    import { formatEntry } from "${new URL("server/prefork/logs/access_line.ts", ROOT).href}";
+    import { compileFormat } from "${new URL("server/prefork/logs/access_line.ts", ROOT).href}";
     for (const month of [0, 6]) {
-      console.log(formatEntry("common", {
-        pid: 1, time: Date.UTC(2026, month, 20, 23, 30, 1), remote: "::1", method: "GET", url: "/",
-        status: 200, bytes: 1, duration: 1, referer: null, agent: null,
+      console.log(compileFormat("common").line({
+        time: Date.UTC(2026, month, 20, 23, 30, 1), method: "GET", url: "/", status: 200,
       }).match(/\\[.*\\]/)[0]);
     }`;
   for (
@@ -81,16 +102,26 @@ Deno.test("`formatEntry()` writes the local time with its offset from UTC", asyn
   }
 });
 
-Deno.test("`formatEntry()` writes one JSON object", () => {
+Deno.test("`compileFormat()` writes one JSON object", () => {
   assertEquals(
     formatEntry("json", ENTRY),
     '{"time":"2026-11-20T13:00:01.023Z","remote":"192.0.2.1","method":"GET",' +
       '"url":"/index.html?a=b","status":200,"bytes":2326,"duration_ms":12.346,' +
-      '"referer":"http://example.org/start","user_agent":"Mozilla/5.0","pid":4712}\n',
+      '"referer":"http://example.org/start","user_agent":"Mozilla/5.0","pid":4712,"worker":3,' +
+      '"request_id":"f00d-1","trace_id":null,"span_id":null}\n',
   );
   assertEquals(
     JSON.parse(
-      formatEntry("json", { ...ENTRY, remote: undefined, bytes: null, referer: null, agent: null }),
+      formatEntry("json", {
+        ...ENTRY,
+        remote: undefined,
+        bytes: null,
+        referer: null,
+        agent: null,
+        worker: null,
+        id: undefined,
+        trace: { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" },
+      }),
     ),
     {
       time: "2026-11-20T13:00:01.023Z",
@@ -103,11 +134,15 @@ Deno.test("`formatEntry()` writes one JSON object", () => {
       referer: null,
       user_agent: null,
       pid: 4712,
+      worker: null,
+      request_id: null,
+      trace_id: "0af7651916cd43dd8448eb211c80319c",
+      span_id: "b7ad6b7169203331",
     },
   );
 });
 
-Deno.test("`formatEntry()` does not let a client forge a line", () => {
+Deno.test("`compileFormat()` does not let a client forge a line", () => {
   const evil = '"\\ \r\n127.0.0.1 - - [x] "GET / HTTP/1.1" 200 1\t\x00\x1b[2J\x7f\xe4';
   const entry = { ...ENTRY, url: `/${evil}`, referer: evil, agent: evil };
   const escaped = '\\"\\\\ \\r\\n127.0.0.1 - - [x] \\"GET / HTTP/1.1\\" 200 1\\t\\x00\\x1b[2J' +
@@ -123,7 +158,7 @@ Deno.test("`formatEntry()` does not let a client forge a line", () => {
   assertEquals(JSON.parse(json).url, `/${evil}`);
 });
 
-Deno.test("`formatEntry()` truncates a line to a valid line", () => {
+Deno.test("`compileFormat()` truncates a line to a valid line", () => {
   const pieces = ['"', "\\", "\n", "\x00", "\x7f", "ä", "\u{1f600}", "a", "x", "u", "/", "\ud800"];
   // The same in each run, and different enough.
   let seed = 1;
@@ -159,7 +194,7 @@ Deno.test("`formatEntry()` truncates a line to a valid line", () => {
   assertMatch(agent!, /^a{3900,}\.\.\.$/);
 });
 
-Deno.test("`formatEntry()` escapes what Apache accepts as Apache does", {
+Deno.test("`compileFormat()` escapes what Apache accepts as Apache does", {
   ignore: !isFile("/usr/sbin/apache2"),
 }, async () => {
   const requests = [
@@ -191,6 +226,85 @@ Deno.test("`formatEntry()` escapes what Apache accepts as Apache does", {
   assertEquals(read("ours"), read("theirs"));
   log.close();
   await server.shutdown();
+  apache.kill("SIGTERM");
+});
+
+Deno.test("`compileFormat()` understands a format string as Apache does", {
+  ignore: !isFile("/usr/sbin/apache2"),
+}, async () => {
+  // What follows the # has other numbers in each line.
+  const format = String.raw`%% %h|%a|%{c}a|%A|%l|%u|%>s|%s|%<s|%b|%B|"%r"|%m|%H|%U|%q|%V|` +
+    String.raw`%{X-A}i|%{x-none}i|"%{Referer}i"|%{a}C|%{B}C|%{none}C|%{Content-Type}o|%{X-Out}o|` +
+    String
+      .raw`%{X-None}o|%{TINE_TEST}e|%{NONE_SUCH}e|%404{X-A}i|%!404{X-A}i|%200,301h|%!200,301h|` +
+    String.raw`%!404r|%!500>r|%{X-A}404i|{}\\ \t\a %400,404,500s ` +
+    String.raw`#%t|%{%d/%b/%Y %T %z}t|%{begin:%s}t|%{end:%F}t|%{sec}t|%{end:msec}t|%{usec}t|` +
+    String
+      .raw`%{msec_frac}t|%{usec_frac}t|%{begin}t|%{end}t|%D|%T|%{s}T|%{ms}T|%{us}T|%P|%{pid}P|` +
+    String.raw`%{local}p|%{remote}p|%{}t`;
+  const requests = [
+    "GET /a?b=c HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nX-A: 2\r\nCookie: A = 1; b=two words ;c=3",
+    'GET /%41%20%c3%a4%22"\\ HTTP/1.1\r\nHost: EXAMPLE.org:80\r\nReferer: say "hi"\\\t\xe4',
+    "GET /\xc3\xa4? HTTP/1.1\r\nHost: [::1]:80\r\nCookie: a=",
+    `POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nAuthorization: Basic ${
+      btoa('o"\xe4:p:q')
+    }`,
+    `GET /p HTTP/1.1\r\nHost: h\r\nAuthorization: basic  ${btoa("nobody")}`,
+    `GET /p HTTP/1.1\r\nHost: h\r\nAuthorization: Basic ${btoa(":p")}`,
+    "HEAD / HTTP/1.1\r\nHost: x\r\nX-A: \xff\x80",
+    "GET /q?a?b&%20 HTTP/1.1\r\nHost: h\r\nX-A: ",
+  ];
+  await using folder = temporaryFolder();
+  const port = freePort();
+  await using apache = startApache(
+    folder.path,
+    port,
+    format,
+    `LoadModule headers_module /usr/lib/apache2/modules/mod_headers.so
+LoadModule env_module /usr/lib/apache2/modules/mod_env.so
+LoadModule auth_basic_module /usr/lib/apache2/modules/mod_auth_basic.so
+LoadModule authn_core_module /usr/lib/apache2/modules/mod_authn_core.so
+LoadModule authn_anon_module /usr/lib/apache2/modules/mod_authn_anon.so
+LoadModule authz_user_module /usr/lib/apache2/modules/mod_authz_user.so
+ErrorDocument 404 hello
+Header always set X-Out "one \\"two\\""
+SetEnv TINE_TEST "three \\"four\\""
+<Location /p>
+AuthType Basic
+AuthName p
+AuthBasicProvider anon
+Anonymous *
+Anonymous_NoUserID On
+Anonymous_MustGiveEmail Off
+Require valid-user
+</Location>
+`,
+  );
+  await until(() => connects(port), "Apache to listen");
+  const headers = { "x-out": 'one "two"', "content-type": "text/html" };
+  await using server = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen() {} },
+    (request, info) => {
+      const end = log.begin(request, info, server.addr);
+      const response = new Response("hello", { status: 404, headers });
+      end(404, 5, response);
+      return response;
+    },
+  );
+  Deno.env.set("TINE_TEST", 'three "four"');
+  const log = openAccessLog({ target: `${folder.path}/ours`, format, log: assert });
+  Deno.env.delete("TINE_TEST");
+  for (const request of requests) {
+    for (const to of [port, server.addr.port]) await send(to, request);
+  }
+  const read = (name: string) =>
+    Deno.readTextFileSync(`${folder.path}/${name}`).trim().split("\n").map((line) => {
+      const [same, different] = line.split("#");
+      return [same, different!.replace(/[A-Z][a-z]{2}/g, "Mon").replace(/\d+/g, "0")];
+    });
+  await until(() => read("theirs").length === requests.length, "Apache's log");
+  assertEquals(read("ours"), read("theirs"));
+  log.close();
   apache.kill("SIGTERM");
 });
 
@@ -718,7 +832,9 @@ function connects(port: number): boolean {
   }
 }
 
-function startApache(folder: string, port: number): Program {
+const COMBINED_FORMAT = '%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i"';
+
+function startApache(folder: string, port: number, format = COMBINED_FORMAT, more = ""): Program {
   Deno.mkdirSync(`${folder}/logs`);
   Deno.writeTextFileSync(
     `${folder}/httpd.conf`,
@@ -731,9 +847,9 @@ Group #${Deno.gid() || 65534}
 LoadModule mpm_prefork_module /usr/lib/apache2/modules/mod_mpm_prefork.so
 LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
 ErrorLog ${folder}/errors
-LogFormat "%h %l %u %t \\"%r\\" %>s %b \\"%{Referer}i\\" \\"%{User-Agent}i\\"" combined
-CustomLog ${folder}/theirs combined
-`,
+LogFormat "${format.replace(/[\\"]/g, "\\$&")}" this
+CustomLog ${folder}/theirs this
+${more}`,
   );
   return new Program("/usr/sbin/apache2", ["-X", "-d", folder, "-f", `${folder}/httpd.conf`]);
 }

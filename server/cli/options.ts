@@ -27,8 +27,6 @@ export const MODELS = ["iterative", "forking", "prefork"] as const;
 /** One of {@linkcode MODELS}. */
 export type Model = typeof MODELS[number];
 
-const FORMATS = ["common", "combined", "json"] as const;
-
 /** The options of `serve` that take no argument, but for `--help`. */
 export const SWITCHES = ["no-preload", "strict", "watch"] as const;
 
@@ -172,8 +170,9 @@ export const OPTIONS: Record<string, Option | string> = {
   "access-log-format": {
     sets: "accessLogFormat",
     takes: "FORMAT",
-    kind: oneOf(FORMATS),
-    help: "common (default), combined or json",
+    kind: text,
+    help: "common (default), combined, json or Apache's, such as\n" +
+      "'%h %l %u %t \"%r\" %>s %b %D'",
   },
   "error-log": {
     sets: "errorLog",
@@ -201,6 +200,13 @@ export const OPTIONS: Record<string, Option | string> = {
     help: "answer there for this host name too, besides localhost\n" +
       "and the address; may be given several times",
     repeatable: true,
+  },
+  "request-id-header": {
+    sets: "requestIdHeader",
+    takes: "NAME",
+    kind: text,
+    help: "the field with a request's id, for the app and the client;\n" +
+      "made if missing (default x-request-id, for logs only)",
   },
 };
 

@@ -1,6 +1,7 @@
 import type { Address } from "../../ffi/address.ts";
 import type { Certificate, ListenAddress } from "../listen.ts";
 import { cannot, checkCount, checkNumber, checkSeconds, timeLimit } from "../options.ts";
+import { compileFormat } from "./logs/access_line.ts";
 import { SLOTS } from "./scoreboard.ts";
 import { hostnameOf } from "./status/admin_hosts.ts";
 import { checkTrusted } from "./trusted_proxies.ts";
@@ -82,8 +83,17 @@ export interface PreforkOptions {
    * Where the access log goes: a file, or `"-"` for standard output. The default is no access log.
    */
   readonly accessLog?: string;
-  /** The format of the access log. The default is `"common"`. */
-  readonly accessLogFormat?: "common" | "combined" | "json";
+  /**
+   * The format of the access log: `"common"`, `"combined"`, `"json"` or a format string of Apache's
+   * mod_log_config, such as `%h %l %u %t "%r" %>s %b`. The default is `"common"`.
+   */
+  readonly accessLogFormat?: string;
+  /**
+   * The field of a request's header that contains the request's id, for the access log. If it is
+   * given, a request without one gets one that the app can read, and the response has it too. The
+   * default is `x-request-id`, only read, and only for the access log.
+   */
+  readonly requestIdHeader?: string;
   /** A file for the error log and everything else that is written to standard error. */
   readonly errorLog?: string;
   /** A file that contains the master's pid while it runs. */
@@ -118,6 +128,7 @@ type Optional =
   | "path"
   | "maxHeaderBytes"
   | "accessLog"
+  | "requestIdHeader"
   | "errorLog"
   | "pidFile";
 
@@ -152,6 +163,7 @@ const CHECKS: {
   trustProxy: checkTrustProxy,
   accessLog: checkFile,
   accessLogFormat: checkFormat,
+  requestIdHeader: checkFieldName,
   errorLog: checkFile,
   pidFile: checkFile,
   admin: checkAdmin,
@@ -223,7 +235,8 @@ export function resolveOptions(
     maxBodyBytes: Infinity,
     trustProxy: [],
     accessLog: undefined,
-    accessLogFormat: "common" as const,
+    accessLogFormat: "common",
+    requestIdHeader: undefined,
     errorLog: undefined,
     pidFile: undefined,
     admin: undefined,
@@ -247,6 +260,7 @@ export function resolveOptions(
       ...options.path === undefined ? {} : { path: absolute(options.path) },
     },
     accessLog: config.accessLog === "-" ? "-" : absolute(config.accessLog),
+    requestIdHeader: config.requestIdHeader?.toLowerCase(),
     errorLog: absolute(config.errorLog),
     pidFile: absolute(config.pidFile),
     admin: config.admin === undefined ? undefined : adminAddress(config.admin),
@@ -260,7 +274,6 @@ export function resolveOptions(
 /** While workers are being replaced there are twice as many. */
 const MOST_WORKERS = SLOTS / 2;
 const MOST_BACKLOG = 2 ** 31 - 1;
-const FORMATS: readonly unknown[] = ["common", "combined", "json"];
 
 function checkPort(name: string, value: unknown): void {
   checkNumber(name, value);
@@ -335,8 +348,18 @@ export function checkFile(name: string, value: unknown): asserts value is string
 }
 
 function checkFormat(name: string, value: unknown): void {
-  if (!FORMATS.includes(value)) {
-    throw new RangeError(`${cannot(name, value)} one of ${FORMATS.join(", ")}`);
+  checkText(name, value);
+  try {
+    compileFormat(value);
+  } catch (error) {
+    throw new RangeError(`${cannot(name, value)} ${(error as Error).message}`);
+  }
+}
+
+function checkFieldName(name: string, value: unknown): void {
+  checkText(name, value);
+  if (!/^[!#$%&'*+.^_`|~\w-]+$/.test(value)) {
+    throw new RangeError(`${cannot(name, value)} the name of a header field, such as x-request-id`);
   }
 }
 

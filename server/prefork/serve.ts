@@ -577,5 +577,6 @@ function adminConfig(config: Config): Config {
     maxRequests: Infinity,
     maxConnections: Infinity,
     accessLog: undefined,
+    requestIdHeader: undefined,
   };
 }

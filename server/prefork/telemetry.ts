@@ -3,6 +3,7 @@
  * thread that exports is the parent's. The master, which has nothing to export, would wait for it
  * when it ends. It therefore runs without, and each fresh worker with it.
  */
+import type { TraceContext } from "./logs/trace_context.ts";
 import { getenv, setenv, unsetenv } from "../../ffi/environment.ts";
 
 /** The variable of the environment that turns it on. */
@@ -35,4 +36,21 @@ export function restoreTelemetry(): void {
   if (value === undefined) return;
   setenv(SWITCH, value);
   unsetenv(KEPT);
+}
+
+/** The key under which OpenTelemetry's API keeps the span in a context. */
+const SPAN = Symbol.for("OpenTelemetry Context Key SPAN");
+
+/** The relevant part of OpenTelemetry's `Context`. */
+interface Context {
+  getValue(key: symbol): { spanContext(): TraceContext } | undefined;
+}
+
+/**
+ * Returns the span that Deno has begun for the request that is being handled. There is none without
+ * telemetry, and in a server of Node's, whose spans are not active in their handlers.
+ */
+export function activeSpan(): TraceContext | undefined {
+  const context: Context | undefined = Deno.telemetry.contextManager.active();
+  return context?.getValue(SPAN)?.spanContext();
 }

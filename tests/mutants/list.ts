@@ -279,11 +279,11 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "client-forges-a-log-line",
-    file: "server/prefork/logs/access_line.ts",
+    file: "server/prefork/logs/escape.ts",
     text: String.raw`const EACH_UNSAFE = /[^ !#-[\]-~]/g;`,
     replacement: String.raw`const EACH_UNSAFE = /[^ !"#-[\]-~]/g;`,
     test: "tests/access_log_test.ts",
-    filter: "`formatEntry()` does not let a client forge a line",
+    filter: "`compileFormat()` does not let a client forge a line",
   },
   {
     name: "ffi-imports-a-floor-above",

@@ -1,22 +1,27 @@
 /**
- * The access log: one line per request, in one of three formats. Each worker opens the log for
- * itself, after the fork, and writes whole lines.
+ * The access log: one line per request. Each worker opens the log for itself, after the fork, and
+ * writes whole lines.
  */
+import { getenv } from "../../../ffi/environment.ts";
 import { isSyscallError, SyscallError } from "../../../ffi/errno.ts";
 import { getpid } from "../../../ffi/process.ts";
-import type { Log } from "../../log.ts";
-import { type AccessLogFormat, formatEntry } from "./access_line.ts";
 import { fieldOf } from "../../../ffi/runtime/http_internals.ts";
+import type { Log } from "../../log.ts";
+import { activeSpan } from "../telemetry.ts";
+import type { Entry } from "./access_entry.ts";
+import { compileFormat } from "./access_line.ts";
 import { LONGEST_LINE, openLogFile } from "./log_file.ts";
+import { REQUEST_ID, requestIdMaker } from "./request_id.ts";
+import { parseTraceparent } from "./trace_context.ts";
 
 /** The target and the format of an access log. */
 export interface AccessLogOptions {
   /** A file, or `"-"` for standard output. */
   readonly target: string;
-  /**
-   * The format of the lines: Apache's Common or Combined log format, or one JSON object per line.
-   */
-  readonly format: AccessLogFormat;
+  /** The format of the lines: `common`, `combined`, `json` or a format string of Apache's. */
+  readonly format: string;
+  /** The field of a request's header that contains its id. The default is `x-request-id`. */
+  readonly requestIdHeader?: string | undefined;
   /** Receives reports of dropped lines. */
   readonly log: Log;
 }
@@ -26,15 +31,31 @@ export interface AccessLogOptions {
  *
  * @param status The response's status.
  * @param bytes The size of the response's body; `null` if it is not known.
+ * @param response The response, if it has a header.
  */
-export type EndEntry = (status: number, bytes: number | null) => void;
+export type EndEntry = (
+  status: number,
+  bytes: number | null,
+  response?: Response | NodeResponse,
+) => void;
 
 /** The relevant part of Node's `IncomingMessage`. */
 export interface NodeRequest {
   readonly method?: string | undefined;
   readonly url?: string | undefined;
-  readonly headers: { readonly referer?: string; readonly "user-agent"?: string };
+  readonly httpVersion?: string;
+  readonly headers: { readonly [name: string]: string | readonly string[] | undefined };
 }
+
+/** The relevant part of Node's `ServerResponse`. */
+interface NodeResponse {
+  getHeader(name: string): unknown;
+}
+
+/** What is known of each request when it has arrived. */
+type Known =
+  & Pick<Entry, "peer" | "local" | "method" | "url" | "protocol" | "host">
+  & { readonly client: Deno.Addr };
 
 /** An open access log. */
 export interface AccessLog {
@@ -44,17 +65,31 @@ export interface AccessLog {
    *
    * @param request The request.
    * @param info The request's info, with the client's address.
+   * @param local The address that the server listens on.
+   * @param peer The other end of the connection, if it may be a proxy.
    * @returns A function to call once, when the request ends. Nothing is written before.
    */
-  begin(request: Request, info: Deno.ServeHandlerInfo): EndEntry;
+  begin(
+    request: Request,
+    info: Deno.ServeHandlerInfo,
+    local?: Deno.Addr,
+    peer?: Deno.Addr,
+  ): EndEntry;
   /**
    * Records a request that a server of Node's has received.
    *
    * @param request The request.
-   * @param remote The client's address.
+   * @param client The client's address.
+   * @param local The address that the server listens on.
+   * @param peer The other end of the connection, which may be a proxy.
    * @returns A function, as {@linkcode begin} returns it.
    */
-  beginNode(request: NodeRequest, remote: string | undefined): EndEntry;
+  beginNode(
+    request: NodeRequest,
+    client: Deno.Addr,
+    local: Deno.Addr,
+    peer: Deno.Addr,
+  ): EndEntry;
   /** Reopens the file after it was moved. A failure is logged. */
   reopen(): void;
   /** Closes the access log. */
@@ -70,11 +105,14 @@ const REPORT_INTERVAL = 1000;
  * @param options The target and the format.
  * @throws {SyscallError} If the file cannot be opened.
  */
-export function openAccessLog({ target, format, log }: AccessLogOptions): AccessLog {
+export function openAccessLog(options: AccessLogOptions): AccessLog {
+  const { target, format, requestIdHeader = REQUEST_ID, log } = options;
+  const { uses, line } = compileFormat(format);
+  const idOf = uses.id ? requestIdMaker() : undefined;
   const file = openLogFile(target === "-" ? 1 : target);
   const name = target === "-" ? "the access log on standard output" : `access log ${target}`;
-  const wantsHeader = format !== "common";
   const pid = getpid();
+  const worker = Number(getenv("TINE_WORKER") ?? NaN) || null;
   const encoder = new TextEncoder();
   const buffer = new Uint8Array(LONGEST_LINE);
   let dropped = 0;
@@ -98,43 +136,66 @@ export function openAccessLog({ target, format, log }: AccessLogOptions): Access
     dropped = 0;
   }
 
-  function open(
-    method: string,
-    url: string,
-    remote: string | undefined,
-    referer: string | null,
-    agent: string | null,
-  ): EndEntry {
+  function open(known: Known, field: (name: string) => string | null): EndEntry {
     const time = Date.now();
     const start = performance.now();
-    return (status, bytes) => {
-      write(formatEntry(format, {
+    const { client, peer, local, method, url, protocol, host } = known;
+    const [remote, remotePort] = "hostname" in client ? [client.hostname, client.port] : [];
+    const requestFields = uses.requestFields.map(field);
+    const id = idOf?.(field(requestIdHeader));
+    const trace = uses.trace ? activeSpan() ?? parseTraceparent(field("traceparent")) : undefined;
+    return (status, bytes, response) => {
+      const entry = {
         pid,
+        worker,
         time,
         remote,
+        remotePort,
+        peer,
+        local,
         method,
         url,
+        protocol,
+        host,
         status,
         bytes: method === "HEAD" || hasNoBody(status) ? 0 : bytes,
         duration: performance.now() - start,
-        referer,
-        agent,
-      }));
+        id,
+        trace,
+        requestFields,
+        responseFields: uses.responseFields.map((name) => responseField(response, name)),
+      };
+      write(line(entry));
     };
   }
 
   return {
-    begin(request, info): EndEntry {
-      return open(
-        request.method,
-        pathOf(request.url),
-        remoteOf(info),
-        wantsHeader ? fieldOf(request, "referer") : null,
-        wantsHeader ? fieldOf(request, "user-agent") : null,
-      );
+    begin(request, { remoteAddr: client }, local, peer = client): EndEntry {
+      const url = request.url;
+      const path = startOfPath(url);
+      const known = {
+        client,
+        peer,
+        local,
+        method: request.method,
+        url: url.slice(path),
+        protocol: "HTTP/1.1",
+        host: uses.host ? url.slice(url.indexOf("//") + 2, path) : null,
+      };
+      return open(known, (name) => {
+        const field = fieldOf(request, name);
+        // In HTTP/2, the host is part of the URL alone.
+        return name === "host" && field === null ? url.slice(url.indexOf("//") + 2, path) : field;
+      });
     },
-    beginNode({ method = "", url = "", headers }, remote): EndEntry {
-      return open(method, url, remote, headers.referer ?? null, headers["user-agent"] ?? null);
+    beginNode(request, client, local, peer): EndEntry {
+      const { method = "", url = "", httpVersion = "1.1", headers } = request;
+      const field = (name: string) => headers[name]?.toString() ?? null;
+      const host = field("host");
+      return open(
+        { client, peer, local, method, url, protocol: `HTTP/${httpVersion}`, host },
+        field,
+      );
     },
     reopen(): void {
       try {
@@ -151,17 +212,18 @@ export function openAccessLog({ target, format, log }: AccessLogOptions): Access
   };
 }
 
+/** Returns one field of a response's header. */
+function responseField(response: Response | NodeResponse | undefined, name: string): string | null {
+  if (response === undefined) return null;
+  if (response instanceof Response) return response.headers.get(name);
+  const value = response.getHeader(name);
+  return value === undefined ? null : Array.isArray(value) ? value.join(", ") : String(value);
+}
+
 function hasNoBody(status: number): boolean {
   return status === 204 || status === 304 || status < 200;
 }
 
-function remoteOf(info: Deno.ServeHandlerInfo): string | undefined {
-  const address = info.remoteAddr;
-  return "hostname" in address ? address.hostname : undefined;
-}
-
-/** Returns the path and the query, as they were in the request. */
-function pathOf(url: string): string {
-  const start = url.indexOf("/", url.indexOf("//") + 2);
-  return start === -1 ? url : url.slice(start);
+function startOfPath(url: string): number {
+  return Math.max(url.indexOf("/", url.indexOf("//") + 2), 0);
 }

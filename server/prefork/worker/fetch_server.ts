@@ -14,6 +14,7 @@ import { showClient } from "./behind_proxy.ts";
 import { beginExchange, endExchange, type Exchange } from "./exchange.ts";
 import type { Entry } from "./linked_list.ts";
 import type { Part, Shared } from "./part.ts";
+import { withField } from "./response_field.ts";
 
 /** What serves requests. */
 export interface FetchServer extends Pick<App, "fetch"> {
@@ -46,8 +47,8 @@ export function acceptRequests(
   options: FetchServerOptions,
 ): { acceptor: Acceptor; part: Part } {
   const { socket, secure, server: program, shared, onFailure } = options;
-  const { config, slot, accessLog, connections, spread, inFlight, unread } = shared;
-  const fetch = limitRequests((request, info) => toPromise(program.fetch(request, info)), {
+  const { config, slot, accessLog, connections, spread, inFlight, unread, requestIds } = shared;
+  const limited = limitRequests((request, info) => toPromise(program.fetch(request, info)), {
     ...config,
     silence: (client) => connections.silence(client),
     onRefused: (client) => connections.refused(client),
@@ -57,6 +58,7 @@ export function acceptRequests(
       return () => unread.remove(entry);
     },
   });
+  const fetch = requestIds?.passOn(limited) ?? limited;
   // The client address that Deno reports for a UNIX socket is the path of the throw-away socket.
   const address = addrOf(socket.getsockname());
   const client = socket.family === AF_UNIX ? address : undefined;
@@ -95,7 +97,8 @@ export function acceptRequests(
     slot.inFlight = inFlight.size + 1;
     spread.takeTurn();
     connections.requested(request, peer);
-    const endEntry = accessLog?.begin(request, info);
+    requestIds?.give(request);
+    const endEntry = accessLog?.begin(request, info, address, peer.remoteAddr);
     try {
       const response = fetch(request, info, peer);
       if (!(response instanceof Promise)) return finish(response, info, exchange, endEntry);
@@ -124,10 +127,10 @@ export function acceptRequests(
     const bytes = accessLog === undefined ? estimateBytes(response) : responseBytes(response);
     // Most responses are complete when they are returned; only for streams must Deno report it.
     if (status === 101 || wholeBody(response) !== undefined) {
-      end(status, bytes, exchange, endEntry, entry);
+      end(status, bytes, exchange, endEntry, entry, response);
     } else {
       const open = entry ?? inFlight.add(exchange);
-      const done = () => end(status, bytes, exchange, endEntry, open);
+      const done = () => end(status, bytes, exchange, endEntry, open, response);
       info.completed.then(done, done);
     }
     // HTTP/2 has no `connection: close`.
@@ -151,29 +154,19 @@ export function acceptRequests(
     exchange: Exchange,
     endEntry: EndEntry | undefined,
     entry: Entry<Exchange> | undefined,
+    response?: Response,
   ): void {
     if (entry !== undefined) inFlight.remove(entry);
     slot.inFlight = inFlight.size;
     if (status >= 500) slot.errors++;
     endExchange(slot, exchange, status, bytes);
-    endEntry?.(status, bytes);
+    endEntry?.(status, bytes, response);
   }
 
   /** Makes the client open another connection, to a worker that keeps running or has less to do. */
   function lastOfConnection(response: Response, peer: Client): Response {
     if (!secure) connections.shed(peer); // in case the client does not close it
-    // An app may return a response without a body again, and a response from fetch() is immutable.
-    if (wholeBody(response) !== null) {
-      try {
-        response.headers.set("connection", "close");
-        return response;
-      } catch {
-        // copied below
-      }
-    }
-    const copy = new Response(response.body, response);
-    copy.headers.set("connection", "close");
-    return copy;
+    return withField(response, "connection", "close");
   }
 }
 

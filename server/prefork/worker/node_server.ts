@@ -6,6 +6,7 @@ import { formatAddress } from "../../../ffi/address.ts";
 import type { Acceptor } from "../../../ffi/runtime/acceptor.ts";
 import { delay } from "../../../ffi/runtime/timers.ts";
 import type { CaughtNodeServer } from "../../app/caught_servers.ts";
+import { addrOf } from "../../app/request_host.ts";
 import type { Client } from "../../app/request_limits.ts";
 import type { EndEntry, NodeRequest } from "../logs/access_log.ts";
 import type { ListeningAddress } from "./connection_limits.ts";
@@ -27,8 +28,8 @@ interface NodeSocket {
 /** The relevant part of Node's `http.IncomingMessage`. */
 interface IncomingMessage extends NodeRequest {
   readonly socket: NodeSocket;
-  readonly headers: NodeRequest["headers"] & { readonly [name: string]: string | undefined };
-  readonly rawHeaders: readonly string[];
+  readonly headers: { [name: string]: string | undefined };
+  readonly rawHeaders: string[];
   readonly httpVersionMajor: number;
   readonly complete: boolean;
   push(chunk: Uint8Array | null, encoding?: string): boolean;
@@ -73,9 +74,11 @@ export async function acceptNode(
   listening: ListeningAddress,
 ): Promise<{ acceptor: Acceptor; part: Part }> {
   const { server, secure, isHttp } = caught;
-  const { config, slot, accessLog, connections, spread, webSockets, proxyView, inFlight } = shared;
+  const { config, slot, accessLog, requestIds, connections, spread, webSockets } = shared;
+  const { proxyView, inFlight } = shared;
   const { maxHeaderBytes, maxBodyBytes, bodyTimeout } = config;
   const isLimited = maxHeaderBytes !== undefined || maxBodyBytes !== Infinity;
+  const local = addrOf(listening.address);
   const sockets = new LinkedList<NodeSocket>();
   const exchanges = new LinkedList<NodeExchange>();
   const clients = new WeakMap<NodeSocket, Client>();
@@ -123,10 +126,10 @@ export async function acceptNode(
     return client;
   }
 
-  /** Returns a client's address for the access log: one of IPv4 in its usual form. */
-  function remoteOf({ headers }: IncomingMessage, peer: Deno.Addr): string | undefined {
-    const address = proxyView?.clientOf((name) => headers[name], peer) ?? peer;
-    return "hostname" in address ? address.hostname.replace(/^::ffff:(?=\d+\.)/, "") : undefined;
+  function beginEntry(request: IncomingMessage, peer: Deno.Addr): EndEntry | undefined {
+    if (accessLog === undefined) return undefined;
+    const client = proxyView?.clientOf((name) => request.headers[name], peer) ?? peer;
+    return accessLog.beginNode(request, logged(client), local, logged(peer));
   }
 
   function connect(socket: NodeSocket): void {
@@ -153,7 +156,8 @@ export async function acceptNode(
     const exchange = beginExchange(client, method, url);
     slot.setRequest(method, url);
     spread.takeTurn();
-    const endEntry = accessLog?.beginNode(request, remoteOf(request, remoteAddr));
+    requestIds?.giveNode(request, response);
+    const endEntry = beginEntry(request, remoteAddr);
     const node = { remoteAddr, exchange, request, response, endEntry };
     begun(node);
     if (shared.closesConnections() || (!secure && spread.sheds())) {
@@ -178,7 +182,7 @@ export async function acceptNode(
       if (status >= 500) slot.errors++;
       const bytes = bytesOf(response);
       endExchange(slot, exchange, status, bytes);
-      endEntry?.(status, bytes);
+      endEntry?.(status, bytes, response);
     });
   }
 
@@ -226,7 +230,8 @@ export async function acceptNode(
     slot.setRequest(method, url);
     spread.takeTurn();
     endExchange(slot, beginExchange(client, method, url), 101, 0); // the program answers
-    accessLog?.beginNode(request, remoteOf(request, client.remoteAddr))(101, 0);
+    requestIds?.giveNode(request);
+    beginEntry(request, client.remoteAddr)?.(101, 0);
     const name = nameOf(client);
     if (name !== undefined) connections.upgraded(name);
     const isWebSocket = request.headers.upgrade?.toLowerCase() === "websocket";
@@ -279,6 +284,12 @@ function nameOf({ remoteAddr }: Client): string | undefined {
   return "hostname" in remoteAddr
     ? formatAddress([remoteAddr.hostname, remoteAddr.port])
     : undefined;
+}
+
+/** Returns a client's address for the access log: one of IPv4 in its usual form. */
+function logged(address: Deno.Addr): Deno.Addr {
+  if (!("hostname" in address)) return address;
+  return { ...address, hostname: address.hostname.replace(/^::ffff:(?=\d+\.)/, "") };
 }
 
 /** Returns the size of a response's body if it was known before the body was sent. */

@@ -7,6 +7,7 @@ import type { Balance } from "./balance.ts";
 import type { Connections } from "./connection_limits.ts";
 import type { Exchange } from "./exchange.ts";
 import type { LinkedList } from "./linked_list.ts";
+import type { RequestIds } from "./request_ids.ts";
 import type { WebSockets } from "./web_sockets.ts";
 
 /** One of the servers that a worker runs. */
@@ -29,6 +30,8 @@ export interface Shared {
   readonly config: Config;
   readonly slot: Slot;
   readonly accessLog: AccessLog | undefined;
+  /** Where requests get an id that the app and the client see, if they do. */
+  readonly requestIds: RequestIds | undefined;
   readonly connections: Connections;
   readonly spread: Balance;
   readonly webSockets: WebSockets;

@@ -25,6 +25,7 @@ import { acceptRequests } from "./fetch_server.ts";
 import { LinkedList } from "./linked_list.ts";
 import { acceptNode } from "./node_server.ts";
 import type { Part, Shared } from "./part.ts";
+import { requestIds } from "./request_ids.ts";
 import { rememberWebSockets } from "./web_sockets.ts";
 
 /** A listening socket, and the certificates that are meant for it. */
@@ -94,9 +95,12 @@ const CLOSING = 1000;
  */
 export async function openService(program: Program, options: ServiceOptions): Promise<Service> {
   const { config, listeners, slot, scoreboard, log, onMaxRequests } = options;
-  const accessLog = config.accessLog === undefined
-    ? undefined
-    : openAccessLog({ target: config.accessLog, format: config.accessLogFormat, log });
+  const accessLog = config.accessLog === undefined ? undefined : openAccessLog({
+    target: config.accessLog,
+    format: config.accessLogFormat,
+    requestIdHeader: config.requestIdHeader,
+    log,
+  });
   const inFlight = new LinkedList<Exchange>();
   const unread = new LinkedList<Client>();
   const lastRequest = config.maxRequests + Math.floor(Math.random() * config.maxRequests / 10);
@@ -121,6 +125,9 @@ export async function openService(program: Program, options: ServiceOptions): Pr
     config,
     slot,
     accessLog,
+    requestIds: config.requestIdHeader === undefined
+      ? undefined
+      : requestIds(config.requestIdHeader),
     connections,
     spread,
     webSockets,
