@@ -52,6 +52,22 @@ export function tcpInfo(fd: number): TcpInfo | undefined {
   };
 }
 
+const TCP_LISTEN = 10;
+
+/**
+ * Returns how many connections wait on a listening TCP socket, and their maximum: `TCP_INFO`.
+ *
+ * @param fd The socket's descriptor.
+ * @returns `undefined` if the descriptor is not a TCP socket that listens.
+ */
+export function listenInfo(fd: number): { length: number; limit: number } | undefined {
+  length[0] = bytes.length;
+  if (libc().getsockopt(fd, IPPROTO_TCP, TCP_INFO, bytes, length) === -1) return undefined;
+  if (bytes[0] !== TCP_LISTEN) return undefined;
+  // For a listening socket, tcpi_unacked and tcpi_sacked have another meaning.
+  return { length: info.getUint32(24, true), limit: info.getUint32(28, true) };
+}
+
 /**
  * Returns the kernel's unique number of a socket: `SO_COOKIE`. Unlike a descriptor number, it is
  * not reused.

@@ -459,14 +459,15 @@ function parsePrometheus(text: string): Map<string, number> {
       assert(!done.has(name), `${name} comes twice`);
       done.add(name);
       assertMatch(help[2]!, /^(?:[^\\]|\\\\|\\n)*$/);
-      type = lines[++at]!.match(`^# TYPE ${name} (counter|gauge)$`)?.[1] ?? "";
+      type = lines[++at]!.match(`^# TYPE ${name} (counter|gauge|histogram)$`)?.[1] ?? "";
       assert(type !== "", `${name} has no type`);
       assertEquals(type === "counter", name.endsWith("_total"), name);
       continue;
     }
     const sample = line.match(/^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$/);
     if (sample === null) throw new Error(`"${line}" is no sample`);
-    assertEquals(sample[1], name, "A sample stands apart from its metric");
+    const suffix = type === "histogram" ? sample[1]!.match(/_(bucket|sum|count)$/)?.[0] : "";
+    assertEquals(sample[1], name + suffix, "A sample stands apart from its metric");
     const labels: Record<string, string> = {};
     let rest = sample[2] ?? "";
     while (rest !== "") {
@@ -476,7 +477,7 @@ function parsePrometheus(text: string): Map<string, number> {
       labels[label[1]!] = label[2]!.replace(/\\(.)/g, (_, it) => it === "n" ? "\n" : it);
       rest = rest.slice(label[0].length);
     }
-    const key = name + (sample[2] === undefined ? "" : JSON.stringify(labels));
+    const key = sample[1] + (sample[2] === undefined ? "" : JSON.stringify(labels));
     assert(!values.has(key), `${key} comes twice`);
     assertMatch(sample[3]!, /^[+-]?(\d+(\.\d+)?(e[+-]?\d+)?|Inf|NaN)$/);
     const value = Number(sample[3]);
@@ -526,7 +527,33 @@ Deno.test("formatPrometheus() follows the rules of the text format, whatever a l
     ),
     1,
   );
-  parsePrometheus(formatPrometheus({ ...STATUS, workers: [] }));
+  const latency = "tine_http_request_duration_seconds";
+  assertEquals(values.get(`${latency}_bucket${JSON.stringify({ le: "0.001" })}`), 90);
+  assertEquals(values.get(`${latency}_bucket${JSON.stringify({ le: "0.1" })}`), 99);
+  assertEquals(values.get(`${latency}_bucket${JSON.stringify({ le: "+Inf" })}`), 100);
+  assertEquals([values.get(`${latency}_count`), values.get(`${latency}_sum`)], [100, 2.5]);
+  assertEquals(values.get("tine_http_response_size_bytes_sum"), 1_234_567);
+  assertEquals(
+    values.get(`tine_http_responses_total${JSON.stringify({ method: "GET", status: "2xx" })}`),
+    99,
+  );
+  assertEquals(values.get('tine_connections{"state":"active"}'), 4);
+  assertEquals(values.get('tine_connections{"state":"upgraded"}'), 10);
+  const url = JSON.stringify({ url: "http://127.0.0.1:8000/" });
+  assertEquals(values.get(`tine_listener_queue_connections${url}`), 3);
+  assertEquals(values.get(`tine_listener_backlog_connections${url}`), 511);
+  assertEquals(values.get("tine_listen_drops_total"), 7);
+  assertEquals(values.get('tine_worker_starts_total{"reason":"start"}'), 2);
+  assertEquals(values.get("tine_draining"), 0);
+  assertEquals(
+    failed.get(
+      `tine_last_reload_failure_info${
+        JSON.stringify({ reason: FAILED.master.lastReload!.reason })
+      }`,
+    ),
+    1,
+  );
+  parsePrometheus(formatPrometheus({ ...STATUS, workers: [], listeners: [] }));
   const admin = { pid: 1, memory: STATUS.master.memory };
   const withAdmin = parsePrometheus(formatPrometheus({ ...STATUS, admin }));
   assertEquals(withAdmin.get("tine_admin_proportional_bytes"), 10_000_000);

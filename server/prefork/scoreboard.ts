@@ -293,7 +293,15 @@ interface Details {
 
 // Layout of the header's first page: 16 numbers of 4 bytes, 8 of 8 bytes, strings, a number of 8
 // bytes, a string, numbers of 8 bytes, a string. The tables follow.
-const HEADER = { magic: 0, version: 1, master: 2, generation: 3, workers: 4, draining: 5 };
+const HEADER = {
+  magic: 0,
+  version: 1,
+  master: 2,
+  generation: 3,
+  workers: 4,
+  draining: 5,
+  changes: 15,
+};
 const HEADER_NUMBERS_AT = 64;
 const URL_AT = 128;
 const APP_AT = URL_AT + 1024;
@@ -481,12 +489,24 @@ export class Scoreboard {
     this.#starts[START_REASONS.indexOf(reason)]!++;
   }
 
-  /** Keeps what a worker that has ended has counted and measured. */
-  keep({ requests, errors, metrics, slow }: Slot): void {
+  /** Frees the slot of a worker that has ended, and keeps what it has counted and measured. */
+  retire(slot: Slot): void {
+    const { requests, errors, metrics, slow } = slot;
+    Atomics.add(this.#integers, HEADER.changes, 1);
     this.pastRequests += requests;
     this.pastErrors += errors;
     this.pastMetrics.add(metrics);
     for (const request of slow.slow(Date.now())) this.pastSlow.offer(request);
+    slot.clear();
+    Atomics.add(this.#integers, HEADER.changes, 1);
+  }
+
+  /**
+   * How often {@linkcode retire} has begun or ended. A reader that sums up must find the same even
+   * number before and after: otherwise it may count a worker twice, or not at all.
+   */
+  get changes(): number {
+    return Atomics.load(this.#integers, HEADER.changes);
   }
 
   /**
@@ -500,6 +520,14 @@ export class Scoreboard {
       : failure.trim().split("\n")[0] || "no reason is known";
     this.reloaded = Date.now();
   }
+}
+
+/** How many bytes {@linkcode changesIn} needs. */
+export const CHANGES_BYTES: number = 16 * 4;
+
+/** Returns {@linkcode Scoreboard.changes} of the beginning of a scoreboard's file. */
+export function changesIn(memory: ArrayBuffer): number {
+  return memory.byteLength < CHANGES_BYTES ? 0 : new Int32Array(memory, 0, 16)[HEADER.changes]!;
 }
 
 /** Creates an empty scoreboard. */

@@ -280,6 +280,7 @@ async function run(
       watcher: inheritance.watcher,
       hasApp: loaded !== undefined,
       lend: (request) => sockets.lend(request),
+      served: () => sockets.served,
       urls: () => sockets.urls,
       closeUnused: () => sockets.closeUnused(),
       log,

@@ -75,6 +75,8 @@ export interface Context extends Inheritance {
   readonly log: Log;
   /** Returns a listening socket for a worker that asks for it. */
   lend(request: SocketRequest): LentSocket;
+  /** Returns the sockets on which the servers listen, and their URLs. */
+  served(): readonly { readonly socket: Socket; readonly url: string }[];
   /** Returns the URLs of the servers, in one line. */
   urls(): string;
   /** Closes the sockets of the old program that the new one has not asked for. */

@@ -2,7 +2,7 @@
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { readText } from "../../../ffi/proc.ts";
 import type { Context } from "./context.ts";
-import { isAnyWaiting } from "./listeners.ts";
+import { isAnyWaiting, showQueues } from "./listeners.ts";
 import { isWorker, nameOf, stays, type Worker, type Workers } from "./workers.ts";
 
 /** The longest interval between two health checks, in milliseconds. */
@@ -15,7 +15,7 @@ export class Health {
   readonly #context: Context;
   readonly #workers: Workers;
   #checkedAt = 0;
-  #lookedAt = 0;
+  #lookedAt = -Infinity;
 
   /** Creates the health checks for the given workers. */
   constructor(context: Context, workers: Workers) {
@@ -40,6 +40,7 @@ export class Health {
     if (now - this.#lookedAt < INTERVAL) return;
     this.#lookedAt = now;
     this.#wakeForWaiting();
+    showQueues(this.#context);
     this.#checkMemory();
     this.#context.notify("tick");
   }

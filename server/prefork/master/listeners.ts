@@ -6,8 +6,9 @@ import { retryOnEintr } from "../../../ffi/interruption.ts";
 import { poll, POLLIN } from "../../../ffi/poll.ts";
 import type { Socket } from "../../../ffi/socket.ts";
 import { unlink } from "../../../ffi/unlink.ts";
+import { acceptQueue } from "../../../ffi/accept_queue.ts";
 import { dropConnectionRequests } from "../../../ffi/socket_options.ts";
-import type { Inheritance } from "./context.ts";
+import type { Context, Inheritance } from "./context.ts";
 
 /**
  * Closes the master's listening sockets.
@@ -37,6 +38,20 @@ function refuseNew(socket: Socket): void {
   } catch {
     // Without the permission to do so, clients that connect in the last milliseconds are reset.
   }
+}
+
+/** Shows in the scoreboard how many connections wait on the listening sockets. */
+export function showQueues({ served, listeners, scoreboard }: Context): void {
+  const known = scoreboard.listeners.get();
+  // Without an app that could be loaded, the old workers serve where they did before.
+  const all = served().length > 0
+    ? served()
+    : listeners.map((socket, i) => ({ socket, url: known[i]?.url ?? "" }));
+  const open = all.filter(({ socket }) => socket.fileno() !== -1);
+  scoreboard.listeners.set(open.map(({ socket, url }) => {
+    const queue = acceptQueue(socket);
+    return { url, queue: queue?.length ?? null, backlog: queue?.limit ?? null };
+  }));
 }
 
 /** Whether a connection is waiting to be accepted on one of the sockets. */

@@ -78,6 +78,11 @@ export class ProgramSockets {
     return { listeners: this.#listeners, requested: this.#requested };
   }
 
+  /** The sockets of the program's servers, and their URLs. */
+  get served(): readonly { readonly socket: Socket; readonly url: string }[] {
+    return this.#used;
+  }
+
   /** The URLs of the program's servers, in one line. */
   get urls(): string {
     return this.#used.map(({ url }) => url).join(", ");

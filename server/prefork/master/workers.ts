@@ -407,7 +407,6 @@ export class Workers {
     const { slot, ready } = worker;
     const hasServed = slot.requests > 0;
     const end = worker.killedFor ?? formatStatus(status);
-    if (isWorker(worker)) scoreboard.keep(slot);
     if (!worker.stopping || worker.killedFor !== undefined) {
       scoreboard.crashes++;
       log(
@@ -415,7 +414,8 @@ export class Workers {
           `${worker.failure === undefined ? "" : `: ${worker.failure}`}${describeRequests(slot)}`,
       );
     }
-    slot.clear();
+    if (isWorker(worker)) scoreboard.retire(slot);
+    else slot.clear();
     this.#lastEnd.set(worker.number, worker.retiring ?? end);
     // What the new program needs, its workers have asked for by now.
     const { hasApp, closeUnused } = this.#context;

@@ -1,5 +1,12 @@
 /** Formats a {@linkcode Status} as a table for people, as JSON, and in Prometheus's format. */
-import type { MasterStatus, ProcessStatus, Status, WorkerStatus } from "./status.ts";
+import type { Histogram } from "../request_metrics.ts";
+import type {
+  ConnectionStates,
+  MasterStatus,
+  ProcessStatus,
+  Status,
+  WorkerStatus,
+} from "./status.ts";
 
 /** Options for {@linkcode formatTable}. */
 export interface TableOptions {
@@ -176,9 +183,10 @@ export function formatJson(status: Status): string {
 type Labels = Readonly<Record<string, string | number>>;
 /** A sample whose value is `undefined` is omitted. */
 type Sample = readonly [labels: Labels, value: number | undefined];
+type Type = "counter" | "gauge";
 type Metric<T> = readonly [
   name: string,
-  type: "counter" | "gauge",
+  type: Type,
   help: string,
   value: (of: T) => number | undefined,
 ];
@@ -225,6 +233,12 @@ const MASTER_METRICS: readonly Metric<MasterStatus>[] = [
     "gauge",
     "When code was last loaded, or failed to load, in seconds since 1970.",
     ({ lastReload }) => lastReload === null ? undefined : Date.parse(lastReload.time) / 1000,
+  ],
+  [
+    "tine_draining",
+    "gauge",
+    "Whether the server has been told to stop, and still answers requests: 1 or 0.",
+    ({ draining }) => Number(draining),
   ],
   [
     "tine_workers_wanted",
@@ -310,7 +324,12 @@ function memoryMetrics(kind: "master" | "admin" | "worker"): Metric<ProcessStatu
  * @returns Metrics whose names begin with `tine_`. Those of a worker are labelled with its number
  *   as `worker` and its `pid`, so they start anew with the worker that replaces it.
  */
-export function formatPrometheus({ master, admin, workers }: Status): string {
+export function formatPrometheus({ master, admin, workers, listeners }: Status): string {
+  const { versions, lastReload } = master;
+  const open = (state: keyof ConnectionStates): Sample => [
+    { state },
+    workers.reduce((sum, { connectionStates }) => sum + connectionStates[state], 0),
+  ];
   const inState = (state: WorkerStatus["state"]): Sample => [
     { state },
     workers.filter((worker) => worker.state === state).length,
@@ -321,7 +340,67 @@ export function formatPrometheus({ master, admin, workers }: Status): string {
     family("tine_info", "gauge", "What the server serves, and where; always 1.", [
       [{ url: master.url, app: master.app, pid: master.pid }, 1],
     ]),
+    family("tine_build_info", "gauge", "The versions of what the server runs on; always 1.", [
+      [{ version: versions.tine, deno: versions.deno, v8: versions.v8 }, 1],
+    ]),
     ...ofServer(master, [...MASTER_METRICS, ...memoryMetrics("master")]),
+    family(
+      "tine_last_reload_failure_info",
+      "gauge",
+      "Why the code that was loaded last failed to load; always 1, and absent if it did not fail.",
+      lastReload === null || lastReload.reason === null ? [] : [[{ reason: lastReload.reason }, 1]],
+    ),
+    histogram(
+      "tine_http_request_duration_seconds",
+      "How long responses took, from the request to the end of the response.",
+      master.latency,
+    ),
+    histogram(
+      "tine_http_response_size_bytes",
+      "The sizes of the bodies of responses; without streams whose size was not known before.",
+      master.responseBytes,
+    ),
+    family(
+      "tine_http_responses_total",
+      "counter",
+      "Responses that have ended, by the request's method and the class of the status.",
+      master.responses.map(({ method, statusClass, count }) => [
+        { method, status: statusClass },
+        count,
+      ]),
+    ),
+    family(
+      "tine_connections",
+      "gauge",
+      "Open client connections: a request is being answered, none is, or it is a WebSocket.",
+      [open("active"), open("idle"), open("upgraded")],
+    ),
+    family(
+      "tine_listener_queue_connections",
+      "gauge",
+      "Connections that wait to be accepted.",
+      listeners.map(({ url, queue }) => [{ url }, queue ?? undefined]),
+    ),
+    family(
+      "tine_listener_backlog_connections",
+      "gauge",
+      "The maximum of connections that wait to be accepted.",
+      listeners.map(({ url, backlog }) => [{ url }, backlog ?? undefined]),
+    ),
+    family(
+      "tine_listen_drops_total",
+      "counter",
+      "Connections that the kernel dropped because a queue was full, of all TCP sockets in the " +
+        "network namespace.",
+      listeners.filter(({ drops }) => drops !== null).slice(0, 1)
+        .map(({ drops }) => [{}, drops ?? undefined]),
+    ),
+    family(
+      "tine_worker_starts_total",
+      "counter",
+      "Workers started, by reason.",
+      master.starts.map(({ reason, count }) => [{ reason }, count]),
+    ),
     ...(admin === null ? [] : ofServer(admin, memoryMetrics("admin"))),
     family("tine_workers", "gauge", "Workers, by state.", [
       inState("booting"),
@@ -351,7 +430,7 @@ export function formatPrometheus({ master, admin, workers }: Status): string {
 /** Formats a metric with its samples, which must be contiguous; empty if no value is known. */
 function family(
   name: string,
-  type: "counter" | "gauge",
+  type: Type,
   help: string,
   samples: readonly Sample[],
 ): string {
@@ -360,6 +439,16 @@ function family(
   );
   if (lines.length === 0) return "";
   return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join("")}`;
+}
+
+/** Formats a histogram, in which a range counts all that is not above its bound. */
+function histogram(name: string, help: string, of: Histogram): string {
+  let sum = 0;
+  const buckets = of.counts.map((count, i) =>
+    `${name}_bucket{le="${of.bounds[i] ?? "+Inf"}"} ${sum += count}\n`
+  );
+  return `# HELP ${name} ${help}\n# TYPE ${name} histogram\n${buckets.join("")}` +
+    `${name}_sum ${of.sum}\n${name}_count ${sum}\n`;
 }
 
 function formatLabels(labels: Labels): string {

@@ -10,6 +10,8 @@ import { type Histogram, type ResponseCount, sumOfMetrics } from "../request_met
 import type { CurrentRequest, SlowRequest } from "../request_table.ts";
 import {
   ADMIN,
+  CHANGES_BYTES,
+  changesIn,
   Scoreboard,
   SCOREBOARD_BYTES,
   SCOREBOARD_NAME,
@@ -280,9 +282,14 @@ export function statusOf(scoreboard: Scoreboard, pid: number = scoreboard.master
   const counted = slots.filter(({ number }) => number !== ADMIN);
   const sum = (count: (slot: Slot) => number) =>
     counted.reduce((total, slot) => total + count(slot), 0);
-  const { pastMetrics, pastSlow } = scoreboard;
-  const metrics = sumOfMetrics([pastMetrics, ...counted.map((slot) => slot.metrics)]);
-  const slow = [pastSlow, ...counted.map((slot) => slot.slow)].flatMap((table) => table.slow(now));
+  const { requests, errors, metrics, slow } = steadily(() => scoreboard.changes, () => ({
+    requests: scoreboard.pastRequests + sum((slot) => slot.requests),
+    errors: scoreboard.pastErrors + sum((slot) => slot.errors),
+    metrics: sumOfMetrics([scoreboard.pastMetrics, ...counted.map((slot) => slot.metrics)]),
+    slow: [scoreboard.pastSlow, ...counted.map((slot) => slot.slow)].flatMap((table) =>
+      table.slow(now)
+    ),
+  }));
   return {
     master: {
       pid,
@@ -292,8 +299,8 @@ export function statusOf(scoreboard: Scoreboard, pid: number = scoreboard.master
       uptime: secondsSince(scoreboard.started, now),
       generation: scoreboard.generation,
       workers: scoreboard.workers,
-      requests: scoreboard.pastRequests + sum((slot) => slot.requests),
-      errors: scoreboard.pastErrors + sum((slot) => slot.errors),
+      requests,
+      errors,
       crashes: scoreboard.crashes,
       lastReload: lastReload(scoreboard),
       draining: scoreboard.draining,
@@ -374,6 +381,7 @@ export function findMasters(): number[] {
 const LONGEST_SILENCE = 2;
 
 const MOST_SLOW = 32;
+const MOST_TRIES = 100;
 
 const LINK = `/memfd:${SCOREBOARD_NAME} (deleted)`;
 
@@ -392,8 +400,21 @@ function scoreboardOf(pid: number): string | undefined {
  * Reads a copy of the scoreboard. It is not mapped: that would require permission to write to it.
  */
 function readScoreboard(path: string, pid: number): Scoreboard {
+  const bytes = steadily(
+    () => changesIn(readBytes(path, pid, CHANGES_BYTES)),
+    () => readBytes(path, pid, SCOREBOARD_BYTES),
+  );
+  try {
+    return new Scoreboard(bytes);
+  } catch {
+    throw cannot(pid, "it runs a different version of tine");
+  }
+}
+
+/** Reads the beginning of a scoreboard's file. */
+function readBytes(path: string, pid: number, length: number): ArrayBuffer {
   using file = explained(pid, () => open(path, O_RDONLY | O_CLOEXEC));
-  const bytes = new Uint8Array(SCOREBOARD_BYTES);
+  const bytes = new Uint8Array(length);
   let filled = 0;
   while (filled < bytes.length) {
     const part = file.read(bytes.length - filled);
@@ -401,10 +422,16 @@ function readScoreboard(path: string, pid: number): Scoreboard {
     bytes.set(part, filled);
     filled += part.length;
   }
-  try {
-    return new Scoreboard(bytes.buffer.slice(0, filled));
-  } catch {
-    throw cannot(pid, "it runs a different version of tine");
+  return filled === length ? bytes.buffer : bytes.buffer.slice(0, filled);
+}
+
+/** Reads again what the master has changed while it was read, see {@linkcode Scoreboard.changes}. */
+function steadily<T>(changes: () => number, read: () => T): T {
+  for (let tries = 1;; tries++) {
+    const before = changes();
+    const value = read();
+    // A master that was killed does not finish.
+    if ((before % 2 === 0 && changes() === before) || tries === MOST_TRIES) return value;
   }
 }
 
