@@ -414,6 +414,8 @@ export interface ServerOptions extends Deno.CommandOptions {
   shell?: string;
   /** Whether the app has an address of its own: no port is given. */
   ownAddress?: boolean;
+  /** Whether the number of workers is the default, and not 2. */
+  ownWorkers?: boolean;
 }
 
 /** Starts the command line's `serve` on a free port, without waiting for anything. */
@@ -425,11 +427,13 @@ export function spawnServer(args: readonly string[] = [], options: ServerOptions
     flags = [],
     shell,
     ownAddress = false,
+    ownWorkers = false,
     ...command
   } = options;
   const isGiven = ownAddress || args.some((arg) => /^--(port|unix)$/.test(arg));
   const address = isGiven ? [] : ["--port", "0"];
-  const count = args.some((arg) => /^--(workers|model)$/.test(arg)) ? [] : ["--workers", "2"];
+  const isCounted = ownWorkers || args.some((arg) => /^--(workers|model)$/.test(arg));
+  const count = isCounted ? [] : ["--workers", "2"];
   const line = [DENO, "run", "--no-lock", ...permissions, ...flags, cli, "serve"];
   line.push(...address, ...count, ...args, ...app === "" ? [] : [app]);
   if (shell === undefined) return new Server(line[0]!, line.slice(1), command);

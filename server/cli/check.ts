@@ -5,10 +5,12 @@ import { releaseSignals } from "../../ffi/signal_mask.ts";
 import { SIGCHLD } from "../../ffi/signals.ts";
 import { AppError } from "../app/load_app.ts";
 import { CHECK, type MainModule } from "../app/main_module.ts";
+import { memoryShare } from "../prefork/host/cgroup.ts";
 import { formatOpenResource, type OpenResource } from "../prefork/open_resources.ts";
 import { PREFORK_OPTIONS, type PreforkOptions } from "../prefork/options.ts";
 import { check as checkProgram, type Trial } from "../prefork/serve.ts";
 import { HANDLED_SIGNALS } from "../prefork/signals.ts";
+import type { Setting } from "./options.ts";
 import { checkApplicable } from "./lower_rungs.ts";
 import { report } from "./report.ts";
 import { nameOf, type Settings, type Source } from "./settings.ts";
@@ -20,7 +22,7 @@ interface Option {
   /** Its value; `null` for none, or no limit. For a certificate or its key, the file. */
   readonly value: unknown;
   readonly source: Source;
-  /** Its name there; `null` for a default. */
+  /** Its name there; `null` for a default that depends on nothing. */
   readonly from: string | null;
 }
 
@@ -37,6 +39,8 @@ interface Report {
   readonly open: readonly OpenResource[];
 }
 
+/** What a default says that follows the limits of the cgroup. */
+const FROM_CGROUP = "default, by the limit of the cgroup";
 const STDOUT = 1;
 const STDERR = 2;
 
@@ -122,8 +126,13 @@ function optionsOf(
     ...!hasDefaultAddress && { port: null, hostname: null },
     cert: null,
     key: null,
+    maxWorkerMemory: memoryShare(config.cgroup.memory, config.workers),
     model,
   };
+  const { processors, memory } = config.cgroup;
+  const limits = new Map<Setting, string>();
+  if (processors !== Infinity) limits.set("workers", FROM_CGROUP);
+  if (memory !== Infinity) limits.set("maxWorkerMemory", FROM_CGROUP);
   return (["model", ...PREFORK_OPTIONS] as const).map((name) => {
     const source = sources.get(name) ?? "default";
     // As it was given: not the text of a certificate.
@@ -132,7 +141,7 @@ function optionsOf(
       name,
       value: value === undefined || value === Infinity ? null : value,
       source,
-      from: source === "default" ? null : nameOf(name, source, file),
+      from: source === "default" ? limits.get(name) ?? null : nameOf(name, source, file),
     };
   });
 }

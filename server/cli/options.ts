@@ -68,7 +68,8 @@ export const OPTIONS: Record<string, Option | string> = {
     sets: "workers",
     takes: "N",
     kind: count,
-    help: "worker processes (default $WEB_CONCURRENCY or one per\nprocessor)",
+    help:
+      "worker processes (default $WEB_CONCURRENCY or one per\nprocessor, or as the cgroup allows)",
     variable: "WEB_CONCURRENCY",
   },
   "max-requests": {
@@ -82,7 +83,8 @@ export const OPTIONS: Record<string, Option | string> = {
     sets: "maxWorkerMemory",
     takes: "SIZE",
     kind: size,
-    help: "replace a worker with more private memory, such as 512M",
+    help:
+      "replace a worker with more private memory, such as 512M\n(default its share of what the cgroup allows)",
   },
   timeout: {
     sets: "timeout",

@@ -2,6 +2,7 @@ import type { Address } from "../../ffi/address.ts";
 import type { Certificate, ListenAddress } from "../listen.ts";
 import { cannot, checkCount, checkNumber, checkSeconds, timeLimit } from "../options.ts";
 import { compileFormat } from "./logs/access_line.ts";
+import { type CgroupLimits, countProcessors, readCgroupLimits } from "./host/cgroup.ts";
 import { SLOTS } from "./scoreboard.ts";
 import { hostnameOf } from "./status/admin_hosts.ts";
 import { checkTrusted } from "./trusted_proxies.ts";
@@ -24,7 +25,10 @@ export interface PreforkOptions {
   readonly cert?: string;
   /** The certificate's private key, as PEM text. */
   readonly key?: string;
-  /** The number of workers. The default is one per processor. */
+  /**
+   * The number of workers. The default is one per processor, or what the cgroup of a container
+   * allows, rounded up.
+   */
   readonly workers?: number;
   /**
    * Whether the app is loaded once, in the master, and workers are forked from it. Otherwise each
@@ -45,7 +49,10 @@ export interface PreforkOptions {
    * A worker is replaced after about this many requests (up to a tenth more). The default is never.
    */
   readonly maxRequests?: number;
-  /** A worker that has more private memory than this is replaced. The default is never. */
+  /**
+   * A worker that has more private memory than this is replaced. The default is never, or if the
+   * cgroup of a container limits the memory: a worker's share of it.
+   */
   readonly maxWorkerMemory?: number;
   /**
    * A worker whose event loop is blocked for longer is killed. The default is 30; 0 means never.
@@ -120,6 +127,8 @@ export type Config =
     readonly listen: readonly ListenAddress[];
     /** Where the admin process listens; `undefined` if there is no admin process. */
     readonly admin: Address | undefined;
+    /** The limits of the cgroup that defaults follow; `Infinity` where the option was given. */
+    readonly cgroup: CgroupLimits;
     /** The address where it was given: a program that listens itself has one of its own. */
     readonly givenAddress: Pick<PreforkOptions, "port" | "hostname" | "path">;
   };
@@ -211,13 +220,14 @@ export function resolveOptions(
     checkOption(option, value, nameOf(option));
     given[option] = value;
   }
+  const limits = readCgroupLimits();
   const { cert, key, ...config } = {
     port: 8000,
     hostname: "0.0.0.0",
     path: undefined,
     cert: undefined,
     key: undefined,
-    workers: Math.min(navigator.hardwareConcurrency, MOST_WORKERS),
+    workers: Math.min(countProcessors(limits), MOST_WORKERS),
     preload: true,
     strict: false,
     backlog: 1024,
@@ -254,6 +264,10 @@ export function resolveOptions(
     ...config,
     path,
     listen: [{ address: path ?? [config.hostname, config.port], certificates }],
+    cgroup: {
+      processors: options.workers === undefined ? limits.processors : Infinity,
+      memory: options.maxWorkerMemory === undefined ? limits.memory : Infinity,
+    },
     givenAddress: {
       ...options.port === undefined ? {} : { port: options.port },
       ...options.hostname === undefined ? {} : { hostname: options.hostname },

@@ -56,6 +56,7 @@ import {
   killOpenSubprocesses,
   type OpenResource,
 } from "./open_resources.ts";
+import { describeLimits } from "./host/cgroup.ts";
 import { openNotify } from "./host/notify.ts";
 import { removePidFile, writePidFile } from "./host/pid_file.ts";
 import { findStartDirectory } from "./host/start_directory.ts";
@@ -258,6 +259,7 @@ async function run(
       scoreboard.app = nameOf(app) ?? "";
     }
     const log = stderrLog("master");
+    for (const line of describeLimits(config.cgroup, config.workers)) log(line);
     const fixed = findFixedIds();
     if (fixed !== undefined) {
       log(`${fixed}. Make the first one in onWorkerStart(), or start with --no-preload`);

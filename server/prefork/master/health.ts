@@ -3,6 +3,7 @@ import { isSyscallError } from "../../../ffi/errno.ts";
 import { readText } from "../../../ffi/proc.ts";
 import type { Context } from "./context.ts";
 import { isAnyWaiting, showQueues } from "./listeners.ts";
+import { memoryShare } from "../host/cgroup.ts";
 import { isWorker, nameOf, stays, type Worker, type Workers } from "./workers.ts";
 
 /** The longest interval between two health checks, in milliseconds. */
@@ -69,12 +70,16 @@ export class Health {
   }
 
   #checkMemory(): void {
-    const { config: { maxWorkerMemory }, log } = this.#context;
-    if (maxWorkerMemory === Infinity) return;
+    const { config, log } = this.#context;
+    const limit = Math.min(
+      config.maxWorkerMemory,
+      memoryShare(config.cgroup.memory, this.#workers.wanted),
+    );
+    if (limit === Infinity) return;
     for (const worker of this.#workers.all()) {
       if (!worker.ready || !isWorker(worker) || !stays(worker)) continue;
       const bytes = privateMemory(worker.pid);
-      if (bytes <= maxWorkerMemory) continue;
+      if (bytes <= limit) continue;
       worker.retiring = `${Math.round(bytes / 1e6)} MB of private memory`;
       log(`${nameOf(worker)} will be replaced: it uses ${worker.retiring}`);
     }
