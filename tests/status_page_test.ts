@@ -35,6 +35,8 @@ const STATUS: Status = {
     responses: [],
     starts: [],
     versions: { tine: "0.1.0", deno: "2.9.6", v8: "15" },
+    reloads: { requested: 0, answered: 0 },
+    logs: { reopened: 0, pending: 0, failed: 0 },
     memory: null,
   },
   admin: null,

@@ -9,13 +9,8 @@ import {
   type Status,
   StatusError,
 } from "../server/prefork/status/status.ts";
-import {
-  formatAge,
-  formatBytes,
-  formatJson,
-  formatPrometheus,
-  formatTable,
-} from "../server/prefork/status/format.ts";
+import { formatJson, formatPrometheus } from "../server/prefork/status/format.ts";
+import { formatAge, formatBytes, formatTable } from "../server/prefork/status/table.ts";
 import * as tine from "../mod.ts";
 import {
   assertSnapshot,
@@ -96,6 +91,9 @@ const HEADER = {
   reloaded: Date.now() - 60_000,
   draining: true,
   versions: { tine: "1", deno: "2", v8: "3" },
+  reloadsRequested: 5,
+  reopenings: 3,
+  reopened: 3,
 };
 
 /** A status that no server has. */
@@ -121,6 +119,8 @@ const STATUS: Status = {
     ],
     starts: [{ reason: "start", count: 2 }, { reason: "crash", count: 0 }],
     versions: { tine: "0.1.0", deno: "2.9.6", v8: "14.9.207.35-rusty" },
+    reloads: { requested: 1, answered: 1 },
+    logs: { reopened: 0, pending: 0, failed: 0 },
     memory: { privateBytes: 4_200_000, sharedBytes: 30_000_000, proportionalBytes: 10_000_000 },
   },
   admin: null,
@@ -201,6 +201,7 @@ Deno.test("readStatus() returns what the scoreboard and /proc contain", async ()
         reason: "killed by SIGKILL",
         request: "GET http://127.0.0.1:8000/é?token=secret?&x",
         beatAt: Date.now() + 60_000,
+        reopened: 3,
       },
       {
         process: "child",
@@ -208,6 +209,7 @@ Deno.test("readStatus() returns what the scoreboard and /proc contain", async ()
         state: "stopping",
         started: Date.now() - 1000,
         beatAt: Date.now() - 30_000,
+        reopened: -3,
       },
       { process: "child", number: 1, state: "booting", started: Date.now() },
       { process: "child", number: 0, state: "ready", requests: 10_000, errors: 10_000 },
@@ -234,7 +236,11 @@ Deno.test("readStatus() returns what the scoreboard and /proc contain", async ()
     responses: [],
     starts: START_REASONS.map((reason) => ({ reason, count: 0 })),
     versions: { tine: "1", deno: "2", v8: "3" },
+    reloads: { requested: 5, answered: 0 },
+    logs: { reopened: 3, pending: 2, failed: 1 },
   });
+  const quick = readStatus(board.program.pid, { memory: false });
+  for (const one of [quick.master, quick.admin, ...quick.workers]) assertEquals(one?.memory, null);
   assert(memory !== null && memory.proportionalBytes > 1e6);
   assertEquals(admin?.pid, board.pids[3]);
   // By number, the elder one first.
@@ -422,7 +428,7 @@ Deno.test("formatTable() uses the given width, and shows the rate since an earli
     master: { ...STATUS.master, uptime: STATUS.master.uptime - 2, requests: 12_345_676_901 },
   };
   const lines = formatTable(STATUS, { width: 60, before }).split("\n");
-  assertEquals(lines[2], "12345678901 requests (1000 per second), 1 error");
+  assertEquals(lines[2], "12345678901 requests (1000/s), 1 error (0/s), 13 in flight");
   for (const line of lines) assert(line.length <= 60, line);
 });
 
@@ -629,7 +635,7 @@ Deno.test("`status` rejects an invalid command line, with exit code 2", async ()
       [["nonsense"], '"nonsense" is not a pid'],
       [["0"], '"0" is not a pid'],
       [["1", "2"], "one pid"],
-      [["1", "--pid-file", "x"], "not both"],
+      [["1", "--pid-file", "x"], "only one of a pid, --pid-file and --admin"],
       [["--pid-file"], "missing value of --pid-file: expected a file"],
       [["--json", "--prometheus"], "one of --watch, --json and --prometheus"],
       [["--json", "--watch"], "one of --watch, --json and --prometheus"],
@@ -697,14 +703,14 @@ Deno.test("`status --watch` repeats the table until Control-C, or until the serv
   const args = ["status", String(pid), "--watch=0.1"];
   await using interrupted = start("server/cli.ts", args, { flags: ["-A"] });
   await using outliving = start("server/cli.ts", args, { flags: ["-A"] });
-  await interrupted.printed(/master[^]*\n\n[^]*master[^]*0 per second/);
+  await interrupted.printed(/master[^]*\n\n[^]*master[^]*\(0\/s\)/);
   interrupted.kill("SIGINT");
   assertEquals(await interrupted.ended(), { code: 0, signal: null });
   assertEquals(interrupted.stderr, "");
-  await outliving.printed(/per second/);
+  await outliving.printed(/master/);
   board.program.kill("SIGKILL");
   assertEquals(await outliving.ended(), { code: 1, signal: null });
-  assertStringIncludes(outliving.stderr, "there is no such process");
+  assertEquals(outliving.stderr, `error: Server ${pid} has ended\n`);
 });
 
 /** Sends a request, once: fetch() would repeat it when the worker ends. */

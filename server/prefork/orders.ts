@@ -15,9 +15,10 @@ import { MSG_DONTWAIT } from "../../ffi/socket_calls.ts";
 export type Order = "stop" | "leave" | "look" | "reopen";
 /**
  * A worker's messages. `retire`: the worker asks to be replaced. `listen`: it asks for a listening
- * socket (`listen_request.ts`). A reason may follow the word.
+ * socket (`listen_request.ts`). `command`: somebody commands the master through the admin socket
+ * (`master/admin_command.ts`). A reason may follow the word.
  */
-export type Answer = "ready" | "failed" | "retire" | "look" | "listen";
+export type Answer = "ready" | "failed" | "retire" | "look" | "listen" | "command";
 
 /** A worker's message. */
 export interface Said {

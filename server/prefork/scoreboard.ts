@@ -62,6 +62,7 @@ const INTEGERS = {
   method: 7,
   active: 8,
   upgraded: 9,
+  reopened: 10,
 };
 const NUMBERS = { started: 0, requests: 1, errors: 2, busy: 3, beatAt: 4 };
 const NUMBERS_AT = 64;
@@ -171,6 +172,17 @@ export class Slot {
   }
   set number(value: number) {
     this.#integers[INTEGERS.number] = value;
+  }
+
+  /**
+   * Which of the {@linkcode Scoreboard.reopenings} this process has acted on last: their number, or
+   * its negative if a log could not be opened.
+   */
+  get reopened(): number {
+    return this.#integers[INTEGERS.reopened]!;
+  }
+  set reopened(value: number) {
+    this.#integers[INTEGERS.reopened] = value;
   }
 
   /** When `heartbeat` or `state` was last set. */
@@ -300,6 +312,11 @@ const HEADER = {
   generation: 3,
   workers: 4,
   draining: 5,
+  reloadsRequested: 6,
+  reloadsLoaded: 7,
+  reloadsAnswered: 8,
+  reopenings: 9,
+  reopened: 10,
   changes: 15,
 };
 const HEADER_NUMBERS_AT = 64;
@@ -509,16 +526,56 @@ export class Scoreboard {
     return Atomics.load(this.#integers, HEADER.changes);
   }
 
+  /** How often the master was asked to load new code. */
+  get reloadsRequested(): number {
+    return this.#integers[HEADER.reloadsRequested]!;
+  }
+  set reloadsRequested(value: number) {
+    this.#integers[HEADER.reloadsRequested] = value;
+  }
+
+  /** How many of these requests the code answers with which the master was executed. */
+  get reloadsLoaded(): number {
+    return this.#integers[HEADER.reloadsLoaded]!;
+  }
+  set reloadsLoaded(value: number) {
+    this.#integers[HEADER.reloadsLoaded] = value;
+  }
+
+  /** How many of these requests the outcome that was recorded last answers. */
+  get reloadsAnswered(): number {
+    return this.#integers[HEADER.reloadsAnswered]!;
+  }
+
+  /** How often the master was asked to open the logs again. */
+  get reopenings(): number {
+    return this.#integers[HEADER.reopenings]!;
+  }
+  set reopenings(value: number) {
+    this.#integers[HEADER.reopenings] = value;
+  }
+
+  /** What {@linkcode Slot.reopened} is, for the master. */
+  get reopened(): number {
+    return this.#integers[HEADER.reopened]!;
+  }
+  set reopened(value: number) {
+    this.#integers[HEADER.reopened] = value;
+  }
+
   /**
    * Records that code was loaded just now, or failed to load.
    *
    * @param failure Why it failed, of which the first line is kept; `undefined` if it did not.
+   * @param answered How many of the requests to load it are answered by that.
    */
-  recordReload(failure?: string): void {
+  recordReload(failure?: string, answered: number = this.reloadsLoaded): void {
     this.reloadFailure = failure === undefined
       ? ""
       : failure.trim().split("\n")[0] || "no reason is known";
     this.reloaded = Date.now();
+    // The last, because it tells readers to look at the others.
+    this.#integers[HEADER.reloadsAnswered] = Math.max(this.reloadsAnswered, answered);
   }
 }
 

@@ -48,6 +48,7 @@ import {
   urlOf,
 } from "./master/program_sockets.ts";
 import type { Config } from "./options.ts";
+import { tell } from "./orders.ts";
 import {
   checkNothingOpen,
   describeOpenResources,
@@ -286,7 +287,7 @@ async function run(
       urls: () => sockets.urls,
       closeUnused: () => sockets.closeUnused(),
       log,
-      reopenLogs: () => config.errorLog !== undefined && reopenStderr(config.errorLog, log),
+      reopenLogs: () => config.errorLog === undefined || reopenStderr(config.errorLog, log),
       notify: openNotify(log),
     });
     if (typeof outcome === "number") return outcome;
@@ -534,10 +535,16 @@ function runAdmin(config: Config, place: Place, child: ChildContext): Promise<ne
     ...config.adminHosts,
     ...typeof config.admin === "object" ? [config.admin[0]] : [],
   ];
+  // Only the mode of a socket that is a file guards who may connect.
+  const tellMaster = typeof address === "string" && address.startsWith("/")
+    ? (command: string) => tell(child.channel, "command", command)
+    : undefined;
   return runForkedWorker({
     ...child,
     config: adminConfig(config),
-    program: asProgram({ fetch: adminHandler(place.scoreboard, admitHosts(address, names)) }),
+    program: asProgram({
+      fetch: adminHandler(place.scoreboard, admitHosts(address, names), tellMaster),
+    }),
     listeners: [place.admin!],
     requested: [],
     scoreboard: place.scoreboard,

@@ -327,7 +327,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "package-in-mod",
-    file: "server/prefork/status/format.ts",
+    file: "server/prefork/status/table.ts",
     text: "export function formatTable(",
     replacement: 'await import("@std/cli/parse-args");\nexport function formatTable(',
     test: "tests/architecture_test.ts",

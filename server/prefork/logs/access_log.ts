@@ -90,8 +90,8 @@ export interface AccessLog {
     local: Deno.Addr,
     peer: Deno.Addr,
   ): EndEntry;
-  /** Reopens the file after it was moved. A failure is logged. */
-  reopen(): void;
+  /** Reopens the file after it was moved. A failure is logged. Returns whether it succeeded. */
+  reopen(): boolean;
   /** Closes the access log. */
   close(): void;
 }
@@ -197,12 +197,14 @@ export function openAccessLog(options: AccessLogOptions): AccessLog {
         field,
       );
     },
-    reopen(): void {
+    reopen(): boolean {
       try {
         file.reopen();
+        return true;
       } catch (error) {
         if (!isSyscallError(error)) throw error;
         log(`${error.message}. The access log is still written to the file that was open before`);
+        return false;
       }
     },
     close(): void {

@@ -36,13 +36,16 @@ export function redirectStderr(path: string): void {
  *
  * @param path The file.
  * @param log Receives a failure.
+ * @returns Whether it succeeded.
  */
-export function reopenStderr(path: string, log: Log): void {
+export function reopenStderr(path: string, log: Log): boolean {
   try {
     redirectStderr(path);
+    return true;
   } catch (error) {
     if (!isSyscallError(error)) throw error;
     log(`${error.message}. The error log is still written to the file that was open before`);
+    return false;
   }
 }
 

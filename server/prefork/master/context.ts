@@ -81,8 +81,8 @@ export interface Context extends Inheritance {
   urls(): string;
   /** Closes the sockets of the old program that the new one has not asked for. */
   closeUnused(): void;
-  /** Reopens the master's own logs after they were moved. */
-  reopenLogs(): void;
+  /** Reopens the master's own logs after they were moved. Returns whether they are open. */
+  reopenLogs(): boolean;
   /** Tells the service manager what the master is doing. */
   readonly notify: Notify;
 }

@@ -29,6 +29,14 @@ import { stopListening } from "./listeners.ts";
 import { Restart } from "./restart.ts";
 import { Workers } from "./workers.ts";
 
+/** The signals that do the same as the commands of the admin socket. */
+const SIGNALS = new Map([
+  ["reload", SIGHUP],
+  ["stop", SIGTERM],
+  ["stop now", SIGQUIT],
+  ["reopen logs", SIGUSR1],
+]);
+
 /** How long the loop pauses after an error, in milliseconds. */
 const PAUSE_AFTER_ERROR = 1000;
 
@@ -60,6 +68,7 @@ export function supervise(context: Context): ChildContext | number {
       reap();
       for (let signum; (signum = signals.shift()) !== undefined;) act(signum);
       workers.hear();
+      for (let command; (command = workers.commands.shift()) !== undefined;) obey(command);
       health.check();
       if (signals.length === 0) restart.proceed();
       if (workers.haveFailed && !workers.stopping) stop(0, "Giving up");
@@ -103,6 +112,15 @@ export function supervise(context: Context): ChildContext | number {
     }
   }
 
+  /** Acts on a command that has come through the admin socket: as a signal would. */
+  function obey(command: string): void {
+    log(`The admin socket was asked: ${command}`);
+    const [word, workersWanted] = command.split(" ");
+    if (word === "scale") return workers.resize(Number(workersWanted));
+    const signum = SIGNALS.get(command);
+    if (signum !== undefined) act(signum);
+  }
+
   function stopGracefully(signum: number): void {
     if (!stops.add()) return;
     const { drainDelay, grace } = config;
@@ -135,7 +153,8 @@ export function supervise(context: Context): ChildContext | number {
   }
 
   function reopenLogs(): void {
-    context.reopenLogs();
+    const count = ++scoreboard.reopenings;
+    scoreboard.reopened = context.reopenLogs() ? count : -count;
     log("SIGUSR1: logs reopened");
     workers.tellAll("reopen");
   }

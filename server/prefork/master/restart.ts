@@ -35,6 +35,8 @@ export class Restart {
   /** When a process that can no longer fork may be executed anew. */
   #renewAt = 0;
   #triedWithoutWorkers = false;
+  /** How many requests to load new code the attempt under way answers. */
+  #answering = 0;
 
   /** Creates the restart logic, which passes the given workers on. */
   constructor(context: Context, workers: Workers) {
@@ -48,7 +50,9 @@ export class Restart {
 
   /** Requests the newest code. A request made while a canary runs starts another canary later. */
   request(): void {
-    if (!this.#context.scoreboard.draining) this.#isRequested = true;
+    if (this.#context.scoreboard.draining) return;
+    this.#isRequested = true;
+    this.#context.scoreboard.reloadsRequested++;
   }
 
   /**
@@ -61,6 +65,7 @@ export class Restart {
     if (this.#workers.areStuck && now >= this.#renewAt) {
       this.#renewAt = now + LONGEST_PAUSE;
       this.abort();
+      this.#answering = this.#context.scoreboard.reloadsRequested;
       this.#executeAnew("This process can no longer fork");
     } else if (this.#canary !== undefined) {
       if (now >= this.#canary.killAt) this.abort();
@@ -79,8 +84,9 @@ export class Restart {
   }
 
   #startCanary(why: string): void {
-    const { config, log, notify } = this.#context;
+    const { config, log, notify, scoreboard } = this.#context;
     this.#retryAt = Infinity;
+    this.#answering = scoreboard.reloadsRequested;
     log(why);
     notify("reloading");
     try {
@@ -116,7 +122,9 @@ export class Restart {
    */
   #executeAnew(why: string): void {
     this.#context.log(`${why}: re-executing the master`);
-    const { config, watcher } = this.#context;
+    const { config, scoreboard, watcher } = this.#context;
+    const { reloadsLoaded } = scoreboard;
+    scoreboard.reloadsLoaded = this.#answering;
     const error = executeAnew(this.#context, {
       workers: this.#workers.handOn(),
       config,
@@ -124,6 +132,7 @@ export class Restart {
       resized: { from: config.workers, to: this.#workers.wanted },
       failedRestarts: this.#failures,
     });
+    scoreboard.reloadsLoaded = reloadsLoaded;
     this.#fail(`Cannot re-execute the master: ${error.message}`);
   }
 
@@ -137,7 +146,7 @@ export class Restart {
   #fail(reason: string, report = ""): void {
     const { hasApp, log, notify, scoreboard } = this.#context;
     log(`${reason}, the old ${hasApp ? "code stays in use" : "workers keep serving"}`);
-    scoreboard.recordReload(report || reason);
+    scoreboard.recordReload(report || reason, this.#answering);
     if (!hasApp) this.#retryLater();
     notify("ready");
   }

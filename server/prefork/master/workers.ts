@@ -63,6 +63,8 @@ export class Workers {
   stopping = false;
   /** Whether no worker is left and none can be started. The server gives up then. */
   haveFailed = false;
+  /** What the admin process was told to tell the master. */
+  readonly commands: string[] = [];
   readonly #context: Context;
   readonly #workers = new Map<number, Worker>();
   /** How the last worker of each number ended. */
@@ -147,6 +149,7 @@ export class Workers {
     slot.generation = this.#context.scoreboard.generation;
     slot.started = Date.now();
     slot.reason = this.#reasonFor(number);
+    slot.reopened = this.#context.scoreboard.reopenings; // its logs are open with the master's
     let pid: number;
     try {
       pid = this.#context.config.preload || number === ADMIN
@@ -251,6 +254,10 @@ export class Workers {
           worker.ready = true;
           if (!worker.stopping) worker.killAt = Infinity;
           worker.heardAt = performance.now();
+          // The logs were moved while it was starting.
+          if (Math.abs(worker.slot.reopened) < this.#context.scoreboard.reopenings) {
+            tell(worker.channel, "reopen");
+          }
           if (isWorker(worker)) this.#onReady();
           break;
         case "failed":
@@ -264,6 +271,9 @@ export class Workers {
           break;
         case "listen":
           this.#lend(said);
+          break;
+        case "command": // a worker that was broken into may not
+          if (!isWorker(worker)) this.commands.push(said.reason);
           break;
       }
     }

@@ -1,7 +1,9 @@
 /** The pages of the admin socket: the status of a preforking server over HTTP. */
 import { ADMIN, type Scoreboard } from "../scoreboard.ts";
 import { type Status, statusOf } from "./status.ts";
-import { formatJson, formatPrometheus, formatTable } from "./format.ts";
+import { answerCommand, type TellMaster } from "./admin_commands.ts";
+import { formatJson, formatPrometheus } from "./format.ts";
+import { formatTable } from "./table.ts";
 
 /**
  * Creates the `fetch` handler of the admin socket:
@@ -13,17 +15,22 @@ import { formatJson, formatPrometheus, formatTable } from "./format.ts";
  * | `/metrics` | the same for Prometheus |
  * | `/healthz` | 200 while at least one worker is ready and the server is not stopping, else 503 |
  * | `/readyz` | the same, and 503 until the server has started with all of its workers |
+ * | `/reload`, ... | `POST` changes something, see {@linkcode answerCommand} |
  *
  * @param scoreboard The server's scoreboard, in shared memory.
  * @param isAdmitted Returns whether a request's host is admitted. Others get 403.
+ * @param tellMaster Passes a command on to the master; `undefined` if none are accepted.
  * @returns The handler.
  */
 export function adminHandler(
   scoreboard: Scoreboard,
   isAdmitted: (request: Request) => boolean,
+  tellMaster?: TellMaster,
 ): (request: Request) => Response | Promise<Response> {
   return (request) => {
     if (!isAdmitted(request)) return plain(NOT_ADMITTED, 403);
+    const answer = answerCommand(scoreboard, request, tellMaster);
+    if (answer !== undefined) return plain(answer[1], answer[0], answer[2]);
     const { method, url } = request;
     const page = PAGES[new URL(url).pathname];
     if (page === undefined) {

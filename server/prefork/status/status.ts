@@ -92,6 +92,10 @@ export interface MasterStatus extends ProcessStatus {
   readonly starts: readonly StartCount[];
   /** The versions of what the master runs on. */
   readonly versions: Versions;
+  /** How often the server was asked to load new code, at whose outcome `lastReload` looks. */
+  readonly reloads: ReloadCounts;
+  /** How far the server is with opening its logs again. */
+  readonly logs: LogStatus;
 }
 
 /** How many workers were started for a reason. */
@@ -129,6 +133,24 @@ export interface SlowStatus {
   readonly status: number;
   /** The number of the worker. */
   readonly worker: number;
+}
+
+/** The requests to load new code. A request that arrives during a reload has another one follow. */
+export interface ReloadCounts {
+  /** The number of requests. */
+  readonly requested: number;
+  /** How many of them `lastReload` answers. */
+  readonly answered: number;
+}
+
+/** How far a server is with opening its logs again. */
+export interface LogStatus {
+  /** How often it was asked to. */
+  readonly reopened: number;
+  /** The number of processes that have not done so yet. */
+  readonly pending: number;
+  /** The number of processes that could not, and still write to an old file. */
+  readonly failed: number;
 }
 
 /** How an attempt to load the app's code ended. */
@@ -212,6 +234,14 @@ export interface MemoryStatus {
   readonly proportionalBytes: number;
 }
 
+/** Options for {@linkcode readStatus}. */
+export interface ReadOptions {
+  /**
+   * Whether to read the memory of the processes, which takes longest. The default is `true`.
+   */
+  readonly memory?: boolean;
+}
+
 /** The status cannot be read. The message is one plain line, for the user. */
 export class StatusError extends Error {
   /** The class's name. */
@@ -222,6 +252,7 @@ export class StatusError extends Error {
  * Reads the status of a running server.
  *
  * @param pid The master's pid.
+ * @param options What to read.
  * @returns The status.
  * @throws {StatusError} If there is no such process, it is not the master of a preforking server of
  *   this version of tine, or this user may not access it.
@@ -239,7 +270,7 @@ export class StatusError extends Error {
  * }
  * ```
  */
-export function readStatus(pid: number): Status {
+export function readStatus(pid: number, options: ReadOptions = {}): Status {
   if (!Number.isInteger(pid) || pid < 1) throw cannot(pid, "that is not a pid");
   const master = identify(pid);
   if (master === undefined) throw cannot(pid, "there is no such process");
@@ -255,7 +286,7 @@ export function readStatus(pid: number): Status {
         : "it was a child of a server that has ended",
     );
   }
-  return statusOf(scoreboard, pid);
+  return statusOf(scoreboard, pid, options);
 }
 
 /**
@@ -264,9 +295,15 @@ export function readStatus(pid: number): Status {
  * @param scoreboard The scoreboard: shared memory, or a copy.
  * @param pid The master's pid as this process sees it. It differs from the scoreboard's if the
  *   server runs in a pid namespace (a container) of its own.
+ * @param options What to read.
  * @returns The status.
  */
-export function statusOf(scoreboard: Scoreboard, pid: number = scoreboard.master): Status {
+export function statusOf(
+  scoreboard: Scoreboard,
+  pid: number = scoreboard.master,
+  { memory = true }: ReadOptions = {},
+): Status {
+  const memoryOf = memory ? readMemory : () => null;
   const now = Date.now();
   const slots = scoreboard.slots.filter((slot) => slot.pid !== 0);
   const children = livingChildren(pid, slots);
@@ -277,7 +314,7 @@ export function statusOf(scoreboard: Scoreboard, pid: number = scoreboard.master
   const admin = living.find(({ slot }) => slot.number === ADMIN);
   const workers = living
     .filter(({ slot }) => slot.number !== ADMIN)
-    .flatMap(({ slot, child }) => workerStatus(slot, child, now));
+    .flatMap(({ slot, child }) => workerStatus(slot, child, now, memoryOf(child)));
   // A worker that has just ended is counted by its slot until the master has reaped it.
   const counted = slots.filter(({ number }) => number !== ADMIN);
   const sum = (count: (slot: Slot) => number) =>
@@ -309,9 +346,14 @@ export function statusOf(scoreboard: Scoreboard, pid: number = scoreboard.master
       responses: metrics.responses,
       starts: scoreboard.starts,
       versions: scoreboard.versions,
-      memory: readMemory(pid),
+      reloads: {
+        requested: scoreboard.reloadsRequested,
+        answered: scoreboard.reloadsAnswered,
+      },
+      logs: logStatus(scoreboard, living.map(({ slot }) => slot)),
+      memory: memoryOf(pid),
     },
-    admin: admin === undefined ? null : { pid: admin.child, memory: readMemory(admin.child) },
+    admin: admin === undefined ? null : { pid: admin.child, memory: memoryOf(admin.child) },
     workers: workers.sort((a, b) => a.number - b.number || b.age - a.age),
     listeners: listenersOf(scoreboard, pid),
     slow: slow.sort((a, b) => b.duration - a.duration).slice(0, MOST_SLOW).map(slowStatus),
@@ -355,6 +397,16 @@ function lastReload({ reloaded, reloadFailure }: Scoreboard): ReloadStatus | nul
     success: reloadFailure === "",
     time: new Date(reloaded).toISOString(),
     reason: reloadFailure || null,
+  };
+}
+
+function logStatus(scoreboard: Scoreboard, slots: readonly Slot[]): LogStatus {
+  const { reopenings } = scoreboard;
+  const processes = [scoreboard.reopened, ...slots.map(({ reopened }) => reopened)];
+  return {
+    reopened: reopenings,
+    pending: processes.filter((reopened) => Math.abs(reopened) < reopenings).length,
+    failed: processes.filter((reopened) => reopened === -reopenings && reopenings > 0).length,
   };
 }
 
@@ -435,7 +487,12 @@ function steadily<T>(changes: () => number, read: () => T): T {
   }
 }
 
-function workerStatus(slot: Slot, pid: number, now: number): WorkerStatus[] {
+function workerStatus(
+  slot: Slot,
+  pid: number,
+  now: number,
+  memory: MemoryStatus | null,
+): WorkerStatus[] {
   const { state } = slot;
   if (state === "free") return [];
   // A booting worker may be loading the app, which may block its event loop.
@@ -453,7 +510,7 @@ function workerStatus(slot: Slot, pid: number, now: number): WorkerStatus[] {
     inFlight: slot.inFlight,
     connections: slot.connections,
     busy: Math.round(slot.busy * 1000) / 1000,
-    memory: readMemory(pid),
+    memory,
     reason: slot.reason,
     request: withoutQuery(slot.request),
     connectionStates: connectionStates(slot),

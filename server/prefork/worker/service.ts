@@ -53,8 +53,8 @@ export interface ServiceOptions {
 export interface Service {
   /** Checks again whether connections are waiting to be accepted. */
   lookAgain(): void;
-  /** Reopens the access log after it was moved. */
-  reopenLog(): void;
+  /** Reopens the access log after it was moved. Returns whether it is open. */
+  reopenLog(): boolean;
   /** Accepts all waiting connections: once the server has ended, no process will. */
   acceptRest(): Promise<void>;
   /**
@@ -239,8 +239,8 @@ export async function openService(program: Program, options: ServiceOptions): Pr
     lookAgain(): void {
       for (const acceptor of acceptors) acceptor.requeue();
     },
-    reopenLog(): void {
-      accessLog?.reopen();
+    reopenLog(): boolean {
+      return accessLog?.reopen() ?? true;
     },
     async acceptRest(): Promise<void> {
       const end = performance.now() + ACCEPT_REST;

@@ -113,7 +113,7 @@ export async function runWorker(context: WorkerContext): Promise<never> {
     // From here on the worker notices that the master has ended. If the worker hangs and a timeout
     // is set, the watchdog ends it.
     prctl(PR_SET_PDEATHSIG, 0);
-    const next = () => followOrders(channel, service, () => reopenLogs(config, service, log));
+    const next = () => followOrders(channel, service, () => reopenLogs(context, service, log));
     let end = 0;
     const beginEnd = (order: Ending) => {
       end = Math.min(end || Infinity, performance.now() + LINGER[order]);
@@ -188,9 +188,11 @@ function endWithin(seconds: number): void {
   after(Math.min(seconds * 1000, LONGEST_TIMER), () => _exit(1));
 }
 
-function reopenLogs(config: Config, service: Service, log: Log): void {
-  service.reopenLog();
-  if (config.errorLog !== undefined) reopenStderr(config.errorLog, log);
+function reopenLogs({ config, scoreboard, slot }: WorkerContext, service: Service, log: Log): void {
+  const { reopenings } = scoreboard;
+  const isAccessLogOpen = service.reopenLog();
+  const isErrorLogOpen = config.errorLog === undefined || reopenStderr(config.errorLog, log);
+  slot.reopened = isAccessLogOpen && isErrorLogOpen ? reopenings : -reopenings;
 }
 
 /**

@@ -2,7 +2,7 @@
  * The status as a page for browsers: one document that contains its style and its script. The
  * script asks for `status.json` every two seconds.
  */
-import { formatAge, formatBytes } from "../format.ts";
+import { formatAge, formatBytes } from "../table.ts";
 import type { Status } from "../status.ts";
 import { show } from "./script.js";
 import { STYLE } from "./style.ts";
