@@ -1,7 +1,12 @@
 import { assert, assertEquals } from "@std/assert";
 import { assertSnapshot, ROOT, scratch, start, writeApp } from "./support.ts";
 
-for (const args of [[], ["serve"], ["check"], ["status"], ["doctor"]]) {
+for (
+  const args of [
+    ...[[], ["serve"], ["check"], ["doctor"]],
+    ...[["status"], ["top"], ["reload"], ["scale"], ["logs"], ["logs", "reopen"], ["stop"]],
+  ]
+) {
   const line = [...args, "--help"];
   Deno.test(`\`tine ${line.join(" ")}\` prints its text, with exit code 0`, async (test) => {
     await using program = start("server/cli.ts", line, { flags: ["-A"] });
@@ -18,6 +23,24 @@ Deno.test("the command line reports an unknown command, whatever its name", asyn
     assertEquals(await program.ended(), { code: 2, signal: null });
     assertEquals(program.stderr, `error: unknown command ${name}\nTry --help.\n`);
     assertEquals(program.stdout, "");
+  }
+});
+
+Deno.test("the command line suggests the command that was probably meant", async () => {
+  for (
+    const [name, meant] of [
+      ["relod", "reload"],
+      ["sclae", "scale"],
+      ["tpo", undefined],
+      ["toop", "top"],
+      ["log", "logs"],
+      ["restart", undefined],
+    ] as const
+  ) {
+    await using program = start("server/cli.ts", [name], { flags: ["-A"] });
+    assertEquals(await program.ended(), { code: 2, signal: null });
+    const suggestion = meant === undefined ? "" : `: did you mean ${meant}?`;
+    assertEquals(program.stderr, `error: unknown command ${name}${suggestion}\nTry --help.\n`);
   }
 });
 
