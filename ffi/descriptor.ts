@@ -231,10 +231,16 @@ export class Descriptor implements Disposable {
 }
 
 const O_DIRECTORY = { x86_64: 0o200000, aarch64: 0o40000 } as const;
+const O_NOFOLLOW = { x86_64: 0o400000, aarch64: 0o100000 } as const;
 
 /** Returns the value of `O_DIRECTORY` on this architecture. */
 export function directoryFlag(): number {
   return O_DIRECTORY[architecture()];
+}
+
+/** Returns the value of `O_NOFOLLOW` on this architecture: do not open a symbolic link's target. */
+export function noFollowFlag(): number {
+  return O_NOFOLLOW[architecture()];
 }
 
 /**

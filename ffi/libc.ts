@@ -37,12 +37,36 @@ const SYMBOLS = {
   getgid: { parameters: [], result: "u32" },
   // int setgid(gid_t gid);
   setgid: { parameters: ["u32"], result: "i32" },
+  // int getresuid(uid_t *ruid, uid_t *euid, uid_t *suid);
+  getresuid: { parameters: ["buffer", "buffer", "buffer"], result: "i32" },
+  // int setresuid(uid_t ruid, uid_t euid, uid_t suid);
+  setresuid: { parameters: ["u32", "u32", "u32"], result: "i32" },
+  // int getresgid(gid_t *rgid, gid_t *egid, gid_t *sgid);
+  getresgid: { parameters: ["buffer", "buffer", "buffer"], result: "i32" },
+  // int setresgid(gid_t rgid, gid_t egid, gid_t sgid);
+  setresgid: { parameters: ["u32", "u32", "u32"], result: "i32" },
+  // int setfsuid(uid_t fsuid);
+  setfsuid: { parameters: ["u32"], result: "i32" },
+  // int setfsgid(gid_t fsgid);
+  setfsgid: { parameters: ["u32"], result: "i32" },
   // int getgroups(int size, gid_t list[]);
   getgroups: { parameters: ["i32", "buffer"], result: "i32" },
   // int setgroups(size_t size, const gid_t *list);
   setgroups: { parameters: ["usize", "buffer"], result: "i32" },
   // int initgroups(const char *user, gid_t group);
   initgroups: { parameters: ["buffer", "u32"], result: "i32" },
+  // int getpwnam_r(const char *name, struct passwd *pwd, char *buf, size_t buflen,
+  //                struct passwd **result);
+  getpwnam_r: { parameters: ["buffer", "buffer", "buffer", "usize", "buffer"], result: "i32" },
+  // int getpwuid_r(uid_t uid, struct passwd *pwd, char *buf, size_t buflen, struct passwd **result);
+  getpwuid_r: { parameters: ["u32", "buffer", "buffer", "usize", "buffer"], result: "i32" },
+  // int getgrnam_r(const char *name, struct group *grp, char *buf, size_t buflen,
+  //                struct group **result);
+  getgrnam_r: { parameters: ["buffer", "buffer", "buffer", "usize", "buffer"], result: "i32" },
+  // int getgrgid_r(gid_t gid, struct group *grp, char *buf, size_t buflen, struct group **result);
+  getgrgid_r: { parameters: ["u32", "buffer", "buffer", "usize", "buffer"], result: "i32" },
+  // mode_t umask(mode_t mask);
+  umask: { parameters: ["u32"], result: "u32" },
   // int getrlimit(int resource, struct rlimit *rlim);
   getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   // int setrlimit(int resource, const struct rlimit *rlim);
@@ -136,6 +160,8 @@ const SYMBOLS = {
   isatty: { parameters: ["i32"], result: "i32" },
   // int unlink(const char *path);
   unlink: { parameters: ["buffer"], result: "i32" },
+  // int fchownat(int dirfd, const char *path, uid_t owner, gid_t group, int flags);
+  fchownat: { parameters: ["i32", "buffer", "u32", "u32", "i32"], result: "i32" },
   // ssize_t readlink(const char *path, char *buf, size_t bufsiz);
   readlink: { parameters: ["buffer", "buffer", "usize"], result: "isize" },
   // long syscall(SYS_getdents64, int fd, void *dirp, size_t count); older glibc has no getdents64()

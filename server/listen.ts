@@ -6,7 +6,8 @@ import {
   formatAddress,
   type InetAddress,
 } from "../ffi/address.ts";
-import { O_NONBLOCK } from "../ffi/descriptor.ts";
+import { fchown, umask } from "../ffi/credentials.ts";
+import { noFollowFlag, O_CLOEXEC, O_NONBLOCK, O_PATH, open } from "../ffi/descriptor.ts";
 import { F_SETFL } from "../ffi/descriptor_calls.ts";
 import { isSyscallError } from "../ffi/errno.ts";
 import { AppError } from "./app/load_app.ts";
@@ -40,12 +41,18 @@ export interface ListenAddress {
  * Binds a socket to each address on which a server is to listen. They do not listen yet.
  *
  * @param listen The addresses.
+ * @param access Who may connect to those that are paths.
  * @throws As {@linkcode openListener} does. No socket is left open then.
  */
-export function bindListeners(listen: readonly ListenAddress[]): Socket[] {
+export function bindListeners(
+  listen: readonly ListenAddress[],
+  access?: SocketAccess,
+): Socket[] {
   const sockets: Socket[] = [];
   try {
-    for (const { address, dualStack } of listen) sockets.push(bindSocket(address, dualStack));
+    for (const { address, dualStack } of listen) {
+      sockets.push(bindSocket(address, dualStack, access));
+    }
     return sockets;
   } catch (error) {
     for (const [i, socket] of sockets.entries()) {
@@ -67,18 +74,29 @@ export function isSecure({ family }: Socket, certificates: readonly Certificate[
   return certificates.length > 0 && family !== AF_UNIX;
 }
 
+/** Who may connect to a UNIX socket. What is not given is as for any file that is created. */
+export interface SocketAccess {
+  /** The permissions. */
+  readonly mode?: number;
+  /** The owner. */
+  readonly uid?: number;
+  /** The group. */
+  readonly gid?: number;
+}
+
 /**
  * Opens a listening socket for a server. It reuses a port with connections in TIME_WAIT, and the
  * path of a UNIX socket left by a server that has ended.
  *
  * @param address The address: `["0.0.0.0", 8000]`, `["::1", 8000]`, or a path.
  * @param backlog How many connections may wait to be accepted.
+ * @param access Who may connect, if it is a path.
  * @throws {SyscallError} `EADDRINUSE`, also for the path of a running server's socket or of another
  *   kind of file; `EACCES`, ...
  * @throws {AppError} If the host name has no address.
  */
-export function openListener(address: Address, backlog: number): Socket {
-  const socket = bindSocket(address);
+export function openListener(address: Address, backlog: number, access?: SocketAccess): Socket {
+  const socket = bindSocket(address, undefined, access);
   try {
     socket.listen(backlog);
     return socket;
@@ -94,27 +112,54 @@ export function openListener(address: Address, backlog: number): Socket {
  * @param address The address.
  * @param dualStack For an IPv6 address: whether to accept connections over IPv4, too. The default is
  *   the system's.
+ * @param access Who may connect, if it is a path.
  * @throws As {@linkcode openListener} does.
  */
-export function bindSocket(address: Address, dualStack?: boolean): Socket {
+export function bindSocket(
+  address: Address,
+  dualStack?: boolean,
+  access?: SocketAccess,
+): Socket {
   const family = familyOf(address);
   const socket = new Socket(family, SOCK_STREAM);
   try {
     if (typeof address === "string") {
-      if (isStale(address)) unlink(address);
+      bindPath(socket, address, access);
     } else {
       socket.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1);
       socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1); // accepted sockets inherit it
       if (family === AF_INET6 && dualStack !== undefined) {
         socket.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, dualStack ? 0 : 1);
       }
+      socket.bind(address);
     }
-    socket.bind(address);
     return socket;
   } catch (error) {
     socket.close();
     if (isSyscallError(error)) throw error;
     throw new AppError((error as Error).message, { cause: error }); // a name without an address
+  }
+}
+
+/** Binds a socket to a path. The file has the permissions and the owner before the socket listens. */
+function bindPath(socket: Socket, path: string, { mode, uid, gid }: SocketAccess = {}): void {
+  if (isStale(path)) unlink(path);
+  const before = mode === undefined ? undefined : umask(0o777 & ~mode);
+  try {
+    socket.bind(path);
+  } finally {
+    if (before !== undefined) umask(before);
+  }
+  if ((uid === undefined && gid === undefined) || path.startsWith("\0")) return;
+  try {
+    // Neither a link nor another file that somebody has put in its place changes its owner.
+    using file = open(path, O_PATH | noFollowFlag() | O_CLOEXEC);
+    if (Deno.statSync(`/proc/self/fd/${file.fileno()}`).isSocket) {
+      fchown(file.fileno(), uid, gid, path);
+    }
+  } catch (error) {
+    unlink(path);
+    throw error;
   }
 }
 

@@ -1,11 +1,12 @@
 import type { App } from "./app/load_app.ts";
 import { type PreforkOptions, resolveOptions } from "./prefork/options.ts";
-import { becomeMaster } from "./prefork/become_master.ts";
+import { becomeMaster, runAsMaster } from "./prefork/become_master.ts";
 import { isFreshWorker } from "./prefork/fresh_worker.ts";
 
 /**
  * Serves a `fetch` app with forked workers, until a signal ends the server. The program is run once
- * more from its start, and again at each restart, so call this function first.
+ * more from its start, and again at each restart, so call this function first. With `user`, what
+ * precedes the call runs as root the first time, and as the user from then on.
  *
  * @param app The app's module, which is loaded in the master unless `preload` is `false`; or the
  *   app itself.
@@ -15,7 +16,7 @@ import { isFreshWorker } from "./prefork/fresh_worker.ts";
  * @throws {ActivationError} If the sockets of the service manager cannot be served on.
  * @throws {PidFileError} If the pid file belongs to a running process.
  * @throws {SyscallError} If the server cannot listen: `EADDRINUSE`, `EACCES`, ...
- * @throws {RangeError} If an option is out of range.
+ * @throws {RangeError} If an option is out of range, or there is no such user or group.
  * @throws {TypeError} If only one of `cert` and `key` is given.
  *
  * @example
@@ -31,7 +32,13 @@ export async function servePrefork(
   options: PreforkOptions = {},
 ): Promise<number> {
   const config = resolveOptions(options);
-  if (!isFreshWorker()) becomeMaster();
+  if (!isFreshWorker()) {
+    if (config.user !== undefined) {
+      const { becomeUser } = await import("./prefork/host/become_user.ts");
+      if (becomeUser(config, {})) runAsMaster();
+    }
+    becomeMaster();
+  }
   // Loaded here, so that programs that do not use it do not hold it in memory, which every child
   // would copy.
   const { serve } = await import("./prefork/serve.ts");

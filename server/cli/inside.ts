@@ -6,6 +6,7 @@
  * @module
  */
 import { denosArguments } from "../../ffi/runtime/v8_flags.ts";
+import { isUrl } from "../app/load_app.ts";
 import { type MainModule, mainModule } from "../app/main_module.ts";
 import { becomeMaster } from "../prefork/become_master.ts";
 import { isFreshWorker } from "../prefork/fresh_worker.ts";
@@ -15,7 +16,7 @@ import { keepServing, serve } from "../prefork/serve.ts";
 import { runFreshWorker } from "../prefork/worker/fresh.ts";
 import { type Command, execute, takeCommand, variablesOf } from "./command.ts";
 import { report } from "./report.ts";
-import { readSettings, type Settings } from "./settings.ts";
+import { nameOf, readSettings, type Settings } from "./settings.ts";
 import { UsageError } from "./usage.ts";
 
 try {
@@ -53,7 +54,11 @@ async function run(
     return await keepServing(error, variables);
   }
   const { app, model, config, file } = settings;
-  if (app !== command.app) execute(line, app, denosArguments().slice(0, -1), Deno.args);
+  const isOtherUser = config.user !== undefined &&
+    await becomeUser(settings, line.check === null);
+  if (isOtherUser || app !== command.app) {
+    execute(line, app, denosArguments().slice(0, -1), Deno.args);
+  }
   const main = load(app);
   if (line.check !== null) {
     return await (await import("./check.ts")).check(line.check, settings, main);
@@ -68,6 +73,25 @@ async function run(
   if (line.watch) throw new UsageError(`--watch does not apply to --model ${model}`);
   const { serveLower } = await import("./lower_rungs.ts");
   return await serveLower(model, main, settings);
+}
+
+/** Becomes the user whom the settings name. Returns whether that has changed anything. */
+async function becomeUser(settings: Settings, opens: boolean): Promise<boolean> {
+  const host = await import("../prefork/host/become_user.ts");
+  const { app, config, sources, file } = settings;
+  const own = new URL(import.meta.url);
+  const files = [...own.protocol === "file:" ? [decodeURIComponent(own.pathname)] : []]
+    .concat(isUrl(app) ? [] : [app]);
+  try {
+    return host.becomeUser(config, {
+      nameOf: (option) => nameOf(option, sources.get(option), file),
+      files,
+      opens,
+    });
+  } catch (error) {
+    // Of names that this system does not know.
+    throw error instanceof RangeError ? new UsageError(error.message) : error;
+  }
 }
 
 function fail(error: unknown): never {

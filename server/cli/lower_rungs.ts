@@ -1,4 +1,5 @@
 /** `serve --model iterative` and `serve --model forking`: the same app with the simpler models. */
+import { umask } from "../../ffi/credentials.ts";
 import { releaseSignals } from "../../ffi/signal_mask.ts";
 import { checkThrowAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 import { SIGCHLD, SIGINT, SIGTERM } from "../../ffi/signals.ts";
@@ -9,12 +10,14 @@ import type { MainModule } from "../app/main_module.ts";
 import { serveFetchForking } from "../gateway/forking.ts";
 import { serveFetchIterative } from "../gateway/iterative.ts";
 import {
+  bindSocket,
   formatUrl,
   isSecure,
   type ListenAddress,
-  openListener,
   removeStaleSocket,
 } from "../listen.ts";
+import { findSocketAccess } from "../prefork/host/account.ts";
+import { takeOpened } from "../prefork/host/opened.ts";
 import { bindOnTrial } from "../prefork/master/program_sockets.ts";
 import { HANDLED_SIGNALS } from "../prefork/signals.ts";
 import { nameOf, type Settings, SOURCES } from "./settings.ts";
@@ -29,6 +32,11 @@ const COMMON = [
   "port",
   "hostname",
   "path",
+  "unixMode",
+  "unixGroup",
+  "user",
+  "group",
+  "umask",
   "cert",
   "key",
   "backlog",
@@ -62,14 +70,18 @@ export async function serveLower(
   // These models do not use the other signals, which would stay held and never be handled.
   const used = [SIGCHLD, SIGTERM, SIGINT];
   releaseSignals(HANDLED_SIGNALS.filter((signum) => !used.includes(signum)));
+  const opened = takeOpened(); // by root
+  if (config.umask !== undefined) umask(parseInt(config.umask, 8));
   const { app } = await loadProgram(main, catchServers(bindOnTrial));
   if (app === undefined) {
     throw new AppError(
       `Cannot serve ${main.name} with --model ${model}: it listens itself. Only workers can do so`,
     );
   }
-  const socket = openListener(address, backlog);
+  const socket = opened.listeners[0] ??
+    bindSocket(address, undefined, findSocketAccess(config));
   try {
+    socket.listen(backlog);
     checkThrowAwayAddress(socket.family);
     const common = {
       grace,

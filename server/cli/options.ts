@@ -56,6 +56,18 @@ export const OPTIONS: Record<string, Option | string> = {
     kind: count,
     help: "connections that may wait to be accepted (default 1024)",
   },
+  "unix-mode": {
+    sets: "unixMode",
+    takes: "MODE",
+    kind: text,
+    help: "who may connect to the UNIX socket, such as 0660",
+  },
+  "unix-group": {
+    sets: "unixGroup",
+    takes: "NAME",
+    kind: text,
+    help: "the group to which the UNIX socket belongs, or its id",
+  },
   processes: "Processes",
   model: {
     sets: "model",
@@ -109,6 +121,25 @@ export const OPTIONS: Record<string, Option | string> = {
     takes: "S",
     kind: seconds,
     help: "when told to stop, go on accepting for S seconds while\nhealth checks fail (default 0)",
+  },
+  user: {
+    sets: "user",
+    takes: "NAME",
+    kind: text,
+    help: "the user as whom all runs, or its id: root opens the\n" +
+      "sockets, and the app is loaded as the user",
+  },
+  group: {
+    sets: "group",
+    takes: "NAME",
+    kind: text,
+    help: "the group as which all runs (default the user's)",
+  },
+  umask: {
+    sets: "umask",
+    takes: "MASK",
+    kind: text,
+    help: "permissions that created files do not get, such as 027",
   },
   clients: "Clients",
   "max-connections": {

@@ -4,6 +4,7 @@
  */
 import { getenv } from "../../ffi/environment.ts";
 import { AppError } from "../app/load_app.ts";
+import { readPem, takePem } from "../prefork/host/pem_files.ts";
 import { type Config, resolveOptions } from "../prefork/options.ts";
 import { readConfigFile } from "./config_file.ts";
 import { flagOf, type Model, OPTIONS, type Setting } from "./options.ts";
@@ -54,6 +55,7 @@ export interface Settings {
  * @throws {AppError} If a certificate or its key cannot be read.
  */
 export function readSettings({ app, config: named, options }: CommandLine): Settings {
+  takePem();
   const file = named ?? CONFIG_FILE;
   const content = readConfigFile(file);
   if (content === undefined && named !== undefined) {
@@ -80,8 +82,8 @@ export function readSettings({ app, config: named, options }: CommandLine): Sett
   }
   const name = (option: Setting) => nameOf(option, sources.get(option), file);
   const pem = {
-    ...cert !== undefined && { cert: readPem(String(cert), name("cert")) },
-    ...key !== undefined && { key: readPem(String(key), name("key")) },
+    ...cert !== undefined && { cert: readPemFor(String(cert), name("cert")) },
+    ...key !== undefined && { key: readPemFor(String(key), name("key")) },
   };
   try {
     const config = resolveOptions({ ...rest, ...pem }, name);
@@ -114,9 +116,9 @@ function readEnvironment(): Record<string, unknown> {
 }
 
 /** Reads the file with a certificate or a key that an option names. */
-function readPem(path: string, name: string): string {
+function readPemFor(path: string, name: string): string {
   try {
-    return Deno.readTextFileSync(path);
+    return readPem(path);
   } catch (error) {
     throw new AppError(`Cannot read ${path} for ${name}: ${(error as Error).message}`);
   }

@@ -12,5 +12,11 @@ import { withholdTelemetry } from "./telemetry.ts";
 export function becomeMaster(): void {
   const hadTelemetry = withholdTelemetry();
   becomeForkable({ signals: HANDLED_SIGNALS });
-  if (hadTelemetry) runAgain(new Set(HANDLED_SIGNALS), programSignals());
+  if (hadTelemetry) runAsMaster();
+}
+
+/** Runs this process's program again from its start, as one that can be a master. */
+export function runAsMaster(): never {
+  const own = new Set(HANDLED_SIGNALS);
+  runAgain(own, programSignals().difference(own));
 }

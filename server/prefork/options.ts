@@ -21,6 +21,13 @@ export interface PreforkOptions {
    * listens.
    */
   readonly path?: string;
+  /**
+   * The permissions of the UNIX socket, in octal, such as `"0660"`: who may connect. The default
+   * follows from the umask.
+   */
+  readonly unixMode?: string;
+  /** The group to which the UNIX socket belongs, by name or id. The default is the server's. */
+  readonly unixGroup?: string;
   /** The certificate chain for HTTPS, as PEM text. Requires `key`. */
   readonly cert?: string;
   /** The certificate's private key, as PEM text. */
@@ -41,6 +48,19 @@ export interface PreforkOptions {
    * fork. The default is false: it is logged.
    */
   readonly strict?: boolean;
+  /**
+   * The user as whom the server and the app run, by name or id. Started by root, the server opens
+   * its sockets and creates its files, becomes this user for good, and runs the program again from
+   * its start. The default is the user who starts it.
+   */
+  readonly user?: string;
+  /** The group as which they run, by name or id. The default is the user's. Requires `user`. */
+  readonly group?: string;
+  /**
+   * Which permissions the files do not get that the server and the app create, in octal, such as
+   * `"027"`. The default is the umask with which the server was started.
+   */
+  readonly umask?: string;
   /** How many connections the kernel queues until a worker accepts them. The default is 1024. */
   readonly backlog?: number;
   /** The maximum number of open connections per worker. The default is no limit. */
@@ -135,6 +155,11 @@ export type Config =
 
 type Optional =
   | "path"
+  | "unixMode"
+  | "unixGroup"
+  | "user"
+  | "group"
+  | "umask"
   | "maxHeaderBytes"
   | "accessLog"
   | "requestIdHeader"
@@ -151,11 +176,16 @@ const CHECKS: {
   port: checkPort,
   hostname: checkHost,
   path: checkFile,
+  unixMode: checkMode,
+  unixGroup: checkAccount,
   cert: checkText,
   key: checkText,
   workers: checkWorkers,
   preload: checkBoolean,
   strict: checkBoolean,
+  user: checkAccount,
+  group: checkAccount,
+  umask: checkMode,
   backlog: checkBacklog,
   maxConnections: checkCount,
   maxRequests: checkCount,
@@ -225,11 +255,16 @@ export function resolveOptions(
     port: 8000,
     hostname: "0.0.0.0",
     path: undefined,
+    unixMode: undefined,
+    unixGroup: undefined,
     cert: undefined,
     key: undefined,
     workers: Math.min(countProcessors(limits), MOST_WORKERS),
     preload: true,
     strict: false,
+    user: undefined,
+    group: undefined,
+    umask: undefined,
     backlog: 1024,
     maxConnections: Infinity,
     maxRequests: Infinity,
@@ -260,6 +295,21 @@ export function resolveOptions(
   }
   const certificates: Certificate[] = cert === undefined ? [] : [{ cert, key: key! }];
   const path = absolute(config.path);
+  if (config.group !== undefined && config.user === undefined) {
+    throw new TypeError(
+      `Cannot serve with ${nameOf("group")} and without ${
+        nameOf("user")
+      }: expected both, or only ` +
+        "the user",
+    );
+  }
+  const hasOnlyPort = config.path === undefined &&
+    (options.port !== undefined || options.hostname !== undefined);
+  for (const name of ["unixMode", "unixGroup"] as const) {
+    if (config[name] !== undefined && hasOnlyPort) {
+      throw new TypeError(`Cannot serve with ${nameOf(name)} and without a UNIX socket`);
+    }
+  }
   return {
     ...config,
     path,
@@ -320,6 +370,20 @@ function checkDrainDelay(name: string, value: unknown): void {
 
 function checkText(name: string, value: unknown): asserts value is string {
   if (typeof value !== "string") throw new TypeError(`${cannot(name, value)} a string`);
+}
+
+function checkMode(name: string, value: unknown): void {
+  checkText(name, value);
+  if (!/^0?[0-7]{1,3}$/.test(value)) {
+    throw new RangeError(`${cannot(name, value)} octal digits from 0 to 777, such as 027`);
+  }
+}
+
+function checkAccount(name: string, value: unknown): void {
+  checkText(name, value);
+  if (value === "" || /[:\0\n]/.test(value)) {
+    throw new RangeError(`${cannot(name, value)} a name or an id`);
+  }
 }
 
 function checkHost(name: string, value: unknown): void {

@@ -3,6 +3,7 @@
  * server on the shared listening socket.
  */
 import { type Address, AF_UNIX } from "../../ffi/address.ts";
+import { umask } from "../../ffi/credentials.ts";
 import { O_CLOEXEC, O_RDONLY, open } from "../../ffi/descriptor.ts";
 import { isatty } from "../../ffi/descriptor_calls.ts";
 import { testFork } from "../../ffi/forking/fork.ts";
@@ -30,10 +31,10 @@ import { takeActivatedSockets } from "./host/activation.ts";
 import { checkLogFile } from "./logs/log_file.ts";
 import { redirectStderr, reopenStderr, stderrLog } from "./logs/error_log.ts";
 import {
+  bindSocket,
   checkCertificate,
   formatUrl,
   hasCertificate,
-  openListener,
   removeStaleSocket,
 } from "../listen.ts";
 import { isCanary, LOADED } from "./master/canary.ts";
@@ -58,6 +59,8 @@ import {
   type OpenResource,
 } from "./open_resources.ts";
 import { describeLimits } from "./host/cgroup.ts";
+import { takeOpened } from "./host/opened.ts";
+import { unreadablePem } from "./host/pem_files.ts";
 import { openNotify } from "./host/notify.ts";
 import { removePidFile, writePidFile } from "./host/pid_file.ts";
 import { findStartDirectory } from "./host/start_directory.ts";
@@ -138,6 +141,9 @@ async function serveOnce(
   }));
   const kept = { ...config, ...fixed, givenAddress, listen };
   const begun = await restart(app, kept, inheritance);
+  for (const path of unreadablePem()) {
+    stderrLog("master")(`Cannot read ${path} any more: what root read at the start stays in use`);
+  }
   const names = [...Object.keys(fixed), ...refused];
   if (names.length > 0) {
     stderrLog("master")(
@@ -228,7 +234,19 @@ export async function keepServing(
 }
 
 /** The options that are in use for as long as a server runs. */
-const FIXED = ["port", "hostname", "path", "backlog", "pidFile", "admin"] as const;
+const FIXED = [
+  "port",
+  "hostname",
+  "path",
+  "unixMode",
+  "unixGroup",
+  "user",
+  "group",
+  "umask",
+  "backlog",
+  "pidFile",
+  "admin",
+] as const;
 
 /** Returns the old values of those options that a restart should change, and cannot. */
 function fixedOptions(old: Config, config: Config): Partial<Config> {
@@ -332,19 +350,28 @@ interface Start {
  * it cannot load the main module.
  */
 async function start(app: Source, config: Config): Promise<Start> {
+  const opened = takeOpened(); // by root
   const activated = takeActivatedSockets().map(({ socket }) => socket);
   const isActivated = activated.length > 0;
-  const sockets = new ProgramSockets(config, { listeners: activated, requested: [], isActivated });
-  let admin: Socket | undefined;
-  const cleanUp = () => cleanUpFor(config, { admin, isActivated, listeners: [] })();
+  const existing = isActivated ? { listeners: activated, requested: [] } : opened;
+  const sockets = new ProgramSockets(config, { ...existing, isActivated });
+  const closeOpened = cleanUpFor(config, { ...opened, isActivated: false });
+  let { admin } = opened;
+  const cleanUp = () => {
+    sockets.close();
+    closeOpened();
+    if (admin !== opened.admin) cleanUpFor(config, { admin, isActivated, listeners: [] })();
+  };
+  if (config.umask !== undefined) umask(parseInt(config.umask, 8));
   try {
     const loading = loadInTime(app, config, (request) => sockets.bind(request)).then(
       whenThereIsRoom,
     );
-    const loaded = await interruptibly(loading, () => sockets.close());
+    const loaded = await interruptibly(loading, cleanUp);
     checkStrictly(app, config);
     if (config.pidFile !== undefined) writePidFile(config.pidFile);
-    admin = openAdmin(config);
+    admin ??= openAdmin(config);
+    admin?.listen(ADMIN_BACKLOG);
     const { file, scoreboard } = createScoreboard();
     const shared = { admin, isActivated, scoreboard, scoreboardFile: file };
     sockets.listen(isProgram(loaded) ? loaded : undefined);
@@ -356,7 +383,6 @@ async function start(app: Source, config: Config): Promise<Start> {
     if (config.errorLog !== undefined) redirectStderr(config.errorLog);
     return { place, sockets, loaded };
   } catch (error) {
-    sockets.close();
     cleanUp();
     throw error;
   }
@@ -576,7 +602,7 @@ function asProgram(app: App): Program {
 }
 
 function openAdmin({ admin }: Config): Socket | undefined {
-  return admin === undefined ? undefined : openListener(admin, ADMIN_BACKLOG);
+  return admin === undefined ? undefined : bindSocket(admin);
 }
 
 /** The admin process serves plain HTTP, and is not replaced after a number of requests. */

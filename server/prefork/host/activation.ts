@@ -27,6 +27,11 @@ export interface ActivatedSocket {
   readonly name: string;
 }
 
+/** Whether the service manager has opened listening sockets for this process. */
+export function isActivated(): boolean {
+  return getenv("LISTEN_FDS") !== undefined && getenv("LISTEN_PID") === String(getpid());
+}
+
 /**
  * Takes over the listening sockets that the service manager opened for this process, and removes
  * their variables from the environment, so that no other process uses them. Call it only after

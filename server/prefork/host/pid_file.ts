@@ -2,7 +2,16 @@
  * The pid file. It tells which process to signal to stop or reload the server. The master writes
  * it; it needs `--allow-read` and `--allow-write`.
  */
-import { O_CLOEXEC, O_CREAT, O_EXCL, O_WRONLY, open } from "../../../ffi/descriptor.ts";
+import {
+  noFollowFlag,
+  O_CLOEXEC,
+  O_CREAT,
+  O_EXCL,
+  O_NONBLOCK,
+  O_TRUNC,
+  O_WRONLY,
+  open,
+} from "../../../ffi/descriptor.ts";
 import { isSyscallError, SyscallError } from "../../../ffi/errno.ts";
 import { readText } from "../../../ffi/proc.ts";
 import { getpid, kill } from "../../../ffi/process.ts";
@@ -28,29 +37,59 @@ export function writePidFile(path: string): void {
   try {
     fill(fresh, path, `${pid}\n`);
     if (claim(fresh, path)) return;
-    const owner = ownerOf(path);
-    if (owner !== undefined && owner !== pid && isAlive(owner)) {
-      throw new PidFileError(
-        `Cannot write pid file ${path}: it belongs to process ${owner}, which is running. Stop ` +
-          "that process, or use another file",
-      );
-    }
+    checkPidFile(path);
     replace(fresh, path);
+  } catch (error) {
+    if (!isSyscallError(error, "EACCES") || !overwrite(path, `${pid}\n`)) throw error;
   } finally {
     removeIfThere(fresh);
   }
 }
 
 /**
- * Removes a pid file, unless it belongs to another process.
+ * Checks that a pid file does not belong to another process, which is running.
+ *
+ * @param path The file.
+ * @throws {PidFileError} If it does, or if it cannot be read.
+ */
+export function checkPidFile(path: string): void {
+  const owner = ownerOf(path);
+  if (owner === undefined || owner === getpid() || !isAlive(owner)) return;
+  throw new PidFileError(
+    `Cannot write pid file ${path}: it belongs to process ${owner}, which is running. Stop ` +
+      "that process, or use another file",
+  );
+}
+
+/**
+ * Removes a pid file, unless it belongs to another process. If its folder is another user's, the
+ * file remains, and is empty.
  *
  * @param path The file.
  */
 export function removePidFile(path: string): void {
   try {
-    if (ownerOf(path) === getpid()) Deno.removeSync(path);
+    if (ownerOf(path) !== getpid()) return;
+    try {
+      Deno.removeSync(path);
+    } catch {
+      overwrite(path, "");
+    }
   } catch {
     // The file names a process that is about to end: the next server replaces it.
+  }
+}
+
+/** Writes to a file that is there: root has created it in a folder where this user may not. */
+function overwrite(path: string, text: string): boolean {
+  checkPidFile(path);
+  try {
+    using file = open(path, O_WRONLY | O_TRUNC | O_NONBLOCK | noFollowFlag() | O_CLOEXEC);
+    file.write(new TextEncoder().encode(text));
+    return true;
+  } catch (error) {
+    if (isSyscallError(error)) return false;
+    throw error;
   }
 }
 

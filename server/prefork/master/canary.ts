@@ -15,6 +15,7 @@ import { memfd_create } from "../../../ffi/memory.ts";
 import { commandLine, readText } from "../../../ffi/proc.ts";
 import { oneLine } from "../../app/load_app.ts";
 import { reliable } from "../../log.ts";
+import { passPem } from "../host/pem_files.ts";
 import type { Context } from "./context.ts";
 
 /** The environment variable that contains the canary's pid. */
@@ -77,7 +78,8 @@ export function startCanary(
     const pid = forkChild(() => {
       end.fcntl(F_SETFD, 0);
       file.dup2(STDERR);
-      for (const [name, value] of Object.entries(variables)) setenv(name, value);
+      const all = { ...variables, ...passPem() };
+      for (const [name, value] of Object.entries(all)) setenv(name, value);
       setenv(CANARY, String(getpid()));
       setenv(PIPE, String(end.fileno()));
       try {

@@ -10,6 +10,7 @@ import { runAgain } from "../../../ffi/forking/become_forkable.ts";
 import { getpid } from "../../../ffi/process.ts";
 import { programSignals } from "../../../ffi/signal_mask.ts";
 import { Socket } from "../../../ffi/socket.ts";
+import { holdPem, passPem } from "../host/pem_files.ts";
 import { createScoreboard, inheritScoreboard, type Scoreboard } from "../scoreboard.ts";
 import { HANDLED_SIGNALS } from "../signals.ts";
 import { stringifyJson } from "../json.ts";
@@ -66,7 +67,7 @@ export function executeAnew(context: Context, { workers, config, ...knowledge }:
     })),
   };
   const directory = Deno.cwd();
-  const { variables } = context;
+  const variables = { ...context.variables, ...passPem() };
   const names = [INHERITANCE, ...Object.keys(variables)];
   const before = names.map((name) => [name, getenv(name)] as const);
   try {
@@ -77,6 +78,7 @@ export function executeAnew(context: Context, { workers, config, ...knowledge }:
     runAgain(new Set(HANDLED_SIGNALS), programSignals());
   } catch (error) {
     setCloseOnExec(record, true);
+    holdPem();
     for (const [name, value] of before) {
       if (value === undefined) unsetenv(name);
       else setenv(name, value);

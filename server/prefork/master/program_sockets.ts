@@ -15,7 +15,9 @@ import {
   isSecure,
   type ListenAddress,
   removeStaleSocket,
+  type SocketAccess,
 } from "../../listen.ts";
+import { findSocketAccess } from "../host/account.ts";
 import { isListening } from "../../../ffi/runtime/event_loop.ts";
 import {
   LENT,
@@ -219,7 +221,7 @@ export class ProgramSockets {
   }
 
   #bindForApp(one: ListenAddress): Socket {
-    const [socket] = bindListeners([one]);
+    const [socket] = bindListeners([one], findSocketAccess(this.#config));
     this.#own.push(socket!);
     return socket!;
   }
@@ -249,7 +251,7 @@ export class ProgramSockets {
   }
 
   #open(address: Address, { dualStack }: ListenRequest): Socket {
-    const socket = bindEither(address, dualStack);
+    const socket = bindEither(address, dualStack, findSocketAccess(this.#config));
     this.#own.push(socket);
     return socket;
   }
@@ -307,9 +309,13 @@ function overridden(address: Address, { givenAddress }: Config): Address {
 }
 
 /** Binds a socket. Where there is no IPv6, every address is every IPv4 address. */
-function bindEither(address: Address, dualStack: boolean | undefined): Socket {
+function bindEither(
+  address: Address,
+  dualStack: boolean | undefined,
+  access?: SocketAccess,
+): Socket {
   try {
-    return bindSocket(address, dualStack);
+    return bindSocket(address, dualStack, access);
   } catch (error) {
     const isAny = typeof address !== "string" && address[0] === "::" && dualStack === true;
     if (!isAny || !isSyscallError(error, "EAFNOSUPPORT", "EADDRNOTAVAIL")) throw error;
