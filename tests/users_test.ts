@@ -1,0 +1,248 @@
+/** Servers that root starts and that become another user; and who may connect to a UNIX socket. */
+import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import * as tine from "../mod.ts";
+import { getpwnam } from "../ffi/users.ts";
+import { bindSocket } from "../server/listen.ts";
+import {
+  certificate,
+  DENO,
+  descendants,
+  Program,
+  ROOT,
+  scratch,
+  Server,
+  spawnServer,
+  until,
+  writeApp,
+} from "./support.ts";
+
+const isRoot = Deno.uid() === 0;
+/** Only root can become another user. Others are told so, see below. */
+const AS_ROOT = { ignore: !isRoot };
+
+/** A Deno that every user can run, and the installed command. Root's own may be in its home. */
+const installed = (() => {
+  let path: string | undefined;
+  return (): string => {
+    if (path !== undefined) return path;
+    path = Deno.makeTempDirSync({ prefix: "tine_test_" });
+    Deno.chmodSync(path, 0o755);
+    Deno.copyFileSync(DENO, `${path}/deno`);
+    Deno.chmodSync(`${path}/deno`, 0o755);
+    const { success, stderr } = new Deno.Command(DENO, {
+      args: ["run", "-A", new URL("server/cli/install.ts", ROOT).pathname, path],
+      env: { NO_COLOR: "1" },
+    }).outputSync();
+    assert(success, new TextDecoder().decode(stderr));
+    globalThis.addEventListener("unload", () => Deno.removeSync(path!, { recursive: true }));
+    return path;
+  };
+})();
+
+function environment(folder: string): Record<string, string> {
+  const bin = installed();
+  const cache = `${folder}/deno_dir`;
+  Deno.mkdirSync(cache, { recursive: true });
+  Deno.chmodSync(cache, 0o777);
+  return { PATH: `${bin}:${Deno.env.get("PATH")}`, DENO_DIR: cache };
+}
+
+/** Starts the installed command in a folder, and waits until it serves. */
+async function serve(folder: string, args: readonly string[]): Promise<Server> {
+  const server = new Server(`${installed()}/tine`, ["serve", ...args], {
+    cwd: folder,
+    env: environment(folder),
+  });
+  try {
+    const [, url = ""] = await server.logged(/Serving (\S+) /);
+    server.url = url;
+    server.port = Number(url.match(/:(\d+)\/$/)?.[1]);
+    return server;
+  } catch (error) {
+    await server[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** A port that only root can bind. */
+function lowPort(): number {
+  for (let port = 1023; port > 600; port--) {
+    try {
+      using _ = bindSocket(["0.0.0.0", port]);
+      return port;
+    } catch (error) {
+      if (!tine.isSyscallError(error, "EADDRINUSE")) throw error;
+    }
+  }
+  throw new Error("No port below 1024 is free");
+}
+
+/** What the kernel says of the users of all threads of a process and of its descendants. */
+function credentials(pid: number): { processes: number; threads: number; all: string[] } {
+  const pids = [pid, ...descendants(pid)];
+  const texts = pids.flatMap((pid) => {
+    try {
+      return [...Deno.readDirSync(`/proc/${pid}/task`)].flatMap(({ name }) => {
+        try {
+          return [Deno.readTextFileSync(`/proc/${pid}/task/${name}/status`)];
+        } catch {
+          return []; // it has ended
+        }
+      });
+    } catch {
+      return [];
+    }
+  });
+  const lines = (text: string) =>
+    text.split("\n").filter((line) => /^(Uid|Gid|Groups|Cap(Eff|Prm|Amb)):/.test(line))
+      .map((line) => line.trim().replaceAll("\t", " ")).join("; ");
+  return { processes: pids.length, threads: texts.length, all: [...new Set(texts.map(lines))] };
+}
+
+/** What {@linkcode credentials} returns where nothing is left of root. */
+function only(uid: number, gid: number, groups: readonly number[] = [gid]): string[] {
+  const four = (id: number) => Array(4).fill(id).join(" ");
+  const none = "0000000000000000";
+  return [
+    `Uid: ${four(uid)}; Gid: ${four(gid)}; Groups: ${groups.join(" ")}`.trim() +
+    `; CapPrm: ${none}; CapEff: ${none}; CapAmb: ${none}`,
+  ];
+}
+
+function fileOf(path: string): string {
+  const { mode, uid, gid } = Deno.lstatSync(path);
+  return `${(mode! & 0o7777).toString(8)} ${uid} ${gid}`;
+}
+
+const NOBODY = getpwnam("nobody");
+const WWW = getpwnam("www-data");
+
+/** Tells at each request as whom it runs, and whether it can become root again. */
+const APP = `
+  const { symbols } = Deno.dlopen("libc.so.6", {
+    setuid: { parameters: ["u32"], result: "i32" },
+    setgid: { parameters: ["u32"], result: "i32" },
+    setresuid: { parameters: ["u32", "u32", "u32"], result: "i32" },
+  });
+  const back = [symbols.setuid(0), symbols.setgid(0), symbols.setresuid(0, 0, 0)];
+  const loaded = Deno.uid();
+  Deno.writeTextFileSync("files/written", String(Deno.pid));
+  const variables = Object.keys(Deno.env.toObject()).filter((name) => /^TINE_(?!WORKER)/.test(name));
+  const { USER, LOGNAME, HOME } = Deno.env.toObject();
+  export default {
+    fetch: () => Response.json({ back, loaded, now: Deno.uid(), USER, LOGNAME, HOME, variables }),
+  };
+`;
+
+/** A folder of root's with an app, and one of the user's in it. */
+function folderFor(uid: number): { path: string } & AsyncDisposable {
+  const folder = scratch();
+  writeApp(folder.path, APP);
+  Deno.mkdirSync(`${folder.path}/files`);
+  Deno.chownSync(`${folder.path}/files`, uid, 0);
+  return folder;
+}
+
+const answer = (user: { name: string; uid: number; home: string }) => ({
+  back: [-1, -1, -1],
+  loaded: user.uid,
+  now: user.uid,
+  USER: user.name,
+  LOGNAME: user.name,
+  HOME: user.home,
+  variables: [],
+});
+
+Deno.test(
+  "serve --user leaves nothing of root in any thread, before the app is loaded and after restarts",
+  AS_ROOT,
+  async () => {
+    await using folder = folderFor(NOBODY!.uid);
+    const { path } = folder;
+    const port = lowPort();
+    const [pidFile, admin, log, errors] = ["tine.pid", "admin.sock", "access.log", "error.log"]
+      .map((name) => `${path}/${name}`);
+    await using server = new Server(`${installed()}/tine`, [
+      ...["serve", "app.ts", "--user", "nobody", "--group", "www-data", "--umask", "027"],
+      ...["--port", `${port}`, "--workers", "2", "--pid-file", pidFile!, "--admin", admin!],
+      ...["--access-log", log!, "--error-log", errors!],
+    ], { cwd: path, env: environment(path) });
+    server.port = port;
+    const said = (pattern: RegExp, count = 1) =>
+      until(() => {
+        if (!exists(errors!)) return false;
+        return [...Deno.readTextFileSync(errors!).matchAll(pattern)].length >= count;
+      }, `${pattern} in the error log`).catch((error) => {
+        throw new Error(`${error.message}: ${server.stderr}${Deno.readTextFileSync(errors!)}`);
+      });
+    await said(/Serving .* with 2 workers/g);
+    const [uid, gid] = [NOBODY!.uid, WWW!.gid];
+    // initgroups(): the groups in which the user is listed, and the group.
+    const check = (processes: number) => {
+      const found = credentials(server.pid);
+      assertEquals(found.all, only(uid, gid));
+      assertEquals(found.processes, processes);
+      assert(found.threads > processes, `${found.threads} threads`);
+    };
+    check(4); // and the admin process
+    assertEquals(JSON.parse(await server.get("/")), answer(NOBODY!));
+    assertEquals(fileOf(`${path}/files/written`), `640 ${uid} ${gid}`);
+    for (const file of [log!, errors!, pidFile!]) assertEquals(fileOf(file), `640 ${uid} ${gid}`);
+    assertEquals(fileOf(admin!), `750 ${uid} ${gid}`);
+    assertEquals(Deno.readTextFileSync(pidFile!), `${server.pid}\n`);
+    assertMatch(Deno.readTextFileSync(log!), /"GET \/ HTTP\/1.1" 200/);
+
+    // The server can be watched by root and by the user.
+    for (const user of [[], ["setpriv", "--reuid=nobody", "--regid=www-data", "--clear-groups"]]) {
+      const [command, ...args] = [...user, `${installed()}/tine`, "status", `${server.pid}`];
+      const { stdout, stderr } = await new Deno.Command(command!, {
+        args: [...args, "--json"],
+        env: { ...environment(path), NO_COLOR: "1" },
+      }).output();
+      const [text, error] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+      assertEquals(error, "");
+      assertEquals(JSON.parse(text!).master.pid, server.pid);
+    }
+
+    // A worker that ends is replaced by one of the user's; and so at restarts, of which a failed one
+    // changes nothing.
+    const [first, second] = server.workers;
+    Deno.kill(first!, "SIGKILL");
+    await until(() => server.workers.length === 2 && !server.workers.includes(first!), "a worker");
+    check(4);
+    let old = server.workers;
+    assert(old.includes(second!));
+    for (let count = 1; count <= 2; count++) {
+      server.kill("SIGHUP");
+      old = await server.replaced(old);
+      await until(() => descendants(server.pid).length === 3, "the end of the old workers");
+      check(4);
+      assertEquals(Deno.readTextFileSync(pidFile!), `${server.pid}\n`);
+    }
+    writeApp(path, "throw new Error(`broken as ${Deno.uid()}`);");
+    server.kill("SIGHUP");
+    await said(new RegExp(`broken as ${uid}`, "g"));
+    assertEquals(server.workers, old);
+    writeApp(path, APP);
+    Deno.renameSync(log!, `${log}.1`);
+    server.kill("SIGUSR1");
+    await said(/access\.log: EACCES .*is still written to/g);
+    assertEquals(JSON.parse(await server.get("/moved")), answer(NOBODY!));
+    await until(() => Deno.readTextFileSync(`${log}.1`).includes("/moved"), "the moved log");
+
+    server.kill();
+    assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
+    // They are in a folder of root's.
+    assertEquals(Deno.readTextFileSync(pidFile!), "");
+    assert(Deno.lstatSync(admin!).isSocket);
+  },
+);
+
+function exists(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
