@@ -1,20 +1,9 @@
 /** Servers that root starts and that become another user; and who may connect to a UNIX socket. */
-import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import * as tine from "../mod.ts";
 import { getpwnam } from "../ffi/users.ts";
 import { bindSocket } from "../server/listen.ts";
-import {
-  certificate,
-  DENO,
-  descendants,
-  Program,
-  ROOT,
-  scratch,
-  Server,
-  spawnServer,
-  until,
-  writeApp,
-} from "./support.ts";
+import { DENO, descendants, ROOT, scratch, Server, until, writeApp } from "./support.ts";
 
 const isRoot = Deno.uid() === 0;
 /** Only root can become another user. Others are told so, see below. */
