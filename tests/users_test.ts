@@ -1,9 +1,19 @@
 /** Servers that root starts and that become another user; and who may connect to a UNIX socket. */
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import * as tine from "../mod.ts";
 import { getpwnam } from "../ffi/users.ts";
 import { bindSocket } from "../server/listen.ts";
-import { DENO, descendants, ROOT, scratch, Server, until, writeApp } from "./support.ts";
+import {
+  certificate,
+  DENO,
+  descendants,
+  ROOT,
+  scratch,
+  Server,
+  startServer,
+  until,
+  writeApp,
+} from "./support.ts";
 
 const isRoot = Deno.uid() === 0;
 /** Only root can become another user. Others are told so, see below. */
@@ -235,3 +245,104 @@ function exists(path: string): boolean {
     return false;
   }
 }
+
+Deno.test(
+  "serve --user uses a key that only root can read, with fresh workers and after SIGHUP",
+  AS_ROOT,
+  async () => {
+    await using folder = folderFor(NOBODY!.uid);
+    const { path } = folder;
+    const { cert, key } = await certificate(path);
+    Deno.chmodSync(cert, 0o644);
+    Deno.chmodSync(key, 0o600);
+    await using server = await serve(path, [
+      ...["app.ts", "--user", "nobody", "--no-preload", "--workers", "2", "--port", "0"],
+      ...["--cert", cert, "--key", key],
+    ]);
+    using client = Deno.createHttpClient({ caCerts: [Deno.readTextFileSync(cert)] });
+    const get = async () =>
+      await (await fetch(`https://localhost:${server.port}/`, { client })).json();
+    const check = () => {
+      assertEquals(credentials(server.pid), {
+        ...credentials(server.pid),
+        processes: 3,
+        all: only(NOBODY!.uid, NOBODY!.gid),
+      });
+      // The key is in memory, and nothing of it where a program that the app starts could find it.
+      for (const pid of server.workers) {
+        assert(!Deno.readTextFileSync(`/proc/${pid}/environ`).includes("TINE_PEM"));
+      }
+    };
+    check();
+    assertEquals(await get(), answer(NOBODY!));
+    for (let count = 1; count <= 2; count++) {
+      const old = server.workers;
+      server.kill("SIGHUP");
+      await server.replaced(old);
+      await until(() => descendants(server.pid).length === 2, "the end of the old workers");
+      check();
+      assertEquals(await get(), answer(NOBODY!));
+      const kept = new RegExp(`Cannot read ${key} any more: what root read at the start`, "g");
+      assertEquals(server.stderr.match(kept)?.length, count, server.stderr);
+    }
+    // It is read again once it can be.
+    Deno.writeTextFileSync(key, "no key");
+    Deno.chmodSync(key, 0o644);
+    server.kill("SIGHUP");
+    await server.logged(/Cannot use the certificate and its key/);
+    assertEquals(await get(), answer(NOBODY!));
+    server.kill();
+    assertEquals(await server.ended(), { code: 0, signal: null });
+  },
+);
+
+Deno.test("--unix-mode and --unix-group say who may connect to the socket, whoever opens it", async () => {
+  await using folder = scratch();
+  const app = writeApp(folder.path, `export default { fetch: () => new Response("hi") };`);
+  const socket = `${folder.path}/app.sock`;
+  const { uid, gid } = { uid: tine.getuid(), gid: tine.getgid() };
+  // With nothing but these options; the umask does not count.
+  for (const [mode, umask] of [["0660", "077"], ["606", "0"]]) {
+    await using server = await startServer(
+      ["--unix", socket, "--unix-mode", mode!, "--unix-group", `${gid}`, "--umask", umask!],
+      { app },
+    );
+    assertEquals(fileOf(socket), `${mode!.replace(/^0/, "")} ${uid} ${gid}`);
+    server.kill();
+    assertEquals((await server.ended()).code, 0);
+  }
+  if (!isRoot) return;
+  // Root opens it in a folder of root's, and the socket is left there, and used by the next.
+  for (let time = 1; time <= 2; time++) {
+    await using server = await serve(folder.path, [
+      ...["app.ts", "--user", "nobody", "--unix", socket, "--workers", "1"],
+      ...["--unix-mode", "0660", "--unix-group", "www-data"],
+    ]);
+    assertEquals(fileOf(socket), `660 ${NOBODY!.uid} ${WWW!.gid}`);
+    const asks = async (user: string, group: string) => {
+      const { stdout } = await new Deno.Command("setpriv", {
+        args: [`--reuid=${user}`, `--regid=${group}`, "--clear-groups", "curl", "--silent"]
+          .concat(["--unix-socket", socket, "http://localhost/"]),
+      }).output();
+      return new TextDecoder().decode(stdout);
+    };
+    assertEquals(await asks("www-data", "www-data"), "hi");
+    assertEquals(await asks("daemon", "daemon"), "");
+    server.kill();
+    assertEquals((await server.ended()).code, 0);
+    assert(Deno.lstatSync(socket).isSocket, "it is left");
+  }
+});
+
+Deno.test("bindSocket() gives a UNIX socket its permissions before a client can connect", async () => {
+  await using folder = scratch();
+  const path = `${folder.path}/socket`;
+  const gid = isRoot ? 54321 : tine.getgid();
+  using socket = bindSocket(path, undefined, { mode: 0o640, gid });
+  assertEquals(fileOf(path), `640 ${tine.getuid()} ${gid}`);
+  using client = new tine.Socket(tine.AF_UNIX, tine.SOCK_STREAM);
+  const error = assertThrows(() => client.connect(path), tine.SyscallError);
+  assertEquals(error.code, "ECONNREFUSED");
+  socket.listen(1);
+  client.connect(path);
+});
