@@ -394,6 +394,28 @@ Deno.test("`openAccessLog()` logs each kind of request when it ends", async () =
   log.close();
 });
 
+Deno.test("`openAccessLog()` shows a client of IPv4 in its usual form, whatever the socket", async () => {
+  await using folder = temporaryFolder();
+  const target = `${folder.path}/log`;
+  const log = openAccessLog({ target, format: "%h %a %{c}a %A %p %{remote}p", log: assert });
+  const tcp = (hostname: string, port: number) => ({ transport: "tcp" as const, hostname, port });
+  const local = tcp("::", 443);
+  const client = tcp("::ffff:192.0.2.1", 1);
+  const node = { headers: {} };
+  const completed = Promise.resolve();
+  log.begin(new Request("http://x/"), { remoteAddr: client, completed }, local)(200, 1);
+  log.beginNode(node, client, local, tcp("::ffff:127.0.0.1", 2))(200, 1);
+  log.beginNode(node, tcp("::ffff:1:2", 0), local, tcp("::1", 2))(200, 1);
+  const unix = { transport: "unix" as const, path: "/x" };
+  log.beginNode(node, unix, unix, unix)(200, 1);
+  log.close();
+  assertEquals(
+    Deno.readTextFileSync(target),
+    "192.0.2.1 192.0.2.1 192.0.2.1 :: 443 1\n192.0.2.1 192.0.2.1 127.0.0.1 :: 443 1\n" +
+      "::ffff:1:2 ::ffff:1:2 ::1 :: 443 0\n- - - - - -\n",
+  );
+});
+
 /** Eight children write 2000 lines each to a target; dropped lines are reported on stderr. */
 function startWriters(target: string): Program {
   return startFunction(

@@ -41,8 +41,8 @@ const bytes = ({ bytes }: Entry) => String(bytes || "-");
 
 const DIRECTIVES: Record<string, Directive> = {
   "%": plain("%%", "%"),
-  a: choice("%{c}a", { "": remote, c: ({ peer }) => escapeText(hostname(peer)) }),
-  A: plain("%A", ({ local }) => escapeText(hostname(local))),
+  a: choice("%{c}a", { "": remote, c: ({ peer }) => escapeText(hostnameOf(peer) ?? "-") }),
+  A: plain("%A", ({ local }) => escapeText(hostnameOf(local) ?? "-")),
   b: plain("%b", bytes),
   B: plain("%B", ({ bytes }) => String(bytes ?? "-")),
   C: {
@@ -237,8 +237,14 @@ function pid({ pid }: Entry): string {
   return String(pid);
 }
 
-function hostname(address: Deno.Addr | undefined): string {
-  return address && "hostname" in address ? address.hostname : "-";
+/**
+ * Returns the host of an address; `undefined` if it has none. A client of IPv4 has its usual form,
+ * also where the socket is one of IPv6.
+ */
+export function hostnameOf(address: Deno.Addr | undefined): string | undefined {
+  if (address === undefined || !("hostname" in address)) return undefined;
+  const { hostname } = address;
+  return hostname.startsWith("::ffff:") ? hostname.replace(/^::ffff:(?=\d+\.)/, "") : hostname;
 }
 
 function localPort({ local }: Entry): string {

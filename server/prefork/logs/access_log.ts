@@ -9,6 +9,7 @@ import { fieldOf } from "../../../ffi/runtime/http_internals.ts";
 import type { Log } from "../../log.ts";
 import { activeSpan } from "../telemetry.ts";
 import type { Entry } from "./access_entry.ts";
+import { hostnameOf } from "./access_format.ts";
 import { compileFormat } from "./access_line.ts";
 import { LONGEST_LINE, openLogFile } from "./log_file.ts";
 import { REQUEST_ID, requestIdMaker } from "./request_id.ts";
@@ -52,10 +53,21 @@ interface NodeResponse {
   getHeader(name: string): unknown;
 }
 
-/** What is known of each request when it has arrived. */
-type Known =
-  & Pick<Entry, "peer" | "local" | "method" | "url" | "protocol" | "host">
-  & { readonly client: Deno.Addr };
+/** The entry of a request that has no response yet. */
+interface Open extends Entry {
+  /** When it began, in milliseconds of `performance.now()`. */
+  readonly start: number;
+  host: Entry["host"];
+  id: Entry["id"];
+  trace: Entry["trace"];
+  requestFields: Entry["requestFields"];
+  status: Entry["status"];
+  bytes: Entry["bytes"];
+  duration: Entry["duration"];
+  responseFields: Entry["responseFields"];
+}
+
+const NONE: readonly never[] = [];
 
 /** An open access log. */
 export interface AccessLog {
@@ -109,6 +121,8 @@ export function openAccessLog(options: AccessLogOptions): AccessLog {
   const { target, format, requestIdHeader = REQUEST_ID, log } = options;
   const { uses, line } = compileFormat(format);
   const idOf = uses.id ? requestIdMaker() : undefined;
+  const showsRequest = uses.requestFields.length > 0 || uses.id || uses.trace;
+  const showsResponse = uses.responseFields.length > 0;
   const file = openLogFile(target === "-" ? 1 : target);
   const name = target === "-" ? "the access log on standard output" : `access log ${target}`;
   const pid = getpid();
@@ -136,35 +150,53 @@ export function openAccessLog(options: AccessLogOptions): AccessLog {
     dropped = 0;
   }
 
-  function open(known: Known, field: (name: string) => string | null): EndEntry {
-    const time = Date.now();
-    const start = performance.now();
-    const { client, peer, local, method, url, protocol, host } = known;
-    const [remote, remotePort] = "hostname" in client ? [client.hostname, client.port] : [];
-    const requestFields = uses.requestFields.map(field);
-    const id = idOf?.(field(requestIdHeader));
-    const trace = uses.trace ? activeSpan() ?? parseTraceparent(field("traceparent")) : undefined;
+  /** Begins the entry of a request. What is known only at its end is filled in then. */
+  function open(
+    client: Deno.Addr,
+    peer: Deno.Addr,
+    local: Deno.Addr | undefined,
+    method: string,
+    url: string,
+    protocol: string,
+  ): Open {
+    return {
+      pid,
+      worker,
+      time: Date.now(),
+      start: performance.now(),
+      remote: hostnameOf(client),
+      remotePort: "port" in client ? client.port : undefined,
+      peer,
+      local,
+      method,
+      url,
+      protocol,
+      host: null,
+      id: undefined,
+      trace: undefined,
+      requestFields: NONE,
+      status: 0,
+      bytes: null,
+      duration: 0,
+      responseFields: NONE,
+    };
+  }
+
+  /** Fills in what the format shows of a request's header. */
+  function readHeader(entry: Open, field: (name: string) => string | null): void {
+    entry.requestFields = uses.requestFields.map(field);
+    if (idOf !== undefined) entry.id = idOf(field(requestIdHeader));
+    if (uses.trace) entry.trace = activeSpan() ?? parseTraceparent(field("traceparent"));
+  }
+
+  function endOf(entry: Open): EndEntry {
     return (status, bytes, response) => {
-      const entry = {
-        pid,
-        worker,
-        time,
-        remote,
-        remotePort,
-        peer,
-        local,
-        method,
-        url,
-        protocol,
-        host,
-        status,
-        bytes: method === "HEAD" || hasNoBody(status) ? 0 : bytes,
-        duration: performance.now() - start,
-        id,
-        trace,
-        requestFields,
-        responseFields: uses.responseFields.map((name) => responseField(response, name)),
-      };
+      entry.status = status;
+      entry.bytes = entry.method === "HEAD" || hasNoBody(status) ? 0 : bytes;
+      entry.duration = performance.now() - entry.start;
+      if (showsResponse) {
+        entry.responseFields = uses.responseFields.map((name) => responseField(response, name));
+      }
       write(line(entry));
     };
   }
@@ -173,29 +205,24 @@ export function openAccessLog(options: AccessLogOptions): AccessLog {
     begin(request, { remoteAddr: client }, local, peer = client): EndEntry {
       const url = request.url;
       const path = startOfPath(url);
-      const known = {
-        client,
-        peer,
-        local,
-        method: request.method,
-        url: url.slice(path),
-        protocol: "HTTP/1.1",
-        host: uses.host ? url.slice(url.indexOf("//") + 2, path) : null,
-      };
-      return open(known, (name) => {
-        const field = fieldOf(request, name);
-        // In HTTP/2, the host is part of the URL alone.
-        return name === "host" && field === null ? url.slice(url.indexOf("//") + 2, path) : field;
-      });
+      const entry = open(client, peer, local, request.method, url.slice(path), "HTTP/1.1");
+      if (uses.host) entry.host = hostOf(url, path);
+      if (showsRequest) {
+        readHeader(entry, (name) => {
+          const field = fieldOf(request, name);
+          // In HTTP/2, the host is part of the URL alone.
+          return name === "host" && field === null ? hostOf(url, path) : field;
+        });
+      }
+      return endOf(entry);
     },
     beginNode(request, client, local, peer): EndEntry {
       const { method = "", url = "", httpVersion = "1.1", headers } = request;
+      const entry = open(client, peer, local, method, url, `HTTP/${httpVersion}`);
       const field = (name: string) => headers[name]?.toString() ?? null;
-      const host = field("host");
-      return open(
-        { client, peer, local, method, url, protocol: `HTTP/${httpVersion}`, host },
-        field,
-      );
+      if (uses.host) entry.host = field("host");
+      if (showsRequest) readHeader(entry, field);
+      return endOf(entry);
     },
     reopen(): boolean {
       try {
@@ -228,4 +255,8 @@ function hasNoBody(status: number): boolean {
 
 function startOfPath(url: string): number {
   return Math.max(url.indexOf("/", url.indexOf("//") + 2), 0);
+}
+
+function hostOf(url: string, path: number): string {
+  return url.slice(url.indexOf("//") + 2, path);
 }

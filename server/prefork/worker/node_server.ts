@@ -129,7 +129,7 @@ export async function acceptNode(
   function beginEntry(request: IncomingMessage, peer: Deno.Addr): EndEntry | undefined {
     if (accessLog === undefined) return undefined;
     const client = proxyView?.clientOf((name) => request.headers[name], peer) ?? peer;
-    return accessLog.beginNode(request, logged(client), local, logged(peer));
+    return accessLog.beginNode(request, client, local, peer);
   }
 
   function connect(socket: NodeSocket): void {
@@ -284,12 +284,6 @@ function nameOf({ remoteAddr }: Client): string | undefined {
   return "hostname" in remoteAddr
     ? formatAddress([remoteAddr.hostname, remoteAddr.port])
     : undefined;
-}
-
-/** Returns a client's address for the access log: one of IPv4 in its usual form. */
-function logged(address: Deno.Addr): Deno.Addr {
-  if (!("hostname" in address)) return address;
-  return { ...address, hostname: address.hostname.replace(/^::ffff:(?=\d+\.)/, "") };
 }
 
 /** Returns the size of a response's body if it was known before the body was sent. */
