@@ -286,8 +286,22 @@ Deno.test("fresh workers export traces, metrics and logs, to their last line, an
   const { received } = collector;
   const app = writeApp(folder.path, TRACED);
   {
-    await using server = await startServer(["--no-preload"], { app, env: collector.env(50) });
-    assertEquals(await server.get("/traced"), "true");
+    const log = `${folder.path}/log`;
+    await using server = await startServer(
+      ["--no-preload", "--access-log", log, "--access-log-format", "json"],
+      { app, env: collector.env(50) },
+    );
+    const trace = "0af7651916cd43dd8448eb211c80319c";
+    const headers = { traceparent: `00-${trace}-b7ad6b7169203331-01` };
+    assertEquals(await server.get("/traced", { headers }), "true");
+    const line = await until(() => Deno.readTextFileSync(log), "a line of the access log");
+    const { trace_id, span_id } = JSON.parse(line);
+    assertEquals(trace_id, trace);
+    // The span of the request, and not that of its client.
+    await until(
+      () => received.traces!.includes(`"traceId":"${trace}","spanId":"${span_id}"`),
+      `span ${span_id} of the access log`,
+    );
     await until(() => /request \/traced/.test(received.logs!), "the log of a request");
     await until(
       () => /"url.path","value":\{"stringValue":"\/traced"/.test(received.traces!),
