@@ -124,6 +124,7 @@ const usual = fc.array(fc.oneof({ weight: 3, arbitrary: directive }, literal), {
 }).map((parts) => `%h${parts.join("")}`);
 const formatString = fc.oneof(
   { weight: 20, arbitrary: usual },
+  fc.constant("%r".repeat(1024)),
   directive.map((one) => one.repeat(Math.floor(2048 / one.length))),
 );
 

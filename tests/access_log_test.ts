@@ -245,7 +245,7 @@ Deno.test("`compileFormat()` understands a format string as Apache does", {
   const requests = [
     "GET /a?b=c HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nX-A: 2\r\nCookie: A = 1; b=two words ;c=3",
     'GET /%41%20%c3%a4%22"\\ HTTP/1.1\r\nHost: EXAMPLE.org:80\r\nReferer: say "hi"\\\t\xe4',
-    "GET /\xc3\xa4? HTTP/1.1\r\nHost: [::1]:80\r\nCookie: a=",
+    "GET /\xc3\xa4%41? HTTP/1.1\r\nHost: [::1]:80\r\nCookie: a=",
     `POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nAuthorization: Basic ${
       btoa('o"\xe4:p:q')
     }`,

@@ -3,12 +3,16 @@ import { certificate, exchange, scratch, startServer, until, writeApp } from "./
 
 const FETCH_APP = `
   const empty = new Response(null, { status: 204 });
-  const late = () => new Promise((resolve) => setTimeout(resolve, 50));
+  // Once twenty requests wait for it, all get it in the same turn.
+  const waiting = [];
+  const together = () => new Promise((resolve) => {
+    if (waiting.push(resolve) === 20) for (const resolve of waiting) resolve(empty);
+  });
   export default {
     async fetch(request) {
       const { pathname, searchParams } = new URL(request.url);
       const id = request.headers.get("x-id");
-      if (pathname === "/empty") return late().then(() => empty);
+      if (pathname === "/empty") return together();
       if (pathname === "/immutable") return Response.redirect("http://x/");
       if (pathname === "/own") return new Response("own", { headers: { "x-id": "mine" } });
       if (pathname === "/stream") return new Response(new Blob(["x"]).stream());
