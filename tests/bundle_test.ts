@@ -63,6 +63,21 @@ Deno.test("the bundled command line serves, restarts and shows the status, also 
   }
 });
 
+Deno.test("the bundled command line loads nothing else at its start, and has the other commands", async () => {
+  await using folder = await installed();
+  // What a command needs that is not for all of them is imported when it runs.
+  assertEquals(Deno.readTextFileSync(folder.cli).match(/^import .*/m), null);
+  for (const command of ["status", "top", "reload", "stop"]) {
+    await using program = new Program(
+      Deno.execPath(),
+      ["run", "-A", "--no-config", folder.cli, command, "--admin", "127.0.0.1:1"],
+      { cwd: folder.path },
+    );
+    assertEquals(await program.ended(), { code: 1, signal: null });
+    assertStringIncludes(program.stderr, "nothing listens there");
+  }
+});
+
 Deno.test("the bundled command line also has the lower rungs", async () => {
   await using folder = await installed();
   for (const model of ["iterative", "forking"]) {

@@ -1,4 +1,3 @@
-import { request } from "node:http";
 import { networkAddress } from "../../prefork/options.ts";
 import { type Status, StatusError } from "../../prefork/status/status.ts";
 import type { Command, RunningServer } from "./running_server.ts";
@@ -84,7 +83,9 @@ export class RemoteServer implements RunningServer {
     }
   }
 
-  #ask(method: string, path: string): Promise<Answer> {
+  async #ask(method: string, path: string): Promise<Answer> {
+    // Where the command line is one file, an import of the module would load it for all commands.
+    const { request } = await import("node:http");
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     const fail = (error: Error) =>
       reject(this.#cannot("ask", REASONS[codeOf(error)] ?? error.message, error));
@@ -109,7 +110,7 @@ export class RemoteServer implements RunningServer {
       response.on("end", () => resolve({ status: response.statusCode ?? 0, body }));
     });
     asked.end();
-    return promise.finally(() => clearTimeout(timer));
+    return await promise.finally(() => clearTimeout(timer));
   }
 
   #cannot(what: string, reason: string, cause?: Error): StatusError {
