@@ -385,7 +385,7 @@ async function serveSharedSocket(): Promise<string> {
   return await inChild(async () => {
     const { server, acceptor } = acceptFrom(
       socket.fileno(),
-      () => serveAt(throwAwayAddress(AF_INET), [], () => new Response("served")),
+      () => serveAt(throwAwayAddress(AF_INET), undefined, () => new Response("served")),
     );
     const connection = await Deno.connect({ hostname: "127.0.0.1", port });
     const request = "GET / HTTP/1.1\r\nHost: doctor\r\nConnection: close\r\n\r\n";

@@ -26,6 +26,8 @@ import {
 export interface Certificate {
   readonly cert: string;
   readonly key: string;
+  /** The files that contain them, as absolute paths; `undefined` if they are in no file. */
+  readonly files?: { readonly cert: string; readonly key: string };
 }
 
 /** One of the addresses on which a server listens. */
@@ -33,7 +35,10 @@ export interface ListenAddress {
   readonly address: Address;
   /** As for {@linkcode bindSocket}. */
   readonly dualStack?: boolean;
-  /** With one, the server speaks HTTPS there. A UNIX socket has no use for it. */
+  /**
+   * With one, the server speaks HTTPS there, but not on a UNIX socket. With several, the client's
+   * choice of a name decides.
+   */
   readonly certificates: readonly Certificate[];
 }
 
@@ -160,22 +165,6 @@ function bindPath(socket: Socket, path: string, { mode, uid, gid }: SocketAccess
   } catch (error) {
     unlink(path);
     throw error;
-  }
-}
-
-/**
- * Checks a certificate, so that not every worker fails on it.
- *
- * @throws {AppError} If the certificate or its key cannot be used.
- * @throws {Deno.errors.NotCapable} Without `--allow-net=127.0.0.1`.
- */
-export function checkCertificate({ cert, key }: Certificate): void {
-  try {
-    Deno.listenTls({ hostname: "127.0.0.1", port: 0, cert, key }).close();
-  } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) throw error; // it is not about the certificate
-    const reason = (error as Error).message;
-    throw new AppError(`Cannot use the certificate and its key: ${reason}`, { cause: error });
   }
 }
 

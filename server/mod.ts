@@ -31,6 +31,7 @@ export { type GatewayOptions, serveConnection, warmUp } from "./gateway/connecti
 export { type IterativeHandler, type IterativeOptions, serveIterative } from "./iterative.ts";
 export type { Log } from "./log.ts";
 export { servePrefork } from "./prefork.ts";
+export type { ListenOptions } from "./prefork/listen_option.ts";
 export type { PreforkOptions } from "./prefork/options.ts";
 export { ActivationError } from "./prefork/host/activation.ts";
 export { PidFileError } from "./prefork/host/pid_file.ts";

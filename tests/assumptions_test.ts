@@ -742,6 +742,36 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
       Object.entries(kinds).map(([kind, names]) => [kind, present(names, open)]),
     );
   },
+  certificateChoice: async (property) => {
+    await using folder = scratch();
+    const { cert, key } = await certificate(folder.path);
+    const names = await shown(
+      async () => {
+        const [certFile, keyFile, property] = Deno.args as [string, string, string];
+        const [cert, key] = [certFile, keyFile].map((file) => Deno.readTextFileSync(file));
+        const names: string[] = [];
+        const choose = (name: string) => {
+          names.push(name);
+          return { cert, key };
+        };
+        // deno-lint-ignore no-explicit-any
+        const { internal } = Deno as any;
+        // deno-lint-ignore no-explicit-any
+        const symbol = (Deno as any)[internal][property];
+        Object.defineProperty(Object.prototype, symbol, { value: choose, configurable: true });
+        const options = { hostname: "127.0.0.1", port: 0, cert: cert!, key: key!, onListen() {} };
+        const { addr } = Deno.serve(options, () => new Response());
+        Reflect.deleteProperty(Object.prototype, symbol);
+        const connection = await Deno.connect({ hostname: "127.0.0.1", port: addr.port });
+        const tls = await Deno.startTls(connection, { hostname: "localhost", caCerts: [cert!] });
+        await tls.handshake();
+        console.log(JSON.stringify(names));
+        Deno.exit();
+      },
+      [cert, key, property],
+    );
+    return String(names) === "localhost" ? property : names;
+  },
   webWorkerName: async (beginning) =>
     present([beginning], (await threadsOf("worker")).map((name) => name.replace(/\d+$/, "")))[0],
   kvThreadName: async (beginning) =>

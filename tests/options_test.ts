@@ -22,7 +22,7 @@ import {
 const OPTIONS = PREFORK_OPTIONS;
 
 Deno.test("resolveOptions() treats an undefined option as omitted", () => {
-  assertEquals(OPTIONS.length, 34);
+  assertEquals(OPTIONS.length, 35);
   for (const option of OPTIONS) {
     assertEquals(resolveOptions({ [option]: undefined }), resolveOptions({}), option);
   }
@@ -31,12 +31,15 @@ Deno.test("resolveOptions() treats an undefined option as omitted", () => {
 Deno.test("resolveOptions() rejects a value of another type", () => {
   const numbers = "port workers backlog maxConnections maxRequests maxWorkerMemory timeout grace " +
     "bootTimeout drainDelay headerTimeout idleTimeout bodyTimeout maxHeaderBytes maxBodyBytes";
-  const texts = "hostname path unixMode unixGroup cert key user group umask accessLog " +
+  const texts = "hostname path unixMode unixGroup user group umask accessLog " +
     "accessLogFormat requestIdHeader errorLog " +
     "pidFile admin";
   const wrong: Record<string, unknown[]> = {
     ...Object.fromEntries(numbers.split(" ").map((name) => [name, ["1", null, true, {}, [1], 1n]])),
     ...Object.fromEntries(texts.split(" ").map((name) => [name, [1, null, true, {}, ["x"]]])),
+    cert: [1, null, true, {}, [], [1]],
+    key: [1, null, true, {}, [], [1]],
+    listen: [1, null, true, ":80", {}, []],
     preload: [1, null, "false"],
     strict: [1, null, "true"],
     trustProxy: ["::1", null, {}, [1]],

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { readCommandLine } from "../server/cli/command_line.ts";
+import { checkFiles } from "../server/cli/config_file.ts";
 import { JsoncError, parseJsonc } from "../server/cli/jsonc.ts";
 import { MODELS, OPTIONS } from "../server/cli/options.ts";
 import { readSettings, type Settings } from "../server/cli/settings.ts";
@@ -196,7 +197,10 @@ Deno.test("serve reports a wrong setting in one line that names its source", asy
     assertMatch(await refused(), message);
   }
   configure(path, { cert: "none", key: "none" });
-  assertMatch(await refused([], {}, 1), /^error: Cannot read none for cert in tine\.json: No such/);
+  assertMatch(
+    await refused([], {}, 1),
+    /^error: Cannot read \/\S+\/none for cert in tine\.json: No such/,
+  );
   configure(path, {});
   const variables: [name: string, value: string, message: RegExp][] = [
     ["PORT", "x", /^error: Cannot serve with PORT "x": expected a whole number from 0 to 65535$/],
@@ -364,7 +368,10 @@ Deno.test("SIGHUP with a broken tine.json changes nothing, and says what is wron
     [{ app: "app.ts", workers: "2" }, /tine\.json: Cannot serve with workers "2": expected a num/],
     ["{", /tine\.json: Cannot parse it as JSON: .* in line 1, column 2/],
     [{ app: "app.ts", accessLog: "no/access.log" }, /Cannot open .*no\/access\.log.*: ENOENT/],
-    [{ app: "app.ts", cert: "app.ts", key: "app.ts" }, /Cannot use the certificate and its key/],
+    [
+      { app: "app.ts", cert: "app.ts", key: "app.ts" },
+      /Cannot use the certificate \S+ and its key/,
+    ],
   ];
   for (const [content, message] of broken) {
     configure(path, content);
@@ -438,27 +445,40 @@ interface Schema {
   readonly exclusiveMinimum?: number;
   readonly maximum?: number;
   readonly minLength?: number;
+  readonly minItems?: number;
   readonly pattern?: string;
+  readonly anyOf?: readonly Schema[];
+  readonly properties?: Record<string, Schema>;
+  readonly required?: readonly string[];
+  readonly additionalProperties?: boolean;
   readonly items?: Schema;
   readonly default?: unknown;
   readonly description?: string;
 }
 
-const KEYWORDS =
-  "type enum minimum exclusiveMinimum maximum minLength pattern items default description";
+const KEYWORDS = "type enum minimum exclusiveMinimum maximum minLength minItems pattern anyOf " +
+  "properties required additionalProperties items default description";
 
 /** Whether a value is valid by a schema with those keywords. */
 function isValid(schema: Schema, value: unknown): boolean {
   for (const keyword of Object.keys(schema)) assert(KEYWORDS.split(" ").includes(keyword), keyword);
   if (schema.enum !== undefined) return schema.enum.includes(value);
+  if (schema.anyOf !== undefined) return schema.anyOf.some((one) => isValid(one, value));
   switch (schema.type) {
     case "boolean":
       return typeof value === "boolean";
     case "string":
       return typeof value === "string" && value.length >= (schema.minLength ?? 0) &&
         new RegExp(schema.pattern ?? "").test(value);
+    case "object":
+      return typeof value === "object" && value !== null && !Array.isArray(value) &&
+        schema.required!.every((name) => name in value) &&
+        Object.entries(value).every(([name, one]) =>
+          name in schema.properties! && isValid(schema.properties![name]!, one)
+        );
     case "array":
-      return Array.isArray(value) && value.every((one) => isValid(schema.items!, one));
+      return Array.isArray(value) && value.length >= (schema.minItems ?? 0) &&
+        value.every((one) => isValid(schema.items!, one));
     case "integer":
       if (!Number.isInteger(value)) return false;
   }
@@ -477,21 +497,28 @@ Deno.test("the schema of tine.json lists every option, with its type, range and 
   );
   assertEquals(schema.additionalProperties, false);
   assertEquals(schema.properties.model!.enum, [...MODELS]);
-  const defaults: Record<string, unknown> = { ...resolveOptions({}), workers: undefined };
+  const defaults: Record<string, unknown> = {
+    ...resolveOptions({}),
+    workers: undefined,
+    listen: undefined,
+  };
   const numbers = [0, 1, 2, 0.5, 128, 129, 65535, 65536, 2147483, 2147484, 2147483647, 2147483648]
     .flatMap((number) => [number, -number]);
   const others = [true, null, "", "x", [], ["x"], [""], [1], {}, "common", "combined", "json"];
+  const addresses = [[":80"], [":80", "[::]:81", "unix:x"], ["unix:"], [{}], [{ address: ":80" }]]
+    .concat([[{ address: ":80", cert: "x", key: ["y"] }], [{ address: ":80", port: 1 }]]);
   for (const option of PREFORK_OPTIONS) {
     const property = schema.properties[option]!;
     assert(property.description, option);
     const value = defaults[option];
     assertEquals(property.default, value === Infinity ? undefined : value, option);
-    for (const candidate of [...numbers, ...others]) {
+    const more = option === "listen" ? addresses : [];
+    for (const candidate of [...numbers, ...others, ...more]) {
       // In the file, they are names of files.
-      const checked = option === "cert" || option === "key" ? "pidFile" : option;
+      const isFile = option === "cert" || option === "key";
       assertEquals(
         isValid(property, candidate),
-        accepts(() => checkOption(checked, candidate)),
+        accepts(() => isFile ? checkFiles(option, candidate) : checkOption(option, candidate)),
         `${option}: ${JSON.stringify(candidate)}`,
       );
     }

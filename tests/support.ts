@@ -430,7 +430,7 @@ export function spawnServer(args: readonly string[] = [], options: ServerOptions
     ownWorkers = false,
     ...command
   } = options;
-  const isGiven = ownAddress || args.some((arg) => /^--(port|unix)$/.test(arg));
+  const isGiven = ownAddress || args.some((arg) => /^--(port|unix|listen)$/.test(arg));
   const address = isGiven ? [] : ["--port", "0"];
   const isCounted = ownWorkers || args.some((arg) => /^--(workers|model)$/.test(arg));
   const count = isCounted ? [] : ["--workers", "2"];
@@ -490,13 +490,16 @@ export async function ask(port: number, path: string, hostname = "127.0.0.1"): P
   }
 }
 
-/** Creates a certificate for localhost and its key, in two files. */
-export async function certificate(folder: string): Promise<{ cert: string; key: string }> {
+/** Creates a certificate, for localhost unless names are given, and its key, in two files. */
+export async function certificate(
+  folder: string,
+  names: readonly string[] = ["localhost"],
+): Promise<{ cert: string; key: string }> {
   const [cert, key] = [`${folder}/cert.pem`, `${folder}/key.pem`];
   const { success } = await new Deno.Command("openssl", {
     args: ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
       .concat(["-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost"])
-      .concat(["-addext", "subjectAltName=DNS:localhost"])
+      .concat(["-addext", `subjectAltName=${names.map((name) => `DNS:${name}`)}`])
       .concat(["-addext", "basicConstraints=critical,CA:FALSE"]),
     stderr: "null",
   }).output();

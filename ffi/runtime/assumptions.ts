@@ -309,6 +309,15 @@ export const ASSUMPTIONS = {
     otherwise: "Deno warns that an app should be served, or serves it in the master, too",
   },
 
+  /**
+   * The property of Deno's internal object that has the symbol of an option: the function that
+   * chooses the certificate of a TLS server. A server that has inherited the option calls it.
+   */
+  certificateChoice: {
+    value: "resolverSymbol",
+    otherwise: "several certificates on one address are refused, or only the first one is used",
+  },
+
   /** The symbol of a request's internal state, and the properties of that state. */
   requestInside: {
     value: {

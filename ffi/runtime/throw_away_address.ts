@@ -3,7 +3,14 @@
  * No client should find it there.
  */
 import { AF_UNIX } from "../address.ts";
+import { type KeyPair, withCertificateChoice } from "./certificate_choice.ts";
 import { originalOf } from "./globals.ts";
+
+/** With which certificate a server speaks TLS. */
+export interface ServerTls extends KeyPair {
+  /** As for {@linkcode withCertificateChoice}. */
+  readonly choose?: (name: string) => KeyPair;
+}
 
 /**
  * An address that is not used for anything else, in the form that `Deno.serve` and `Deno.listen`
@@ -52,18 +59,22 @@ export function checkThrowAwayAddress(family: number): void {
  * Makes Deno's server listen on the address.
  *
  * @param address The address.
- * @param certificates Certificates and their keys, in PEM, for HTTPS; ignored for a UNIX socket.
+ * @param tls The certificate for HTTPS; ignored for a UNIX socket.
  * @param handle Called with each request.
  * @param options Further options of `Deno.serve`, which come first.
  */
 export function serveAt(
   address: ThrowAwayAddress,
-  [certificate]: readonly { readonly cert: string; readonly key: string }[],
+  tls: ServerTls | undefined,
   handle: Deno.ServeHandler,
   options: object = {},
 ): Deno.HttpServer {
   const serve = originalOf("Deno.serve");
   const onListen = () => {};
   if (address.transport === "unix") return serve({ ...options, ...address, onListen }, handle);
-  return serve({ ...certificate, ...options, ...address, onListen }, handle);
+  if (tls === undefined) return serve({ ...options, ...address, onListen }, handle);
+  const { cert, key, choose } = tls;
+  const start = () => serve({ cert, key, ...options, ...address, onListen }, handle);
+  // A program's own certificate is the only one.
+  return choose === undefined || "cert" in options ? start() : withCertificateChoice(choose, start);
 }

@@ -18,10 +18,9 @@ import {
   type NodeListen,
   type NodeServer,
 } from "../../ffi/runtime/node_servers.ts";
-import { serveAt, throwAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
+import { serveAt, type ServerTls, throwAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 import type { Socket } from "../../ffi/socket.ts";
 import { getsockname } from "../../ffi/socket_calls.ts";
-import type { Certificate } from "../listen.ts";
 import { addrOf } from "./request_host.ts";
 
 /** What a caught call asks for. */
@@ -239,6 +238,8 @@ export class CaughtFetchServer implements Deno.HttpServer {
   readonly kind = "fetch";
   /** Whether it serves HTTPS. */
   readonly secure: boolean;
+  /** Whether it does so with a certificate of its own. */
+  readonly hasOwnCertificate: boolean;
   /** Where it listens. */
   readonly addr: Deno.Addr;
   /** Settles in a worker, when the server has been shut down. */
@@ -249,7 +250,9 @@ export class CaughtFetchServer implements Deno.HttpServer {
   readonly #handler: Deno.ServeHandler;
   readonly #forget: (server: CaughtFetchServer) => void;
   readonly #end: () => void;
-  #running: { server: Deno.HttpServer; stopAccepting: () => void } | undefined;
+  /** What serves, by the sockets: there may be several. */
+  readonly #running: Map<Socket, { server: Deno.HttpServer; stopAccepting: () => void }> =
+    new Map();
   #isRefed = true;
   #isClosed = false;
 
@@ -265,7 +268,8 @@ export class CaughtFetchServer implements Deno.HttpServer {
     this.#handler = handler;
     this.#forget = forget;
     this.socket = socket;
-    this.secure = options.cert !== undefined || hasCertificate;
+    this.hasOwnCertificate = options.cert !== undefined;
+    this.secure = this.hasOwnCertificate || hasCertificate;
     this.addr = addrOf(socket?.getsockname() ?? requestOf(options, hasCertificate).address);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.finished = promise;
@@ -300,12 +304,12 @@ export class CaughtFetchServer implements Deno.HttpServer {
    * Starts Deno's server on a throw-away address.
    *
    * @param family The address family of the shared socket.
-   * @param certificates Certificates, if the program has none.
+   * @param tls The certificate, if the program has none.
    * @param handle Called with each request.
    */
   listen(
     family: number,
-    certificates: readonly Certificate[],
+    tls: ServerTls | undefined,
     handle: Deno.ServeHandler,
   ): Deno.HttpServer {
     const {
@@ -319,18 +323,19 @@ export class CaughtFetchServer implements Deno.HttpServer {
       handler: _handler,
       ...options
     } = this.#options;
-    return serveAt(throwAwayAddress(family), certificates, handle, options);
+    return serveAt(throwAwayAddress(family), tls, handle, options);
   }
 
   /**
    * Reports that the server accepts.
    *
+   * @param socket The shared socket.
    * @param server The server that {@linkcode listen} has returned.
    * @param stopAccepting Gives up the shared socket.
    */
-  started(server: Deno.HttpServer, stopAccepting: () => void): void {
-    const isFirst = this.#running === undefined;
-    this.#running = { server, stopAccepting };
+  started(socket: Socket, server: Deno.HttpServer, stopAccepting: () => void): void {
+    const isFirst = this.#running.size === 0;
+    this.#running.set(socket, { server, stopAccepting });
     if (!this.#isRefed) server.unref();
     if (isFirst) this.#options.onListen?.(this.addr as Deno.NetAddr);
   }
@@ -344,13 +349,13 @@ export class CaughtFetchServer implements Deno.HttpServer {
   /** Keeps the worker running. */
   ref(): void {
     this.#isRefed = true;
-    this.#running?.server.ref();
+    for (const { server } of this.#running.values()) server.ref();
   }
 
   /** Does not keep the worker running. The master does. */
   unref(): void {
     this.#isRefed = false;
-    this.#running?.server.unref();
+    for (const { server } of this.#running.values()) server.unref();
   }
 
   /** Shuts the server down: in a worker, of this worker only. */
@@ -358,12 +363,10 @@ export class CaughtFetchServer implements Deno.HttpServer {
     if (this.#isClosed) return await this.finished;
     this.#isClosed = true;
     this.#forget(this);
-    if (this.#running === undefined) {
-      this.socket?.close();
-    } else {
-      this.#running.stopAccepting();
-      await this.#running.server.shutdown();
-    }
+    const running = [...this.#running.values()];
+    if (running.length === 0) this.socket?.close();
+    for (const { stopAccepting } of running) stopAccepting();
+    await Promise.all(running.map(({ server }) => server.shutdown()));
     this.#end();
   }
 

@@ -6,6 +6,7 @@ import { SIGCHLD } from "../../ffi/signals.ts";
 import { AppError } from "../app/load_app.ts";
 import { CHECK, type MainModule } from "../app/main_module.ts";
 import { memoryShare } from "../prefork/host/cgroup.ts";
+import type { ListenOptions } from "../prefork/listen_option.ts";
 import { formatOpenResource, type OpenResource } from "../prefork/open_resources.ts";
 import { PREFORK_OPTIONS, type PreforkOptions } from "../prefork/options.ts";
 import { check as checkProgram, type Trial } from "../prefork/serve.ts";
@@ -123,10 +124,11 @@ function optionsOf(
   const hasDefaultAddress = servers.some((server) => server.of === "the default export");
   const defaults = {
     ...config,
-    ...!hasDefaultAddress && { port: null, hostname: null },
+    ...(!hasDefaultAddress || config.givenAddress.listen) && { port: null, hostname: null },
     cert: null,
     key: null,
     maxWorkerMemory: memoryShare(config.cgroup.memory, config.workers),
+    listen: null,
     model,
   };
   const { processors, memory } = config.cgroup;
@@ -167,5 +169,13 @@ function table(rows: readonly (readonly string[])[]): string[] {
 
 function show(value: unknown): string {
   if (value === null) return "none";
-  return Array.isArray(value) ? value.join(", ") || "none" : String(value);
+  return Array.isArray(value) ? value.map(showOne).join(", ") || "none" : String(value);
+}
+
+/** Shows an address with its certificates as on the command line. */
+function showOne(one: unknown): string {
+  if (typeof one !== "object") return String(one);
+  const { address, cert = [], key = [] } = one as ListenOptions;
+  const keys = [key].flat();
+  return [address, ...[cert].flat().map((file, i) => `cert=${file},key=${keys[i]}`)].join(",");
 }

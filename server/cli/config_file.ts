@@ -6,6 +6,7 @@ import { isSyscallError, SyscallError } from "../../ffi/errno.ts";
 import { readText } from "../../ffi/proc.ts";
 import { isUrl } from "../app/load_app.ts";
 import { cannot } from "../options.ts";
+import { checkTexts } from "../prefork/listen_option.ts";
 import {
   checkFile,
   checkOption,
@@ -61,6 +62,8 @@ function understand(content: unknown, folder: string): ConfigFile {
 function valueOf(name: string, value: unknown, folder: string): unknown {
   // The name of an abstract UNIX socket begins with a NUL byte.
   const within = (path: string) => /^[/\0]/.test(path) ? path : folder + path;
+  const inFolder = (address: string) =>
+    address.replace(/^(unix:)(.+)/s, (_, unix, path) => unix + within(path));
   switch (name) {
     case "app":
       checkFile(name, value);
@@ -70,8 +73,18 @@ function valueOf(name: string, value: unknown, folder: string): unknown {
       throw new RangeError(`${cannot(name, value)} one of ${MODELS.join(", ")}`);
     case "cert":
     case "key":
-      checkFile(name, value); // here it is the name of a file
-      return within(value);
+      checkFiles(name, value); // here it is the name of a file
+      return typeof value === "string" ? within(value) : value.map(within);
+    case "listen":
+      checkOption(name, value);
+      return (value as NonNullable<PreforkOptions["listen"]>).map((one) =>
+        typeof one === "string" ? inFolder(one) : {
+          ...one,
+          address: inFolder(one.address),
+          ...one.cert !== undefined && { cert: [one.cert].flat().map(within) },
+          ...one.key !== undefined && { key: [one.key].flat().map(within) },
+        }
+      );
     case "admin":
       checkOption(name, value);
       return networkAddress(value as string) === undefined ? within(value as string) : value;
@@ -90,6 +103,15 @@ function valueOf(name: string, value: unknown, folder: string): unknown {
   }
   checkOption(name, value);
   return value;
+}
+
+/** Rejects a value that is neither a path nor an array of paths. */
+export function checkFiles(
+  name: string,
+  value: unknown,
+): asserts value is string | readonly string[] {
+  checkTexts(name, value);
+  for (const one of [value].flat()) checkFile(name, one);
 }
 
 function isModel(value: unknown): value is Model {

@@ -66,7 +66,8 @@ export async function serveLower(
   const { config, sources } = settings;
   const { backlog, grace, idleTimeout, timeout } = config;
   const [{ address, certificates }] = config.listen as [ListenAddress];
-  const [certificate] = certificates;
+  const [certificate, ...others] = certificates;
+  if (others.length > 0) throw new UsageError(`several --cert do not apply to --model ${model}`);
   // These models do not use the other signals, which would stay held and never be handled.
   const used = [SIGCHLD, SIGTERM, SIGINT];
   releaseSignals(HANDLED_SIGNALS.filter((signum) => !used.includes(signum)));

@@ -1,5 +1,6 @@
 /** The options of the `serve` command: what each sets, and how its text is understood. */
 import { cannot } from "../options.ts";
+import type { ListenOptions } from "../prefork/listen_option.ts";
 import type { PreforkOptions } from "../prefork/options.ts";
 import { hostnameOf } from "../prefork/status/admin_hosts.ts";
 import { UsageError } from "./usage.ts";
@@ -48,8 +49,20 @@ export const OPTIONS: Record<string, Option | string> = {
     variable: "HOST",
   },
   unix: { sets: "path", takes: "PATH", kind: text, help: "a UNIX socket instead of a port" },
-  cert: { sets: "cert", takes: "FILE", kind: text, help: "certificate chain (PEM): serves HTTPS" },
-  key: { sets: "key", takes: "FILE", kind: text, help: "the certificate's private key (PEM)" },
+  cert: {
+    sets: "cert",
+    takes: "FILE",
+    kind: text,
+    help: "certificate chain (PEM): serves HTTPS; may be given\nseveral times, for several names",
+    repeatable: true,
+  },
+  key: {
+    sets: "key",
+    takes: "FILE",
+    kind: text,
+    help: "the certificate's private key (PEM)",
+    repeatable: true,
+  },
   backlog: {
     sets: "backlog",
     takes: "N",
@@ -67,6 +80,14 @@ export const OPTIONS: Record<string, Option | string> = {
     takes: "NAME",
     kind: text,
     help: "the group to which the UNIX socket belongs, or its id",
+  },
+  listen: {
+    sets: "listen",
+    takes: "ADDRESS",
+    kind: listenAddress,
+    help: "one of several addresses: host:port, [::]:port, :port or\n" +
+      "unix:PATH, with ,cert=FILE,key=FILE for HTTPS",
+    repeatable: true,
   },
   processes: "Processes",
   model: {
@@ -271,6 +292,16 @@ function hostName(value: string, name: string): string {
 /** Splits a list, whose words are checked with the options of all sources. */
 function words(value: string): string[] {
   return value.split(",");
+}
+
+/** Understands `ADDRESS,cert=FILE,key=FILE`, with any number of certificates. */
+function listenAddress(value: string): string | ListenOptions {
+  const [address = "", ...rest] = value.split(/,(?=(?:cert|key)=)/);
+  if (rest.length === 0) return value;
+  const valuesOf = (name: string) =>
+    rest.filter((one) => one.startsWith(name)).map((one) => one.slice(name.length));
+  const [cert, key] = [valuesOf("cert="), valuesOf("key=")];
+  return { address, ...cert.length > 0 && { cert }, ...key.length > 0 && { key } };
 }
 
 function count(value: string, name: string): number {

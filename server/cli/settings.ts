@@ -3,9 +3,10 @@
  * This needs no package: it may run in the app's world, where tine's import map does not hold.
  */
 import { getenv } from "../../ffi/environment.ts";
-import { AppError } from "../app/load_app.ts";
-import { readPem, takePem } from "../prefork/host/pem_files.ts";
-import { type Config, resolveOptions } from "../prefork/options.ts";
+import { takePem } from "../prefork/host/pem_files.ts";
+import { readCertificates } from "../prefork/certificates.ts";
+import type { ListenAddress } from "../listen.ts";
+import { absolute, type Config, type PreforkOptions, resolveOptions } from "../prefork/options.ts";
 import { readConfigFile } from "./config_file.ts";
 import { flagOf, type Model, OPTIONS, type Setting } from "./options.ts";
 import { ConfigFileError, UsageError } from "./usage.ts";
@@ -64,10 +65,15 @@ export function readSettings({ app, config: named, options }: CommandLine): Sett
   const sources: Settings["sources"] & Map<string, Source> = new Map();
   const given: Record<string, unknown> = {};
   const add = (source: Source, values: object) => {
-    // An address overrides a path of lower rank, and not only another address.
+    // An address overrides all of lower rank, and not only one of the same form.
     const hasAddress = sources.has("port") || sources.has("hostname");
+    const hidden = [
+      ...hasAddress || sources.has("listen") ? ["path"] : [],
+      ...hasAddress || sources.has("path") ? ["listen"] : [],
+      ...sources.has("listen") ? ["port", "hostname"] : [],
+    ];
     for (const [name, value] of Object.entries(values)) {
-      if (value === undefined || sources.has(name) || (name === "path" && hasAddress)) continue;
+      if (value === undefined || sources.has(name) || hidden.includes(name)) continue;
       given[name] = value;
       sources.set(name, source);
     }
@@ -76,21 +82,36 @@ export function readSettings({ app, config: named, options }: CommandLine): Sett
   add("environment", readEnvironment());
   add("file", content ?? {});
 
-  const { app: module, model = "prefork", cert, key, ...rest } = given;
+  const { app: module, model = "prefork", ...rest } = given;
   if (module === undefined) {
     throw new UsageError("missing app: expected its module, such as serve app.ts");
   }
   const name = (option: Setting) => nameOf(option, sources.get(option), file);
-  const pem = {
-    ...cert !== undefined && { cert: readPemFor(String(cert), name("cert")) },
-    ...key !== undefined && { key: readPemFor(String(key), name("key")) },
+  const config = resolve(rest, name);
+  const purpose = (part: "cert" | "key") => ` for ${name(given.listen ? "listen" : part)}`;
+  const listen = readCertificates(config.listen.map(fromFiles), purpose);
+  return {
+    app: String(module),
+    model: model as Model,
+    config: { ...config, listen },
+    given,
+    file,
+    sources,
   };
+}
+
+function resolve(options: PreforkOptions, name: (option: Setting) => string): Config {
   try {
-    const config = resolveOptions({ ...rest, ...pem }, name);
-    return { app: String(module), model: model as Model, config, given, file, sources };
+    return resolveOptions(options, name);
   } catch (error) {
     throw new UsageError((error as Error).message);
   }
+}
+
+/** Has an address get its certificates from the files that were given instead of them. */
+function fromFiles({ certificates, ...address }: ListenAddress): ListenAddress {
+  const files = certificates.map(({ cert, key }) => ({ cert: absolute(cert), key: absolute(key) }));
+  return { ...address, certificates: files.map((files) => ({ ...files, files })) };
 }
 
 /** Returns the name that a setting has where it is set. */
@@ -113,15 +134,6 @@ function readEnvironment(): Record<string, unknown> {
     if (text) settings[option.sets] = option.kind(text, option.variable);
   }
   return settings;
-}
-
-/** Reads the file with a certificate or a key that an option names. */
-function readPemFor(path: string, name: string): string {
-  try {
-    return readPem(path);
-  } catch (error) {
-    throw new AppError(`Cannot read ${path} for ${name}: ${(error as Error).message}`);
-  }
 }
 
 function variableOf(name: Setting): string {

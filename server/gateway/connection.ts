@@ -310,8 +310,8 @@ function takeOver(
   handle: Deno.ServeHandler,
 ): ReturnType<typeof takeOverConnection<Deno.HttpServer>> {
   const address = throwAwayAddress(connection.family);
-  const certificates = cert === undefined || key === undefined ? [] : [{ cert, key }];
-  return takeOverConnection(connection, () => serveAt(address, certificates, handle));
+  const tls = cert === undefined || key === undefined ? undefined : { cert, key };
+  return takeOverConnection(connection, () => serveAt(address, tls, handle));
 }
 
 /**

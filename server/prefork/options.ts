@@ -1,6 +1,14 @@
 import type { Address } from "../../ffi/address.ts";
-import type { Certificate, ListenAddress } from "../listen.ts";
+import type { ListenAddress } from "../listen.ts";
 import { cannot, checkCount, checkNumber, checkSeconds, timeLimit } from "../options.ts";
+import {
+  checkListen,
+  checkPairs,
+  checkTexts,
+  type ListenOptions,
+  pairs,
+  resolveListen,
+} from "./listen_option.ts";
 import { compileFormat } from "./logs/access_line.ts";
 import { type CgroupLimits, countProcessors, readCgroupLimits } from "./host/cgroup.ts";
 import { SLOTS } from "./scoreboard.ts";
@@ -28,10 +36,19 @@ export interface PreforkOptions {
   readonly unixMode?: string;
   /** The group to which the UNIX socket belongs, by name or id. The default is the server's. */
   readonly unixGroup?: string;
-  /** The certificate chain for HTTPS, as PEM text. Requires `key`. */
-  readonly cert?: string;
-  /** The certificate's private key, as PEM text. */
-  readonly key?: string;
+  /**
+   * The certificate chain for HTTPS, as PEM text. Requires `key`. With several, a client gets the
+   * one with the name for which it asks, or else the first one.
+   */
+  readonly cert?: string | readonly string[];
+  /** The certificate's private key, as PEM text; or the key of each one. */
+  readonly key?: string | readonly string[];
+  /**
+   * The addresses to listen on, if there are several: `host:port`, such as `127.0.0.1:8000`,
+   * `[::]:443`, or `:8080` on all IPv4 addresses; or `unix:PATH`. It replaces `port`, `hostname`,
+   * `path`, `cert` and `key`: each address has certificates of its own, or else serves plain HTTP.
+   */
+  readonly listen?: readonly (string | ListenOptions)[];
   /**
    * The number of workers. The default is one per processor, or what the cgroup of a container
    * allows, rounded up.
@@ -150,7 +167,10 @@ export type Config =
     /** The limits of the cgroup that defaults follow; `Infinity` where the option was given. */
     readonly cgroup: CgroupLimits;
     /** The address where it was given: a program that listens itself has one of its own. */
-    readonly givenAddress: Pick<PreforkOptions, "port" | "hostname" | "path">;
+    readonly givenAddress: Pick<PreforkOptions, "port" | "hostname" | "path"> & {
+      /** Whether the addresses were given. */
+      readonly listen?: true;
+    };
   };
 
 type Optional =
@@ -167,7 +187,7 @@ type Optional =
   | "pidFile";
 
 /** Options that a {@linkcode Config} has in another form. */
-type Resolved = "cert" | "key" | "admin";
+type Resolved = "cert" | "key" | "listen" | "admin";
 
 /** The check of each option's value. */
 const CHECKS: {
@@ -178,8 +198,9 @@ const CHECKS: {
   path: checkFile,
   unixMode: checkMode,
   unixGroup: checkAccount,
-  cert: checkText,
-  key: checkText,
+  cert: checkTexts,
+  key: checkTexts,
+  listen: checkListen,
   workers: checkWorkers,
   preload: checkBoolean,
   strict: checkBoolean,
@@ -237,7 +258,8 @@ export function checkOption(
  * @param nameOf Returns the name of an option in an error message. The default is the option's own
  *   name.
  * @throws {RangeError} If a value is out of range.
- * @throws {TypeError} If a value has the wrong type, or only one of `cert` and `key` is given.
+ * @throws {TypeError} If a value has the wrong type, not each certificate has a key, or `listen` is given together with
+ *   another address.
  */
 export function resolveOptions(
   options: PreforkOptions,
@@ -251,7 +273,7 @@ export function resolveOptions(
     given[option] = value;
   }
   const limits = readCgroupLimits();
-  const { cert, key, ...config } = {
+  const { cert, key, listen, ...config } = {
     port: 8000,
     hostname: "0.0.0.0",
     path: undefined,
@@ -259,6 +281,7 @@ export function resolveOptions(
     unixGroup: undefined,
     cert: undefined,
     key: undefined,
+    listen: undefined,
     workers: Math.min(countProcessors(limits), MOST_WORKERS),
     preload: true,
     strict: false,
@@ -288,12 +311,16 @@ export function resolveOptions(
     adminHosts: [],
     ...given as PreforkOptions,
   };
-  if ((cert === undefined) !== (key === undefined)) {
+  checkPairs([nameOf("cert"), nameOf("key")], cert, key);
+  for (const other of ["port", "hostname", "path", "cert", "key"] as const) {
+    if (listen === undefined || options[other] === undefined) continue;
+    const instead = other === "cert" || other === "key"
+      ? "expected the certificate of each address with it"
+      : "expected only one of them";
     throw new TypeError(
-      `Cannot serve HTTPS with only one of ${nameOf("cert")} and ${nameOf("key")}: expected both`,
+      `Cannot serve with both ${nameOf("listen")} and ${nameOf(other)}: ${instead}`,
     );
   }
-  const certificates: Certificate[] = cert === undefined ? [] : [{ cert, key: key! }];
   const path = absolute(config.path);
   if (config.group !== undefined && config.user === undefined) {
     throw new TypeError(
@@ -313,7 +340,9 @@ export function resolveOptions(
   return {
     ...config,
     path,
-    listen: [{ address: path ?? [config.hostname, config.port], certificates }],
+    listen: listen === undefined
+      ? [{ address: path ?? [config.hostname, config.port], certificates: pairs(cert, key) }]
+      : resolveListen(listen, absolute),
     cgroup: {
       processors: options.workers === undefined ? limits.processors : Infinity,
       memory: options.maxWorkerMemory === undefined ? limits.memory : Infinity,
@@ -322,6 +351,7 @@ export function resolveOptions(
       ...options.port === undefined ? {} : { port: options.port },
       ...options.hostname === undefined ? {} : { hostname: options.hostname },
       ...options.path === undefined ? {} : { path: absolute(options.path) },
+      ...listen === undefined ? {} : { listen: true },
     },
     accessLog: config.accessLog === "-" ? "-" : absolute(config.accessLog),
     requestIdHeader: config.requestIdHeader?.toLowerCase(),
@@ -475,9 +505,10 @@ function adminAddress(text: string): Address {
   return networkAddress(text) ?? absolute(text);
 }
 
-function absolute(path: string): string;
-function absolute(path: string | undefined): string | undefined;
-function absolute(path: string | undefined): string | undefined {
+/** Makes a path absolute: the app may change the working directory. */
+export function absolute(path: string): string;
+export function absolute(path: string | undefined): string | undefined;
+export function absolute(path: string | undefined): string | undefined {
   // The name of an abstract UNIX socket begins with a NUL byte.
   return path === undefined || /^[/\0]/.test(path) ? path : `${Deno.cwd()}/${path}`;
 }

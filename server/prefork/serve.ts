@@ -2,7 +2,7 @@
  * The prefork model: workers that are forked before clients connect. Each runs Deno's own HTTP
  * server on the shared listening socket.
  */
-import { type Address, AF_UNIX } from "../../ffi/address.ts";
+import { type Address, AF_UNIX, formatAddress } from "../../ffi/address.ts";
 import { umask } from "../../ffi/credentials.ts";
 import { O_CLOEXEC, O_RDONLY, open } from "../../ffi/descriptor.ts";
 import { isatty } from "../../ffi/descriptor_calls.ts";
@@ -30,11 +30,12 @@ import { LONGEST_TIMER } from "../options.ts";
 import { takeActivatedSockets } from "./host/activation.ts";
 import { checkLogFile } from "./logs/log_file.ts";
 import { redirectStderr, reopenStderr, stderrLog } from "./logs/error_log.ts";
+import { checkCertificates, readCertificates } from "./certificates.ts";
 import {
   bindSocket,
-  checkCertificate,
   formatUrl,
   hasCertificate,
+  type ListenAddress,
   removeStaleSocket,
 } from "../listen.ts";
 import { isCanary, LOADED } from "./master/canary.ts";
@@ -44,10 +45,10 @@ import { supervise } from "./master/loop.ts";
 import {
   bindAside,
   bindOnTrial,
-  plannedAddresses,
+  plannedServers,
   ProgramSockets,
-  urlOf,
 } from "./master/program_sockets.ts";
+import { checkServers } from "./check_servers.ts";
 import type { Config } from "./options.ts";
 import { tell } from "./orders.ts";
 import {
@@ -129,17 +130,18 @@ async function serveOnce(
   }
   const inheritance = inherit();
   if (inheritance === undefined) {
-    checkCertificates(config);
+    checkCertificates(config.listen);
     const begun = await start(app, config);
     return await run(app, config, origin, begun, { watcher: startWatcher?.() });
   }
   const fixed = fixedOptions(inheritance.config, config);
-  const { givenAddress, listen: addresses } = inheritance.config;
-  const listen = addresses.map((one, i) => ({
-    ...one,
-    certificates: config.listen[i]?.certificates ?? [],
-  }));
-  const kept = { ...config, ...fixed, givenAddress, listen };
+  let listen: readonly ListenAddress[];
+  try {
+    listen = sameAddresses(inheritance.config, config);
+  } catch (error) {
+    return await keepOld(error, origin, inheritance);
+  }
+  const kept = { ...config, ...fixed, givenAddress: inheritance.config.givenAddress, listen };
   const begun = await restart(app, kept, inheritance);
   for (const path of unreadablePem()) {
     stderrLog("master")(`Cannot read ${path} any more: what root read at the start stays in use`);
@@ -182,14 +184,18 @@ export async function check(app: MainModule, config: Config): Promise<Trial> {
     of: "the default export" as const,
   }));
   const { servers } = program;
-  const addresses = plannedAddresses(servers.map(({ socket }) => wanted.get(socket!)!), config);
+  const planned = plannedServers(
+    servers,
+    servers.map(({ socket }) => wanted.get(socket!)!),
+    config,
+  );
   const open = config.preload ? describeOpenResources() : [];
   killOpenSubprocesses();
   return {
     servers: [
       ...own,
-      ...servers.map((server, i) => ({
-        url: urlOf(addresses[i]!, server),
+      ...planned.map(({ url, server }) => ({
+        url,
         of: server.kind === "fetch"
           ? "Deno.serve()" as const
           : server.isHttp
@@ -203,8 +209,9 @@ export async function check(app: MainModule, config: Config): Promise<Trial> {
 
 /** Does what a server does up to the fork. */
 async function tryOut(app: Source, config: Config, bind: Bind): Promise<Program> {
-  checkCertificates(config);
+  checkCertificates(config.listen);
   const program = await loadInTime(app, { ...config, preload: true }, bind) as Program;
+  checkServers(program, config);
   checkStrictly(app, config);
   testFork({ runtime: true }); // Deno may be a new one, too
   checkAccessLog(config);
@@ -226,10 +233,14 @@ export async function keepServing(
 ): Promise<number> {
   const inheritance = isCanary() ? undefined : inherit();
   if (inheritance === undefined) throw error;
+  const origin = { startDirectory: findStartDirectory(), variables };
+  return await keepOld(error, origin, inheritance);
+}
+
+async function keepOld(error: unknown, origin: Origin, inheritance: Inheritance): Promise<number> {
   const { scoreboard, config } = inheritance;
   reportUnloadable(error, inheritance);
   const begun = { ...withSockets(config, inheritance), loaded: undefined };
-  const origin = { startDirectory: findStartDirectory(), variables };
   return await run(scoreboard.app, config, origin, begun, inheritance);
 }
 
@@ -251,11 +262,43 @@ const FIXED = [
 /** Returns the old values of those options that a restart should change, and cannot. */
 function fixedOptions(old: Config, config: Config): Partial<Config> {
   const names = FIXED.filter((name) => String(old[name]) !== String(config[name]));
-  const fixed = Object.fromEntries(names.map((name) => [name, old[name]]));
+  const fixed: Partial<Config> = Object.fromEntries(names.map((name) => [name, old[name]]));
+  const isGiven = old.givenAddress.listen || config.givenAddress.listen;
+  if (isGiven && addressesOf(old) !== addressesOf(config)) {
+    Object.assign(fixed, { listen: old.listen }); // see sameAddresses()
+  }
   // Where standard error went before is not known any more.
   return config.errorLog === undefined && old.errorLog !== undefined
     ? { ...fixed, errorLog: old.errorLog }
     : fixed;
+}
+
+function addressesOf({ listen }: Config): string {
+  return listen.map(({ address }) => formatAddress(address)).sort().join();
+}
+
+/**
+ * Returns the addresses on which the server listens, with new certificates.
+ *
+ * @param old The configuration before a restart, whose certificates are not known any more, but
+ *   their files are.
+ * @param config The new configuration. If it lacks an address, the address keeps its files.
+ * @throws {AppError} If an address has no certificate any more.
+ */
+function sameAddresses(old: Config, config: Config): ListenAddress[] {
+  if (old.listen.length === 1 && config.listen.length === 1) {
+    return [{ ...old.listen[0]!, certificates: config.listen[0]!.certificates }];
+  }
+  return old.listen.map((one, i) => {
+    const name = formatAddress(one.address);
+    const same = [config.listen[i]!, ...config.listen]
+      .find((other) => other !== undefined && formatAddress(other.address) === name);
+    if (same !== undefined) return { ...one, certificates: same.certificates };
+    if (one.certificates.some(({ files }) => files === undefined)) {
+      throw new AppError(`SIGHUP cannot change listen: ${name} has no certificate any more`);
+    }
+    return readCertificates([one])[0]!;
+  });
 }
 
 /** Runs the master, and in each child what it was forked for. */
@@ -267,6 +310,7 @@ async function run(
   inheritance: Partial<Inheritance> & Pick<Inheritance, "watcher">,
 ): Promise<number> {
   const cleanUp = cleanUpFor(config, place);
+  let current = config;
   try {
     const { scoreboard } = place;
     scoreboard.master = getpid();
@@ -294,7 +338,9 @@ async function run(
     const outcome = supervise({
       ...place,
       ...origin,
-      config,
+      get config() {
+        return current;
+      },
       workers: inheritance.workers ?? [],
       resized: inheritance.resized ?? { from: config.workers, to: config.workers },
       failedRestarts: inheritance.failedRestarts ?? 0,
@@ -304,6 +350,15 @@ async function run(
       served: () => sockets.served,
       urls: () => sockets.urls,
       closeUnused: () => sockets.closeUnused(),
+      renewCertificates() {
+        try {
+          const listen = readCertificates(current.listen);
+          checkCertificates(listen);
+          current = { ...current, listen };
+        } catch (error) {
+          log(`${(error as Error).message}. The old certificates stay in use`);
+        }
+      },
       log,
       reopenLogs: () => config.errorLog === undefined || reopenStderr(config.errorLog, log),
       notify: openNotify(log),
@@ -311,7 +366,7 @@ async function run(
     if (typeof outcome === "number") return outcome;
     return await (outcome.number === ADMIN
       ? runAdmin(config, place, outcome)
-      : serveAsWorker(config, place, outcome, loaded!));
+      : serveAsWorker(current, place, outcome, loaded!));
   } finally {
     cleanUp();
   }
@@ -402,7 +457,7 @@ async function restart(app: Source, config: Config, place: Place): Promise<Start
   }
   const sockets = new ProgramSockets(config, place);
   try {
-    checkCertificates(config);
+    checkCertificates(config.listen);
     // Deno ends a process whose main module it cannot load.
     if (isMain(app) && config.preload) await app.check();
     const loaded = await loadInTime(app, config, (request) => sockets.bind(request)).then(
@@ -428,12 +483,6 @@ function reportUnloadable(error: unknown, { scoreboard }: Place): void {
   const { message } = error as Error;
   stderrLog("master")(`The new code cannot be loaded, the old workers keep serving: ${message}`);
   scoreboard.recordReload(message);
-}
-
-function checkCertificates({ listen }: Config): void {
-  for (const certificate of listen.flatMap((one) => one.certificates)) {
-    checkCertificate(certificate);
-  }
 }
 
 function checkStrictly(app: Source, { strict, preload }: Config): void {

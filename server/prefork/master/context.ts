@@ -61,7 +61,7 @@ export interface Knowledge {
 /** What a master passes to itself when it re-executes itself. */
 export type Inheritance = Place & Knowledge;
 
-/** The environment of a master. It does not change while the program runs. */
+/** The environment of a master. Only its certificates change while the program runs. */
 export interface Context extends Inheritance {
   /**
    * Whether an app is loaded to fork workers from; false if new code failed to load after a
@@ -81,6 +81,8 @@ export interface Context extends Inheritance {
   urls(): string;
   /** Closes the sockets of the old program that the new one has not asked for. */
   closeUnused(): void;
+  /** Reads the files of the certificates again, for the workers to come. */
+  renewCertificates(): void;
   /** Reopens the master's own logs after they were moved. Returns whether they are open. */
   reopenLogs(): boolean;
   /** Tells the service manager what the master is doing. */

@@ -48,7 +48,14 @@ export function executeAnew(context: Context, { workers, config, ...knowledge }:
     ...knowledge,
     config: {
       ...config,
-      listen: config.listen.map((one) => ({ ...one, certificates: [] })),
+      listen: config.listen.map((one) => ({
+        ...one,
+        certificates: one.certificates.map(({ files }) => ({
+          cert: "",
+          key: "",
+          ...files && { files },
+        })),
+      })),
     },
     pid: getpid(),
     listeners: context.listeners.map((socket) => socket.fileno()),
@@ -125,7 +132,7 @@ export function inherit(): Inheritance | undefined {
   };
 }
 
-/** Returns the only address of an earlier version of tine. */
+/** Returns the only address in a record of an earlier version of tine. */
 function addressesOf({ path, hostname, port }: Config): Config["listen"] {
   return [{ address: path ?? [hostname, port], certificates: [] }];
 }

@@ -101,7 +101,8 @@ export function supervise(context: Context): ChildContext | number {
         return stop(0, signalName(signum));
       case SIGHUP: // new code, no connection dropped
         return restart.request();
-      case SIGUSR2: // new workers, one after the other
+      case SIGUSR2: // new workers with new certificates, one after the other
+        context.renewCertificates();
         return workers.replaceAll();
       case SIGUSR1: // the logs have been moved
         return reopenLogs();

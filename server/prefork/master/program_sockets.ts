@@ -12,7 +12,6 @@ import {
   bindListeners,
   bindSocket,
   formatUrl,
-  isSecure,
   type ListenAddress,
   removeStaleSocket,
   type SocketAccess,
@@ -26,6 +25,7 @@ import {
   nameForApp,
   type SocketRequest,
 } from "../listen_request.ts";
+import { checkServers } from "../check_servers.ts";
 import type { Config } from "../options.ts";
 import type { Place } from "./context.ts";
 
@@ -100,13 +100,14 @@ export class ProgramSockets {
     this.#wanted.push(formatAddress(request.address));
     // Reported once they are all known.
     if (this.#wanted.length > 1 && isGiven(this.#config)) return bindOnTrial(request);
-    const address = overridden(request.address, this.#config);
+    const { address, dualStack } = overridden(request, this.#config);
     const requested = formatAddress(address);
     const isFixed = typeof address === "string" || address[1] !== 0;
     if (isFixed && this.#used.some((one) => one.requested === requested)) {
       throw new SyscallError("bind", EADDRINUSE, requested);
     }
-    const socket = this.#existing(requested) ?? this.#open(address, request);
+    const socket = this.#firstGiven() ?? this.#existing(requested) ??
+      this.#open(address, dualStack);
     const wanted = formatAddress(request.address);
     this.#used.push({ socket, requested, wanted, url: urlFor(socket, request) });
     return socket;
@@ -122,12 +123,17 @@ export class ProgramSockets {
    */
   listen(program: Program | undefined): void {
     checkUnambiguous(this.#wanted, this.#config);
+    if (program !== undefined) checkServers(program, this.#config);
     const servers = program?.servers ?? [];
     const used = this.#used.splice(0);
     if (program?.app !== undefined) this.#used.push(...this.#forApp());
     for (const entry of used) {
       if (!servers.some(({ socket }) => socket === entry.socket)) continue; // closed since
       this.#used.push(entry);
+    }
+    const [only] = servers;
+    if (program?.app === undefined && only?.kind === "fetch" && this.#config.listen.length > 1) {
+      this.#used.push(...this.#forApp(1, only));
     }
     for (const { socket } of this.#used) this.#haveListen(socket);
     if (program !== undefined) {
@@ -159,9 +165,9 @@ export class ProgramSockets {
       this.#wanted.push(wanted);
       checkUnambiguous(this.#wanted, this.#config);
     }
-    const address = preload ? request.address : overridden(request.address, this.#config);
+    const { address, dualStack } = preload ? request : overridden(request, this.#config);
     const requested = `${LENT}${formatAddress(address)}`;
-    const socket = this.#existing(requested) ?? this.#open(address, request);
+    const socket = this.#existing(requested) ?? this.#open(address, dualStack);
     this.#haveListen(socket);
     this.#used.push({ socket, requested, wanted, url: urlFor(socket, request) });
     this.#list();
@@ -187,7 +193,9 @@ export class ProgramSockets {
     const isLent = ({ requested }: Entry) =>
       requested.startsWith(LENT) && listenOf(requested) !== undefined;
     if (!this.#used.some(isLent)) {
-      const entries = this.#forApp();
+      // The program's own server has the first address.
+      const hasFirst = this.#config.listen.length > 1 && this.#used.length > 0;
+      const entries = this.#forApp(hasFirst ? 1 : 0);
       for (const { socket } of entries) this.#haveListen(socket);
       this.#used.push(...entries.map((one) => ({ ...one, requested: LENT + one.requested })));
       this.#list();
@@ -197,10 +205,13 @@ export class ProgramSockets {
     return { socket: entry.socket, listen: listenOf(entry.requested)! };
   }
 
-  /** Returns the sockets of the program's default export, whose addresses the options tell. */
-  #forApp(): Entry[] {
+  /**
+   * Returns the sockets of the program's default export, whose addresses the options tell; or those
+   * of its only server after the first.
+   */
+  #forApp(first = 0, server?: CaughtServer): Entry[] {
     const known = this.#rest.filter(({ requested }) =>
-      requested === "" || listenOf(requested) !== undefined
+      requested === "" || (listenOf(requested) ?? -1) >= first
     );
     this.#rest = this.#rest.filter((one) => !known.includes(one));
     const { listen } = this.#config;
@@ -209,14 +220,14 @@ export class ProgramSockets {
     );
     if (!this.#isActivated) { // nothing is added to the service manager's sockets
       for (const [i, one] of listen.entries()) {
-        if (numbered.some(([_, index]) => index === i)) continue;
+        if (i < first || numbered.some(([_, index]) => index === i)) continue;
         numbered.push([this.#existing(formatAddress(one.address)) ?? this.#bindForApp(one), i]);
       }
     }
     return numbered.map(([socket, index]) => ({
       socket,
       requested: nameForApp(index),
-      url: formatUrl(socket.getsockname(), isSecure(socket, listen[index]!.certificates)),
+      url: urlOf(socket.getsockname(), server, listen[index]!),
     }));
   }
 
@@ -250,7 +261,13 @@ export class ProgramSockets {
     return index === -1 ? undefined : this.#rest.splice(index, 1)[0];
   }
 
-  #open(address: Address, { dualStack }: ListenRequest): Socket {
+  /** Takes the socket of the first of the given addresses, which may have any port. */
+  #firstGiven(): Socket | undefined {
+    if (!this.#config.givenAddress.listen) return undefined;
+    return this.#find(({ requested }) => listenOf(requested) === 0)?.socket;
+  }
+
+  #open(address: Address, dualStack: boolean | undefined): Socket {
     const socket = bindEither(address, dualStack, findSocketAccess(this.#config));
     this.#own.push(socket);
     return socket;
@@ -277,15 +294,25 @@ function listenFor(socket: Socket, { listen }: Config): number {
 }
 
 /**
- * Returns the addresses on which a program's own servers would listen.
+ * Returns where a program's own servers would listen.
  *
- * @param wanted The addresses that they ask for.
+ * @param servers The servers.
+ * @param wanted The addresses for which they ask.
  * @param config The configuration. An address in it overrides that of the program's only server.
  * @throws {AppError} If several servers would get the same address.
  */
-export function plannedAddresses(wanted: readonly Address[], config: Config): Address[] {
+export function plannedServers(
+  servers: readonly CaughtServer[],
+  wanted: readonly Address[],
+  config: Config,
+): { readonly server: CaughtServer; readonly url: string }[] {
   checkUnambiguous(wanted.map(formatAddress), config);
-  return wanted.map((address) => overridden(address, config));
+  const [first] = config.listen;
+  return servers.flatMap((server, i) => {
+    const { address } = overridden({ address: wanted[i]! }, config);
+    const listen = config.givenAddress.listen ? config.listen : [{ ...first!, address }];
+    return listen.map((one) => ({ server, url: urlOf(one.address, server, one) }));
+  });
 }
 
 function isGiven({ givenAddress }: Config): boolean {
@@ -300,12 +327,17 @@ function checkUnambiguous(wanted: readonly string[], config: Config): void {
   );
 }
 
-function overridden(address: Address, { givenAddress }: Config): Address {
+/** Returns where a program's only server listens. */
+function overridden(
+  { address, dualStack }: Pick<ListenRequest, "address" | "dualStack">,
+  { givenAddress, listen }: Config,
+): Pick<ListenRequest, "address" | "dualStack"> {
   const { path, hostname, port } = givenAddress;
-  if (path !== undefined) return path;
-  if (hostname === undefined && port === undefined) return address;
+  if (givenAddress.listen) return listen[0]!;
+  if (path !== undefined) return { address: path };
+  if (hostname === undefined && port === undefined) return { address, dualStack };
   const [ownHostname, ownPort] = typeof address === "string" ? ["0.0.0.0", 8000] : address;
-  return [hostname ?? ownHostname, port ?? ownPort];
+  return { address: [hostname ?? ownHostname, port ?? ownPort], dualStack };
 }
 
 /** Binds a socket. Where there is no IPv6, every address is every IPv4 address. */
@@ -331,15 +363,20 @@ function urlFor(socket: Socket, { scheme }: ListenRequest): string {
 }
 
 /**
- * Returns the URL of a server of the program's own.
+ * Returns the URL of a server.
  *
  * @param address Where it listens.
- * @param server The server.
+ * @param server A server of the program's own; `undefined` for its default export.
+ * @param listen The certificates that are meant for the address.
  */
-export function urlOf(address: Address, server: CaughtServer): string {
-  return server.kind === "node" && !server.isHttp
-    ? `tcp ${formatAddress(address)}`
-    : formatUrl(address, server.secure);
+function urlOf(
+  address: Address,
+  server: CaughtServer | undefined,
+  { certificates }: ListenAddress,
+): string {
+  const isOwn = server?.kind === "fetch" && server.hasOwnCertificate;
+  if (server?.kind !== "node") return formatUrl(address, isOwn || certificates.length > 0);
+  return server.isHttp ? formatUrl(address, server.secure) : `tcp ${formatAddress(address)}`;
 }
 
 /**

@@ -9,9 +9,10 @@ import type { Acceptor } from "../../../ffi/runtime/acceptor.ts";
 import { serveAt, throwAwayAddress } from "../../../ffi/runtime/throw_away_address.ts";
 import { after, delay, every, nextTurn } from "../../../ffi/runtime/timers.ts";
 import type { Socket } from "../../../ffi/socket.ts";
-import type { CaughtServer } from "../../app/caught_servers.ts";
+import type { CaughtFetchServer, CaughtServer } from "../../app/caught_servers.ts";
 import type { Program } from "../../app/load_program.ts";
 import { type Certificate, isSecure } from "../../listen.ts";
+import { tlsOf } from "../certificates.ts";
 import type { Log } from "../../log.ts";
 import { openAccessLog } from "../logs/access_log.ts";
 import { viewThroughProxies } from "./behind_proxy.ts";
@@ -47,6 +48,8 @@ export interface ServiceOptions {
   readonly log: Log;
   /** Called when the worker has served its maximum number of requests. */
   readonly onMaxRequests: () => void;
+  /** Called when clients have asked for certificates for many different names. */
+  readonly onManyNames: () => void;
 }
 
 /** A running service. */
@@ -94,7 +97,7 @@ const CLOSING = 1000;
  * @throws {SyscallError} If the access log cannot be opened, or no descriptor is left.
  */
 export async function openService(program: Program, options: ServiceOptions): Promise<Service> {
-  const { config, listeners, slot, scoreboard, log, onMaxRequests } = options;
+  const { config, listeners, slot, scoreboard, log, onMaxRequests, onManyNames } = options;
   const accessLog = config.accessLog === undefined ? undefined : openAccessLog({
     target: config.accessLog,
     format: config.accessLogFormat,
@@ -110,7 +113,7 @@ export async function openService(program: Program, options: ServiceOptions): Pr
   // A fresh worker's own servers have sockets that the master has lent it.
   const own = program.servers.flatMap(({ socket }) => socket ?? []);
   const sockets = [...new Set([...listeners.map(({ socket }) => socket), ...own])];
-  const ownCertificates = config.listen[0]?.certificates ?? [];
+  const tls = (certificates: readonly Certificate[]) => tlsOf(certificates, onManyNames);
   let draining = false;
 
   const spread = balance(acceptors, slot, scoreboard);
@@ -147,11 +150,16 @@ export async function openService(program: Program, options: ServiceOptions): Pr
       if (own.includes(socket)) continue;
       accept(socket, isSecure(socket, certificates), {
         fetch: (request, info) => app.fetch(request, info),
-        listen: (handle) => serveAt(throwAwayAddress(socket.family), certificates, handle),
+        listen: (handle) => serveAt(throwAwayAddress(socket.family), tls(certificates), handle),
       });
     }
   }
   for (const server of program.servers) await start(server);
+  // An only server of the program's own listens on all addresses that were given.
+  const [only] = program.servers;
+  if (app === undefined && only?.kind === "fetch") {
+    for (const one of listeners) if (!own.includes(one.socket)) startOn(one, only);
+  }
   if (program.catcher !== undefined) {
     program.catcher.onCaught = (server) => {
       sockets.push(server.socket!);
@@ -165,20 +173,23 @@ export async function openService(program: Program, options: ServiceOptions): Pr
   async function start(server: CaughtServer): Promise<void> {
     const { socket, secure } = server;
     if (socket === undefined) return;
-    if (server.kind === "fetch") {
-      const index = accept(socket, secure, {
-        fetch: (request, info) => server.fetch(request, info),
-        listen: (handle) => server.listen(socket.family, ownCertificates, handle),
-        onStart: (running) => server.started(running, () => acceptors[index]!.close()),
-        onEnd: () => server.ended(),
-      });
-      return;
-    }
+    const certificates = config.listen[0]?.certificates ?? [];
+    if (server.kind === "fetch") return startOn({ socket, certificates }, server);
     const address: ListeningAddress = { address: socket.getsockname(), secure };
     addresses.push(address);
     const { part, acceptor } = await acceptNode(server, shared, address);
     acceptors.push(acceptor);
     parts.push(part);
+  }
+
+  function startOn({ socket, certificates }: Listener, server: CaughtFetchServer): void {
+    const secure = server.hasOwnCertificate || certificates.length > 0;
+    const index = accept(socket, secure, {
+      fetch: (request, info) => server.fetch(request, info),
+      listen: (handle) => server.listen(socket.family, tls(certificates), handle),
+      onStart: (running) => server.started(socket, running, () => acceptors[index]!.close()),
+      onEnd: () => server.ended(),
+    });
   }
 
   function accept(

@@ -35,6 +35,7 @@ import { hasCertificate } from "../../listen.ts";
 import type { Log } from "../../log.ts";
 import { LONGEST_TIMER } from "../../options.ts";
 import { keepConsoleQuiet, reopenStderr, stderrLog } from "../logs/error_log.ts";
+import { checkServers } from "../check_servers.ts";
 import { askForApp, askToListen, LENT, listenOf } from "../listen_request.ts";
 import type { Config } from "../options.ts";
 import { type Order, tell } from "../orders.ts";
@@ -105,7 +106,8 @@ export async function runWorker(context: WorkerContext): Promise<never> {
     const stopHeartbeat = startHeartbeat(slot, config.timeout);
     await app?.onWorkerStart?.(info);
     const onMaxRequests = () => tell(channel, "retire", `${config.maxRequests} requests`);
-    const options = { config, listeners, slot, scoreboard, log, onMaxRequests };
+    const onManyNames = () => tell(channel, "retire", "names in TLS");
+    const options = { config, listeners, slot, scoreboard, log, onMaxRequests, onManyNames };
     const service = await openService(program, options);
     app?.onListen?.(addrOf(listeners[0]!.socket.getsockname()));
     slot.state = "ready";
@@ -163,7 +165,8 @@ async function load(
   const catcher = catchServers(bind, hasCertificate(config.listen));
   const loaded = await loadProgram(program, catcher);
   catcher.isServing = true;
-  const lent = loaded.app === undefined ? [] : askForApp(channel);
+  checkServers(loaded, config);
+  const lent = loaded.app !== undefined || config.listen.length > 1 ? askForApp(channel) : [];
   return {
     program: loaded,
     listeners: lent.map(({ socket, listen }) => withCertificates(socket, listen)),
