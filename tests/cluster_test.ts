@@ -8,11 +8,12 @@ import { DENO, Program, ROOT, scratch } from "./support.ts";
 /** Tries scenarios with a balancer. Returns what the program prints. */
 async function tryCluster(balancer: string, ...scenarios: string[]): Promise<string> {
   await using folder = scratch();
-  Deno.writeTextFileSync(
-    `${folder.path}/tine`,
-    `#!/bin/sh\nexec '${DENO}' run -A --no-lock '${ROOT.pathname}server/cli.ts' "$@"\n`,
-    { mode: 0o755 },
-  );
+  const installed = await new Deno.Command(DENO, {
+    args: ["task", "--quiet", "install", folder.path],
+    cwd: ROOT,
+    stdout: "null",
+  }).output();
+  assert(installed.success);
   const program = new Program(DENO, [
     ...["run", "-A", "--no-lock", `${ROOT.pathname}examples/cluster/cluster.ts`],
     ...["--balancer", balancer, "--requests", "2000", "--workers", "1", "--drain-delay", "1"],

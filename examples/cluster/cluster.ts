@@ -96,7 +96,7 @@ async function until(condition: () => boolean | Promise<boolean>): Promise<void>
 async function deploy(how: string, release: number, ...where: string[]): Promise<boolean> {
   const { success } = await new Deno.Command(`${HERE}/deploy.sh`, {
     args: [how, `${folder}/release-${release}`, ...where.length === 0 ? servers : where],
-    env: { ORDERS: orders, SETTLE: values["drain-delay"] },
+    env: { ORDERS: orders, SETTLE: balancer === undefined ? "0" : values["drain-delay"] },
     stdin: "null",
     stdout: "inherit",
     stderr: "inherit",
@@ -179,6 +179,7 @@ async function hasSettled(server: string): Promise<boolean> {
     workers.every(({ state }) => state === "ready");
 }
 
+let balancer: Deno.ChildProcess | undefined;
 let release = 1;
 let failed = false;
 
@@ -243,7 +244,6 @@ const few = Math.ceil(requests / 10);
 /** The client's connections and WebSockets: what can be in flight. */
 const inFlight = 16 + 8;
 
-let balancer: Deno.ChildProcess | undefined;
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   Deno.addSignalListener(signal, () => {
     stop();
