@@ -426,9 +426,12 @@ Deno.test("formatTable() uses the given width, and shows the rate since an earli
   const before: Status = {
     ...STATUS,
     master: { ...STATUS.master, uptime: STATUS.master.uptime - 2, requests: 12_345_676_901 },
+    listeners: STATUS.listeners.map((one) => ({ ...one, drops: one.drops && one.drops - 2 })),
   };
   const lines = formatTable(STATUS, { width: 60, before }).split("\n");
   assertEquals(lines[2], "12345678901 requests (1000/s), 1 error (0/s), 13 in flight");
+  assertEquals(lines[3], "http://127.0.0.1:8000/: queue 3 of 511, 2 dropped");
+  assertEquals(lines[4], "unix:/run/app.sock: queue unknown");
   for (const line of lines) assert(line.length <= 60, line);
 });
 

@@ -31,8 +31,8 @@ The columns:
   SHARED     memory that it shares with others, counted in full
   REASON     why it was started: start, or how the worker before it ended
 "In total" is the memory of all processes, with shared memory counted once. The queue has the
-connections that no worker has accepted yet; "dropped" counts those for which there was no room,
-of all servers in this network namespace.
+connections that no worker has accepted yet. With --watch, "dropped" counts those for which there
+was no room, of all servers in this network namespace.
 
 Exit code: 0, or 1 if there is no such server, or 2 if an argument is invalid.
 `;

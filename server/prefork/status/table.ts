@@ -147,7 +147,8 @@ function formatSeconds(seconds: number): string {
  */
 export function heading(status: Status, earlier: Status | undefined): string[] {
   const { master, admin, workers, listeners } = status;
-  const before = comparable(status, earlier)?.master;
+  const elder = comparable(status, earlier);
+  const before = elder?.master;
   const time = master.uptime - (before?.uptime ?? 0);
   const perSecond = (count: number, until = 0) => ` (${formatRate(count - until, time)}/s)`;
   const times = formatPercentiles(since(master.latency, before?.latency));
@@ -170,17 +171,22 @@ export function heading(status: Status, earlier: Status | undefined): string[] {
       count(master.requests, "request") + perSecond(master.requests, before?.requests),
       count(master.errors, "error") + perSecond(master.errors, before?.errors),
       `${inFlight} in flight`,
-      ...listeners.length === 1 ? listeners.map(queueOf) : [],
+      ...listeners.length === 1 ? listeners.map((one) => queueOf(one, elder)) : [],
     ],
-    ...listeners.length > 1 ? listeners.map((one) => [`${one.url}: ${queueOf(one)}`]) : [],
+    ...listeners.length > 1 ? listeners.map((one) => [`${one.url}: ${queueOf(one, elder)}`]) : [],
     ...times === "" ? [] : [[`Response times ${period}: ${times}`]],
   ].map((facts) => facts.join(", ")).concat(master.draining ? ["The server is stopping"] : []);
 }
 
-/** Returns how full the queue of a listening socket is. */
-function queueOf({ queue, backlog, drops }: ListenerStatus): string {
-  const dropped = drops === null || drops === 0 ? "" : `, ${drops} dropped`;
-  return queue === null ? "queue unknown" : `queue ${queue} of ${backlog ?? "?"}${dropped}`;
+/**
+ * Returns how full the queue of a listening socket is, and how many connections were dropped since
+ * an earlier look: the kernel counts them since it started, for all servers.
+ */
+function queueOf({ url, queue, backlog, drops }: ListenerStatus, earlier?: Status): string {
+  const before = earlier?.listeners.find((one) => one.url === url)?.drops ?? null;
+  const dropped = drops === null || before === null ? 0 : drops - before;
+  const waiting = queue === null ? "queue unknown" : `queue ${queue} of ${backlog ?? "?"}`;
+  return dropped > 0 ? `${waiting}, ${dropped} dropped` : waiting;
 }
 
 /** Returns why the last reload failed, on as many lines as that takes. */
