@@ -289,7 +289,7 @@ Deno.test(
     Deno.writeTextFileSync(key, "no key");
     Deno.chmodSync(key, 0o644);
     server.kill("SIGHUP");
-    await server.logged(/Cannot use the certificate and its key/);
+    await server.logged(/Cannot use the certificate \S+ and its key/);
     assertEquals(await get(), answer(NOBODY!));
     server.kill();
     assertEquals(await server.ended(), { code: 0, signal: null });
