@@ -15,7 +15,7 @@ export class Health {
   readonly interval: number;
   readonly #context: Context;
   readonly #workers: Workers;
-  #checkedAt = 0;
+  #checkedAt = performance.now();
   #lookedAt = -Infinity;
 
   /** Creates the health checks for the given workers. */
@@ -29,10 +29,14 @@ export class Health {
   /** Runs the checks. Called in each iteration of the master's loop. */
   check(): void {
     const now = performance.now();
-    // If this process was suspended too (a paused container), all workers would seem to hang.
-    const wasSuspended = now - this.#checkedAt > 2 * this.interval;
+    const gap = now - this.#checkedAt;
+    // If this process was suspended too (a paused container), all workers would seem to hang, and
+    // those that start or stop would have had no time.
+    const wasSuspended = gap > 2 * this.interval;
+    const suspended = gap > 2 * INTERVAL ? gap : 0;
     this.#checkedAt = now;
     for (const worker of this.#workers.all()) {
+      worker.killAt += suspended;
       if (wasSuspended || worker.slot.heartbeat !== worker.heartbeat) worker.heardAt = now;
       worker.heartbeat = worker.slot.heartbeat;
       this.#checkTime(worker, now);
