@@ -170,3 +170,35 @@ Deno.test(
     assertEquals(readStatus(server.pid).master.crashes, 0, server.stderr);
   },
 );
+
+Deno.test(
+  "servePrefork() replaces a worker that the kernel kills for want of memory (needs cgroups)",
+  {
+    ignore: memory === undefined,
+  },
+  async () => {
+    const limit = `${300 * MB}`;
+    using ram: Cgroup = makeCgroup(memory!, {
+      "memory.limit_in_bytes": limit,
+      "memory.memsw.limit_in_bytes": limit,
+      "memory.swappiness": "0",
+      "memory.max": limit,
+      "memory.swap.max": "0",
+    });
+    await using server = await startServer(["--max-worker-memory", "10G"], { shell: ram.enter });
+    const { workers } = server;
+    using client = Deno.createHttpClient({ poolMaxIdlePerHost: 1 }); // stays with one worker
+    const leak = async () => {
+      const url = `http://127.0.0.1:${server.port}/leak?mb=50`;
+      return await (await fetch(url, { client, signal: AbortSignal.timeout(15_000) })).text();
+    };
+    const victim = Number(await leak());
+    for (let left = 20; left > 0 && server.workers.includes(victim); left--) {
+      await leak().catch(() => {}); // its own requests fail
+    }
+    await server.logged(new RegExp(`Worker \\d \\(pid ${victim}\\) ended: killed by SIGKILL`));
+    const after = await server.replaced([victim]);
+    assertEquals(after.filter((pid) => workers.includes(pid)).length, 1, server.stderr);
+    assertEquals(await server.get("/"), "Hello, World!\n");
+  },
+);
