@@ -132,6 +132,11 @@ export function takeOver(listener: Watched, fd: number, wanted: number): Accepto
   return acceptor;
 }
 
+const IPPROTO_IP = 0;
+const IP_MINTTL = 21;
+/** Clients send with 64, unless they ask for another value. */
+const HIGHEST_TTL = 255;
+
 let unreachable: Socket | undefined;
 
 /**
@@ -167,13 +172,24 @@ function withoutName(): Socket | undefined {
 function withoutConnections(): Socket {
   const socket = new Socket(AF_INET, SOCK_STREAM);
   try {
-    dropConnectionRequests(socket.fileno());
+    dropAll(socket);
     socket.bind(["127.0.0.1", 0]);
     socket.listen(1);
     return socket;
   } catch (error) {
     socket.close();
     throw error;
+  }
+}
+
+/** Has the kernel drop what arrives at a TCP socket. */
+function dropAll(socket: Socket): void {
+  try {
+    dropConnectionRequests(socket.fileno());
+  } catch (error) {
+    // A sandbox, or a hardened kernel, may forbid filters.
+    if (!isSyscallError(error, "EPERM")) throw error;
+    socket.setsockopt(IPPROTO_IP, IP_MINTTL, HIGHEST_TTL);
   }
 }
 
