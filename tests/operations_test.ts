@@ -713,6 +713,30 @@ Deno.test("`tine.service` and `tine.socket` are valid systemd units (needs syste
   assert(Number(timeout) > Number(grace));
 });
 
+Deno.test(
+  "`tine.service` leaves the server what it needs, and little else (needs systemd-analyze)",
+  {
+    ignore: !isInstalled("systemd-analyze"),
+  },
+  async () => {
+    await using folder = temporaryFolder();
+    const exposure = async (service: string) => {
+      const file = `${folder.path}/tine.service`;
+      Deno.writeTextFileSync(file, service);
+      const { stdout } = await new Deno.Command("systemd-analyze", {
+        args: ["security", "--no-pager", "--offline=true", file],
+        env: { SYSTEMD_COLORS: "0" },
+      }).output();
+      const [, level] = new TextDecoder().decode(stdout).match(/exposure level for \S+: ([\d.]+)/)!;
+      return Number(level);
+    };
+    const unit = serviceUnit(folder.path);
+    const level = await exposure(unit);
+    assert(level < 2, `exposure level ${level}`);
+    assert(await exposure(unit.replace(/^(Protect|Private|SystemCall).*\n/gm, "")) > 2);
+  },
+);
+
 Deno.test("`tine.service` serves on the sockets of systemd (needs systemd-socket-activate)", {
   ignore: !isInstalled("systemd-socket-activate"),
 }, async () => {
