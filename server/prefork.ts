@@ -34,7 +34,7 @@ export async function servePrefork(
 ): Promise<number> {
   const config = resolveOptions(options);
   if (!isFreshWorker()) {
-    if (config.user !== undefined) {
+    if (config.user !== undefined || config.unixGroup !== undefined) {
       const { becomeUser } = await import("./prefork/host/become_user.ts");
       if (becomeUser(config, {})) runAsMaster();
     }

@@ -7,6 +7,7 @@ import {
   certificate,
   DENO,
   descendants,
+  Program,
   ROOT,
   scratch,
   Server,
@@ -345,4 +346,278 @@ Deno.test("bindSocket() gives a UNIX socket its permissions before a client can 
   assertEquals(error.code, "ECONNREFUSED");
   socket.listen(1);
   client.connect(path);
+});
+
+Deno.test(
+  "the documentation's commands serve on port 80, and behind nginx on a UNIX socket (needs nginx)",
+  {
+    ignore: !isRoot || !isInstalled("nginx"),
+  },
+  async () => {
+    await using folder = scratch();
+    const { path } = folder;
+    const [port, cache] = [lowPort(), "/var/cache/tine"];
+    const hadCache = exists(cache);
+    for (const name of ["bin", "log", "run", "lib", "etc"]) Deno.mkdirSync(`${path}/${name}`);
+    // What npx would give.
+    Deno.writeTextFileSync(`${path}/bin/npx`, `#!/bin/sh\nshift 2\nexec ${DENO} "$@"\n`, {
+      mode: 0o755,
+    });
+    const [, section] = Deno.readTextFileSync(new URL("docs/operate.md", ROOT))
+      .match(/^## Users and sockets\n(.*?)^## /ms)!;
+    const lines = [...section!.matchAll(/^```console\n(.*?)^```/gms)].flatMap(([, block]) =>
+      block!.trimEnd().split("\n")
+    );
+    const commands = lines.filter((line) => line.startsWith("# ")).map((line) => line.slice(2));
+    const expected = lines.filter((line) => !line.startsWith("# "));
+    assert(commands.length > 12 && expected.length === 3, lines.join("\n"));
+    const here = (text: string) =>
+      text.replaceAll("/usr/local/bin", `${path}/bin`).replaceAll("/srv/app", `${path}/app`)
+        .replaceAll("/var/log/", `${path}/log/`).replaceAll(
+          / \/run\/(?!tine\/tine)/g,
+          ` ${path}/run/`,
+        )
+        .replaceAll("|/run/tine/app", `|${path}/run/tine/app`)
+        .replaceAll("/var/lib/", `${path}/lib/`).replaceAll("/etc/nginx/", `${path}/etc/`)
+        .replaceAll("--port 80", `--port ${port}`).replaceAll("listen 80|", `listen ${port}|`)
+        .replaceAll("http://localhost/", `http://localhost:${port}/`);
+    // As if they were typed: each server is up when it is asked, and has ended before the next one.
+    const typed = commands.map((command) =>
+      here(command).replace(/^kill ["%].*/, "$&\nwait %tine || exit")
+    );
+    await using shell = new Program("bash", ["-c", `set -m\n${typed.join("\n")}\n`], {
+      cwd: new URL(ROOT).pathname,
+      env: { PATH: `${path}/bin:${Deno.env.get("PATH")}` },
+      clearEnv: false,
+    });
+    const { code } = await shell.ended(60_000);
+    // www-data has no folder of its own in which Deno could cache.
+    assertEquals(fileOf(`${cache}/www-data`), `700 ${WWW!.uid} ${WWW!.gid}`);
+    if (!hadCache) Deno.removeSync(cache, { recursive: true });
+    assertEquals(code, 0, shell.stderr);
+    const printed = shell.stdout.split("\n").filter((line) => /^(Hello|srw)/.test(line));
+    assertEquals(printed, expected.map((line) => line.replace("33", `${WWW!.uid}`)), shell.stderr);
+    assertMatch(Deno.readTextFileSync(`${path}/log/tine.log`), /"GET \/ HTTP/);
+  },
+);
+
+function isInstalled(program: string): boolean {
+  return new Deno.Command("sh", { args: ["-c", `command -v ${program}`] }).outputSync().success;
+}
+
+/** Runs `serve` to its end, as an ordinary user if that is asked for. */
+async function fails(
+  folder: string,
+  args: readonly string[],
+  asRoot = isRoot,
+): Promise<{ code: number; error: string }> {
+  const user = isRoot && !asRoot
+    ? ["setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups"]
+    : [];
+  const [command, ...rest] = [...user, `${installed()}/tine`, "serve", "app.ts", ...args];
+  await using program = new Program(command!, rest, { cwd: folder, env: environment(folder) });
+  const { code } = await program.ended();
+  return { code, error: program.stderr };
+}
+
+const HELP = "Try --help.\n";
+
+Deno.test("serve reports in one line that a user, a group or a mode is invalid, and opens nothing", async () => {
+  await using folder = scratch();
+  const { path } = folder;
+  writeApp(path, "export default { fetch: () => new Response() };");
+  const files = ["--pid-file", "tine.pid", "--access-log", "access.log", "--unix", "app.sock"];
+  const none = "there is none";
+  const digits = "octal digits from 0 to 777, such as 027";
+  for (
+    const [args, message] of [
+      [
+        ["--user", "no_such_user"],
+        `--user "no_such_user": expected a user of this system: ${none}`,
+      ],
+      [
+        ["--user", "4294967294"],
+        '--user "4294967294": expected a user of this system, or --group, too: nothing tells the ' +
+        "group of this id",
+      ],
+      [["--user", "a:b"], '--user "a:b": expected a name or an id'],
+      [
+        ["--user", "nobody", "--group", "no_such_group"],
+        `--group "no_such_group": expected a group of this system: ${none}`,
+      ],
+      [["--group", "nogroup"], "--group and without --user: expected both, or only the user"],
+      [
+        ["--unix-group", "no_such_group"],
+        `--unix-group "no_such_group": expected a group of this system: ${none}`,
+      ],
+      [["--umask", "9"], `--umask "9": expected ${digits}`],
+      [["--unix-mode", "999"], `--unix-mode "999": expected ${digits}`],
+      [["--unix-mode", "7777"], `--unix-mode "7777": expected ${digits}`],
+      [["--unix-mode", "rw"], `--unix-mode "rw": expected ${digits}`],
+    ] as const
+  ) {
+    const { code, error } = await fails(path, [...files, ...args]);
+    assertEquals(error, `error: Cannot serve with ${message}\n${HELP}`);
+    assertEquals(code, 2);
+  }
+  for (const option of ["--unix-mode", "--unix-group"]) {
+    const { code, error } = await fails(path, ["--port", "0", option, "0"]);
+    assertEquals(error, `error: Cannot serve with ${option} and without a UNIX socket\n${HELP}`);
+    assertEquals(code, 2);
+  }
+  // As an ordinary user.
+  const { code, error } = await fails(path, ["--port", "0", "--user", "root"], false);
+  assertEquals(
+    error,
+    "error: Cannot serve as user root: only root can become another user. Start the server as " +
+      "root, or without --user\n",
+  );
+  assertEquals(code, 1);
+  const socket = `${path}/deno_dir/app.sock`; // where any user can create one
+  const group = await fails(path, ["--unix", socket, "--unix-group", "0"], false);
+  assertEquals(
+    group.error,
+    `error: Cannot chown ${socket}: EPERM (Operation not permitted). Choose a --unix-group in which ` +
+      "the user is, or start the server as root\n",
+  );
+  assert(!exists(socket));
+  assertEquals([...Deno.readDirSync(path)].map(({ name }) => name).sort(), [
+    ...["app.ts", "deno_dir"],
+  ]);
+});
+
+Deno.test(
+  "serve --user reports in one line what the user may not read or write, and opens nothing",
+  AS_ROOT,
+  async () => {
+    await using folder = folderFor(NOBODY!.uid);
+    const { path } = folder;
+    const before = [...Deno.readDirSync(path)].length;
+    const args = ["--user", "nobody", "--port", "0", "--workers", "1"];
+    const check = async (more: readonly string[], expected: RegExp) => {
+      const { code, error } = await fails(path, [...args, "--pid-file", "tine.pid", ...more]);
+      assertMatch(error, expected);
+      assertEquals([error.trimEnd().split("\n").length, code], [1, 1], error);
+    };
+    Deno.chmodSync(`${path}/app.ts`, 0o600);
+    await check([], /^error: Cannot serve as user nobody: Cannot open app\.ts: EACCES /);
+    Deno.chmodSync(`${path}/app.ts`, 0o644);
+    // Root does not write to it, and does not give it away: it might be any file.
+    Deno.writeTextFileSync(`${path}/access.log`, "root's\n");
+    await check(
+      ["--access-log", "access.log"],
+      /access\.log: EACCES .*: chown nobody \/.*\.log\n$/,
+    );
+    assertEquals(fileOf(`${path}/access.log`), "644 0 0");
+    Deno.removeSync(`${path}/access.log`);
+    Deno.writeTextFileSync(`${path}/tine.pid`, "1\n");
+    await check([], /tine\.pid: it belongs to process 1, which is running/);
+    Deno.removeSync(`${path}/tine.pid`);
+    // What has been created is removed if something else cannot be opened.
+    await check(["--unix", "missing/app.sock"], /bind .*missing\/app\.sock: ENOENT/);
+    assertEquals([...Deno.readDirSync(path)].length, before + 1); // deno_dir
+  },
+);
+
+Deno.test(
+  "serve --user refuses a DENO_DIR that the user may not read",
+  AS_ROOT,
+  async () => {
+    await using folder = folderFor(NOBODY!.uid);
+    const { path } = folder;
+    Deno.mkdirSync(`${path}/private`, { mode: 0o700 });
+    await using program = new Program(`${installed()}/tine`, [
+      "serve",
+      "app.ts",
+      "--user",
+      "nobody",
+    ], {
+      cwd: path,
+      env: { ...environment(path), DENO_DIR: `${path}/private` },
+    });
+    assertEquals((await program.ended()).code, 1);
+    assertMatch(program.stderr, /Cannot serve as user nobody: Cannot open \S+\/private: EACCES/);
+  },
+);
+
+Deno.test(
+  "the simpler models, check and servePrefork() become the user, too",
+  AS_ROOT,
+  async () => {
+    await using folder = folderFor(NOBODY!.uid);
+    const { path } = folder;
+    const port = lowPort();
+    for (const model of ["iterative", "forking"]) {
+      await using server = await serve(path, [
+        ...["app.ts", "--user", "nobody", "--model", model, "--port", `${port}`, "--umask", "077"],
+      ]);
+      assertEquals(JSON.parse(await server.get("/")), answer(NOBODY!), model);
+      assertEquals(credentials(server.pid).all, only(NOBODY!.uid, NOBODY!.gid));
+      assertEquals(fileOf(`${path}/files/written`), `600 ${NOBODY!.uid} ${NOBODY!.gid}`);
+      Deno.removeSync(`${path}/files/written`);
+      server.kill();
+      assertEquals((await server.ended()).code, 0);
+    }
+    const { success, stderr } = await new Deno.Command(`${installed()}/tine`, {
+      args: ["check", "app.ts", "--user", "nobody", "--port", `${port}`],
+      cwd: path,
+      env: environment(path),
+    }).output();
+    assert(success, new TextDecoder().decode(stderr));
+    assertEquals(Deno.statSync(`${path}/files/written`).uid, NOBODY!.uid);
+
+    const program = writeApp(
+      path,
+      `import { servePrefork } from ${
+        JSON.stringify(new URL("prefork.js", `file://${path}/`).href)
+      };
+    console.log("begins as " + Deno.uid());
+    const app = new URL("./app.ts", import.meta.url);
+    Deno.exit(await servePrefork(app, { user: "nobody", port: ${port}, workers: 1 }));`,
+      "program.ts",
+    );
+    const bundled = new Deno.Command(DENO, {
+      args: ["bundle", "--quiet", "--platform", "deno", new URL("server/prefork.ts", ROOT).pathname]
+        .concat("--output", `${path}/prefork.js`),
+      cwd: ROOT,
+    }).outputSync();
+    assert(bundled.success, new TextDecoder().decode(bundled.stderr));
+    await using server = new Server(`${installed()}/deno`, ["run", "-A", program], {
+      cwd: path,
+      env: environment(path),
+    });
+    await server.logged(/Serving /);
+    server.port = port;
+    assertEquals(JSON.parse(await server.get("/")), answer(NOBODY!));
+    assertEquals(credentials(server.pid).all, only(NOBODY!.uid, NOBODY!.gid));
+    assertMatch(server.stdout, new RegExp(`^begins as 0\n(begins as ${NOBODY!.uid}\n)+$`));
+    const old = server.workers;
+    server.kill("SIGHUP");
+    await server.replaced(old, 1);
+    assertEquals(credentials(server.pid).all, only(NOBODY!.uid, NOBODY!.gid));
+    server.kill();
+    assertEquals((await server.ended()).code, 0);
+  },
+);
+
+Deno.test("SIGHUP changes none of the options of users and sockets", AS_ROOT, async () => {
+  await using folder = folderFor(NOBODY!.uid);
+  const { path } = folder;
+  const write = (options: unknown) =>
+    Deno.writeTextFileSync(`${path}/tine.json`, JSON.stringify(options));
+  const socket = { path: "app.sock", unixMode: "0666", unixGroup: "www-data" };
+  const more = { app: "app.ts", workers: 1 };
+  write({ ...more, ...socket, user: "nobody", group: "www-data", umask: "027" });
+  await using server = await serve(path, []);
+  assertEquals(fileOf(`${path}/app.sock`), `666 ${NOBODY!.uid} ${WWW!.gid}`);
+  const { workers } = server;
+  write({ ...more, ...socket, unixMode: "0600", unixGroup: "0", user: "daemon", umask: "0" });
+  server.kill("SIGHUP");
+  await server.logged(/SIGHUP cannot change unixMode, unixGroup, user, group, umask: stop/);
+  await server.replaced(workers, 1);
+  assertEquals(credentials(server.pid).all, only(NOBODY!.uid, WWW!.gid));
+  assertEquals(fileOf(`${path}/files/written`), `640 ${NOBODY!.uid} ${WWW!.gid}`);
+  assertEquals(fileOf(`${path}/app.sock`), `666 ${NOBODY!.uid} ${WWW!.gid}`);
+  server.kill();
+  assertEquals((await server.ended()).code, 0);
 });

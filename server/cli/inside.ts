@@ -54,8 +54,8 @@ async function run(
     return await keepServing(error, variables);
   }
   const { app, model, config, file } = settings;
-  const isOtherUser = config.user !== undefined &&
-    await becomeUser(settings, line.check === null);
+  const namesAccount = config.user !== undefined || config.unixGroup !== undefined;
+  const isOtherUser = namesAccount && await becomeUser(settings, line.check === null);
   if (isOtherUser || app !== command.app) {
     execute(line, app, denosArguments().slice(0, -1), Deno.args);
   }

@@ -48,6 +48,7 @@ const ADVICE = new Map([
     "Choose a --port of at least 1024 or a writable path, or let systemd open the socket",
   ],
   ["bind EADDRNOTAVAIL", "Choose a --host that is an address of this machine"],
+  ["chown EPERM", "Choose a --unix-group in which the user is, or start the server as root"],
   ["bind ENOENT", "Create the folder, or choose another path"],
   ["open ENOENT", "Create the folder, or choose another path"],
   ["write ENOENT", "Create the folder, or choose another path"],
