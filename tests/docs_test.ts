@@ -79,6 +79,19 @@ Deno.test("lessons send readers to pages and headings that are there", () => {
   }
 });
 
+Deno.test("docs/serve.md has a test for each feature that it lists", () => {
+  const [, table] = read("docs/serve.md").match(/<!-- features -->([^]*)<!-- \/features -->/)!;
+  const [, , ...rows] = table!.trim().split("\n");
+  assert(rows.length > 15);
+  for (const row of rows) {
+    const [, feature, ours] = row.split("|").map((cell) => cell.trim());
+    const [, file, name] = ours!.match(/^\[[^\]]+\]\(\.\.\/(tests\/\w+\.ts) "(.+)"\)$/) ?? [];
+    assert(file !== undefined, `${feature}: no test`);
+    const text = read(file!);
+    assert(["`", '"'].some((quote) => text.includes(quote + name + quote)), `${file}: ${name}`);
+  }
+});
+
 Deno.test("every picture is shown by a page, and a lesson still makes it", () => {
   const shown = ["README.md", ...namesIn("docs").map((name) => `docs/${name}`)]
     .filter((name) => name.endsWith(".md")).flatMap((page) => picturesIn(read(page)));

@@ -261,6 +261,23 @@ withEachKindOfWorker(
   },
 );
 
+Deno.test("servePrefork() shares what the app has loaded among all workers", async () => {
+  await using folder = scratch();
+  const dataset = 50e6;
+  writeApp(
+    folder.path,
+    `const dataset = new Uint8Array(${dataset}).fill(1);
+     const sum = () => String(dataset.reduce((sum, byte) => sum + byte, 0));
+     export default { fetch: () => new Response(sum()) };`,
+  );
+  await using server = await startServer([], { app: `${folder.path}/app.ts` });
+  assertEquals(await server.get("/"), String(dataset));
+  for (const { memory } of readStatus(server.pid).workers) {
+    assert(memory!.sharedBytes > dataset, `${memory!.sharedBytes} bytes are shared`);
+    assert(memory!.privateBytes < dataset / 2, `${memory!.privateBytes} bytes are not`);
+  }
+});
+
 Deno.test("servePrefork() never returns the same UUID from two workers", async () => {
   await using server = await startServer(["--workers", "4"]);
   const seen = new Set<string>();
