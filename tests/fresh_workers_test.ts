@@ -308,6 +308,11 @@ Deno.test("fresh workers export traces, metrics and logs, to their last line, an
       "a trace",
     );
     await until(() => /http\.server\.request\.duration/.test(received.metrics!), "a metric");
+    const requests =
+      /"name":"tine\.worker\.requests".{0,300}?"tine\.worker","value":\{"stringValue":"[12]"\}\}\].{0,200}?"asDouble":1[,}]/;
+    const starts = /"name":"tine\.starts".*?\{"stringValue":"start"\}\}\].{0,200}?"asDouble":2[,}]/;
+    await until(() => requests.test(received.metrics!), "the requests of a worker");
+    await until(() => starts.test(received.metrics!), "the starts of workers");
     assert(!/the last line/.test(received.logs!));
     server.kill();
     assertEquals(await server.ended(10_000), { code: 0, signal: null });

@@ -93,28 +93,31 @@ export function lacksHost(request: Request): boolean {
 }
 
 /**
- * Gives a request's header a field, in place of what it has under that name, before the header has
- * been read. Deno lets nobody change it later.
+ * Gives a request's header a field, in place of what it has under that name, before the app has
+ * seen it. Deno lets nobody change it later.
  *
  * @param name The name, in lower case.
  */
 export function replaceField(request: Request, name: string, value: string): void {
   const inner = innerRequest(request);
-  if (inner?.headerList === undefined || inner.header === undefined) {
+  if (inner?.headerList !== undefined) {
+    const prototype = Object.getPrototypeOf(inner);
+    Object.defineProperty(inner, "headerList", {
+      get(): [string, string][] {
+        const list: Iterable<[string, string]> = Reflect.get(prototype, "headerList", inner);
+        return [...[...list].filter(([other]) => other.toLowerCase() !== name), [name, value]];
+      },
+    });
+  }
+  const header = inner?.header;
+  if (header === undefined) {
+    // To find out what it has, the public interface has been used, which remembers it.
     const headers = new Headers(request.headers);
     headers.set(name, value);
     Object.defineProperty(request, "headers", { value: headers, enumerable: true });
-    return;
+  } else {
+    inner!.header = (other) => other.toLowerCase() === name ? value : header.call(inner, other);
   }
-  const { header } = inner;
-  const prototype = Object.getPrototypeOf(inner);
-  Object.defineProperty(inner, "headerList", {
-    get(): [string, string][] {
-      const list: Iterable<[string, string]> = Reflect.get(prototype, "headerList", inner);
-      return [...[...list].filter(([other]) => other.toLowerCase() !== name), [name, value]];
-    },
-  });
-  inner.header = (other) => other.toLowerCase() === name ? value : header.call(inner, other);
 }
 
 /** Returns a request's body if it arrived completely with its header. */
