@@ -1,5 +1,7 @@
 import { innerBody, wholeBody } from "../../../ffi/runtime/http_internals.ts";
 
+type Body = ReturnType<typeof wholeBody>;
+
 const encoder = new TextEncoder();
 
 /** Strings up to this length are counted here; longer ones are encoded, in parts. */
@@ -15,10 +17,11 @@ const beginning = new Uint8Array(2048);
  * Reading `response.body` would turn the body into a stream, which is slow to send.
  *
  * @param response The response. Its body is not read.
+ * @param body What {@linkcode wholeBody} returns for it, if that is known.
  * @returns The number of bytes; `null` for a stream.
  */
-export function responseBytes(response: Response): number | null {
-  return bytesOf(response, utf8Length);
+export function responseBytes(response: Response, body: Body = wholeBody(response)): number | null {
+  return bytesOf(response, body, utf8Length);
 }
 
 /**
@@ -26,14 +29,18 @@ export function responseBytes(response: Response): number | null {
  * of more than 2 KiB is estimated.
  *
  * @param response The response. Its body is not read.
+ * @param body What {@linkcode wholeBody} returns for it, if that is known.
  * @returns The number of bytes; `null` for a stream.
  */
-export function estimateBytes(response: Response): number | null {
-  return bytesOf(response, estimatedLength);
+export function estimateBytes(response: Response, body: Body = wholeBody(response)): number | null {
+  return bytesOf(response, body, estimatedLength);
 }
 
-function bytesOf(response: Response, lengthOf: (text: string) => number): number | null {
-  const body = wholeBody(response);
+function bytesOf(
+  response: Response,
+  body: Body,
+  lengthOf: (text: string) => number,
+): number | null {
   if (body === null) return 0;
   if (typeof body === "string") return lengthOf(body);
   if (body !== undefined) return body.byteLength;

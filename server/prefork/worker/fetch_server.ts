@@ -11,7 +11,7 @@ import { type Client, limitRequests } from "../../app/request_limits.ts";
 import type { EndEntry } from "../logs/access_log.ts";
 import { estimateBytes, responseBytes } from "../logs/response_bytes.ts";
 import { showClient } from "./behind_proxy.ts";
-import { beginExchange, endExchange, type Exchange } from "./exchange.ts";
+import type { Exchange } from "./meter.ts";
 import type { Entry } from "./linked_list.ts";
 import type { Part, Shared } from "./part.ts";
 import { withField } from "./response_field.ts";
@@ -47,7 +47,8 @@ export function acceptRequests(
   options: FetchServerOptions,
 ): { acceptor: Acceptor; part: Part } {
   const { socket, secure, server: program, shared, onFailure } = options;
-  const { config, slot, accessLog, connections, spread, inFlight, unread, requestIds } = shared;
+  const { config, slot, meter, accessLog, connections, spread, inFlight, unread, requestIds } =
+    shared;
   const limited = limitRequests((request, info) => toPromise(program.fetch(request, info)), {
     ...config,
     silence: (client) => connections.silence(client),
@@ -91,7 +92,7 @@ export function acceptRequests(
     info: Deno.ServeHandlerInfo,
     peer: Client,
   ): Response | Promise<Response> {
-    const exchange = beginExchange(peer, request.method, url);
+    const exchange = meter.begin(peer, request.method, url);
     shared.count();
     slot.setRequest(exchange.method, url);
     slot.inFlight = inFlight.size + 1;
@@ -124,9 +125,10 @@ export function acceptRequests(
       return response; // Deno reports the error
     }
     const { status } = response;
-    const bytes = accessLog === undefined ? estimateBytes(response) : responseBytes(response);
+    const body = wholeBody(response);
+    const bytes = (accessLog === undefined ? estimateBytes : responseBytes)(response, body);
     // Most responses are complete when they are returned; only for streams must Deno report it.
-    if (status === 101 || wholeBody(response) !== undefined) {
+    if (status === 101 || body !== undefined) {
       end(status, bytes, exchange, endEntry, entry, response);
     } else {
       const open = entry ?? inFlight.add(exchange);
@@ -159,7 +161,7 @@ export function acceptRequests(
     if (entry !== undefined) inFlight.remove(entry);
     slot.inFlight = inFlight.size;
     if (status >= 500) slot.errors++;
-    endExchange(slot, exchange, status, bytes);
+    meter.end(exchange, status, bytes);
     endEntry?.(status, bytes, response);
   }
 

@@ -10,7 +10,7 @@ import { addrOf } from "../../app/request_host.ts";
 import type { Client } from "../../app/request_limits.ts";
 import type { EndEntry, NodeRequest } from "../logs/access_log.ts";
 import type { ListeningAddress } from "./connection_limits.ts";
-import { beginExchange, endExchange, type Exchange } from "./exchange.ts";
+import type { Exchange } from "./meter.ts";
 import { LinkedList } from "./linked_list.ts";
 import type { Part, Shared } from "./part.ts";
 
@@ -74,7 +74,7 @@ export async function acceptNode(
   listening: ListeningAddress,
 ): Promise<{ acceptor: Acceptor; part: Part }> {
   const { server, secure, isHttp } = caught;
-  const { config, slot, accessLog, requestIds, connections, spread, webSockets } = shared;
+  const { config, slot, meter, accessLog, requestIds, connections, spread, webSockets } = shared;
   const { proxyView, inFlight } = shared;
   const { maxHeaderBytes, maxBodyBytes, bodyTimeout } = config;
   const isLimited = maxHeaderBytes !== undefined || maxBodyBytes !== Infinity;
@@ -153,7 +153,7 @@ export async function acceptNode(
     const { socket, method = "", url = "" } = request;
     const client = clientOf(socket);
     const { remoteAddr } = client;
-    const exchange = beginExchange(client, method, url);
+    const exchange = meter.begin(client, method, url);
     slot.setRequest(method, url);
     spread.takeTurn();
     requestIds?.giveNode(request, response);
@@ -181,7 +181,7 @@ export async function acceptNode(
       const status = response.headersSent ? response.statusCode : CLIENT_CLOSED_REQUEST;
       if (status >= 500) slot.errors++;
       const bytes = bytesOf(response);
-      endExchange(slot, exchange, status, bytes);
+      meter.end(exchange, status, bytes);
       endEntry?.(status, bytes, response);
     });
   }
@@ -229,7 +229,7 @@ export async function acceptNode(
     const { method = "", url = "" } = request;
     slot.setRequest(method, url);
     spread.takeTurn();
-    endExchange(slot, beginExchange(client, method, url), 101, 0); // the program answers
+    meter.end(meter.begin(client, method, url), 101, 0); // the program answers
     requestIds?.giveNode(request);
     beginEntry(request, client.remoteAddr)?.(101, 0);
     const name = nameOf(client);

@@ -5,7 +5,7 @@ import type { Slot } from "../scoreboard.ts";
 import type { ProxyView } from "./behind_proxy.ts";
 import type { Balance } from "./balance.ts";
 import type { Connections } from "./connection_limits.ts";
-import type { Exchange } from "./exchange.ts";
+import type { Exchange, Meter } from "./meter.ts";
 import type { LinkedList } from "./linked_list.ts";
 import type { RequestIds } from "./request_ids.ts";
 import type { WebSockets } from "./web_sockets.ts";
@@ -29,6 +29,7 @@ export interface Part {
 export interface Shared {
   readonly config: Config;
   readonly slot: Slot;
+  readonly meter: Meter;
   readonly accessLog: AccessLog | undefined;
   /** Where requests get an id that the app and the client see, if they do. */
   readonly requestIds: RequestIds | undefined;

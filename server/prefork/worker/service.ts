@@ -21,7 +21,7 @@ import { type ListeningAddress, watchConnections } from "./connection_limits.ts"
 import type { Client } from "../../app/request_limits.ts";
 import type { Config } from "../options.ts";
 import { CURRENT, type Scoreboard, type Slot } from "../scoreboard.ts";
-import { type Exchange, showCurrent } from "./exchange.ts";
+import { type Exchange, Meter } from "./meter.ts";
 import { acceptRequests } from "./fetch_server.ts";
 import { LinkedList } from "./linked_list.ts";
 import { acceptNode } from "./node_server.ts";
@@ -104,6 +104,7 @@ export async function openService(program: Program, options: ServiceOptions): Pr
     requestIdHeader: config.requestIdHeader,
     log,
   });
+  const meter = new Meter(slot);
   const inFlight = new LinkedList<Exchange>();
   const unread = new LinkedList<Client>();
   const lastRequest = config.maxRequests + Math.floor(Math.random() * config.maxRequests / 10);
@@ -127,6 +128,7 @@ export async function openService(program: Program, options: ServiceOptions): Pr
   const shared: Shared = {
     config,
     slot,
+    meter,
     accessLog,
     requestIds: config.requestIdHeader === undefined
       ? undefined
@@ -243,7 +245,7 @@ export async function openService(program: Program, options: ServiceOptions): Pr
     const { active, upgraded } = connections.states(webSockets.size());
     slot.active = active;
     slot.upgraded = upgraded;
-    showCurrent(slot, inFlight.oldest(CURRENT));
+    meter.show(inFlight.oldest(CURRENT));
   }
 
   return {
