@@ -490,6 +490,29 @@ Deno.test("`serve` notifies the service manager when it is ready, reloading and 
   assertEquals(readIfThere(`${folder.path}/pid`), "");
 });
 
+Deno.test("`serve` does not tell the service manager that it is ready once it drains", async () => {
+  await using folder = folderWithApp();
+  using manager = listenAsManager(`${folder.path}/notify`);
+  const log = `${folder.path}/error.log`;
+  await using server = startServer(
+    folder.path,
+    ["--port", "0", "--error-log", log, "--drain-delay", "60"],
+    { env: { NOTIFY_SOCKET: `${folder.path}/notify` } },
+  );
+  await urlIn(log);
+  await manager.hears("READY=1");
+  const slow = "await new Promise((resolve) => setTimeout(resolve, 500));\n";
+  Deno.writeTextFileSync(`${folder.path}/app.ts`, slow + APP);
+  server.kill("SIGHUP");
+  await found(log, /re-executing the master/);
+  server.kill("SIGTERM"); // which the master sees when it has loaded the new code
+  await manager.hears("READY=1", "RELOADING=1", "STOPPING=1");
+  await found(log, /draining[^]*Serving/);
+  server.kill("SIGQUIT");
+  assertEquals((await server.ended()).code, 0, readIfThere(log));
+  await manager.hears("READY=1", "RELOADING=1", "STOPPING=1");
+});
+
 Deno.test("`serve` notifies the service manager when a restart has failed", async () => {
   await using folder = temporaryFolder();
   using manager = listenAsManager(`${folder.path}/notify`);

@@ -304,7 +304,7 @@ export class Workers {
     if (!this.#announced) {
       if (hasApp) scoreboard.recordReload();
       log(`Serving ${scoreboard.url} with ${this.wanted} workers`);
-      notify("ready");
+      if (!scoreboard.draining) notify("ready");
       // Deno loads timers when they are first referenced: do so here, once for all later workers.
       void setTimeout;
     }
