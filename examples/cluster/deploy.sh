@@ -14,54 +14,27 @@ usage() {
   exit 2
 }
 
-# A value in a server's tine.json.
-setting() { sed -n "s/^ *\"$2\": \"\{0,1\}\([^\",]*\).*/\1/p" "$1/tine.json"; }
+# The admin socket's address in a server's tine.json.
+admin() { sed -n 's/^ *"admin": "\(.*\)",$/\1/p' "$1/tine.json"; }
 
 # What the balancer asks.
-is_ready() { curl -sf -m 2 -o /dev/null "http://$(setting "$1" admin)/readyz"; }
+is_ready() { curl -sf -m 2 -o /dev/null "http://$(admin "$1")/readyz"; }
 
-# The figure of a metric.
-metric() { curl -sf -m 2 "http://$(setting "$1" admin)/metrics" | sed -n "s/^$2 //p"; }
+is_running() { [ -f "$1/tine.pid" ] && kill -0 "$(cat "$1/tine.pid")" 2>/dev/null; }
 
-# Waits for a minute until a command succeeds.
-await() {
-  local tries
-  for tries in {1..600}; do
-    "$@" && return
+stop() { ! is_running "$1" || tine stop --pid-file "$1/tine.pid"; }
+
+# Waits until the server is ready, or has ended because it cannot start.
+start() {
+  (cd "$1" && exec setsid tine serve </dev/null >>server.log 2>&1) &
+  while kill -0 $! 2>/dev/null; do
+    ! is_ready "$1" || return 0
     sleep 0.1
   done
   return 1
 }
 
-is_running() { [ -f "$1/tine.pid" ] && kill -0 "$(cat "$1/tine.pid")" 2>/dev/null; }
-is_stopped() { ! is_running "$1"; }
-
-stop() {
-  is_running "$1" || return 0
-  kill -TERM "$(cat "$1/tine.pid")"
-  await is_stopped "$1"
-}
-
-start() {
-  local pid
-  (cd "$1" && exec setsid tine serve </dev/null >>server.log 2>&1) &
-  pid=$!
-  is_up() { is_ready "$1" || ! kill -0 $pid 2>/dev/null; }
-  await is_up "$1" && is_ready "$1"
-}
-
-has_reloaded() {
-  local now
-  now=$(metric "$1" tine_last_reload_timestamp_seconds) && [ -n "$now" ] && [ "$now" != "$2" ]
-}
-
-reload() {
-  local before
-  before=$(metric "$1" tine_last_reload_timestamp_seconds)
-  kill -HUP "$(cat "$1/tine.pid")"
-  await has_reloaded "$1" "$before"
-  [ "$(metric "$1" tine_last_reload_success)" = 1 ]
-}
+reload() { tine reload --pid-file "$1/tine.pid"; }
 
 # Exchanges the link at once: there is no moment without one.
 link() { ln -sfn "$2" "$1/next" && mv -T "$1/next" "$1/current"; }
