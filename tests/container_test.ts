@@ -4,8 +4,10 @@
  * system calls refused that Docker's default profile refuses. bubblewrap makes it.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { parseAll } from "@std/yaml/parse";
+import { SIGTERM } from "../mod.ts";
 import { readStatus } from "../server/prefork/status/status.ts";
-import { childrenOf, DENO, Program, ROOT, scratch, until, writeApp, zombiesOf } from "./support.ts";
+import { childrenOf, DENO, Program, ROOT, scratch, until, writeApp } from "./support.ts";
 
 const APP = `
 if (Deno.env.has("TOP_LEVEL_WAITS")) await new Promise((resolve) => setTimeout(resolve, 60_000));
@@ -22,7 +24,7 @@ export default {
   async fetch(request) {
     const { pathname } = new URL(request.url);
     if (pathname === "/orphan") {
-      const options = { args: ["-c", "sleep 1 & exit"], stdout: "null", stderr: "null" };
+      const options = { args: ["-c", "sleep 60 & exit"], stdout: "null", stderr: "null" };
       await new Deno.Command("sh", options).output();
     }
     return Response.json({
@@ -82,7 +84,7 @@ async function contain(
     // These are executed one after the other: the last one is process 1.
     ...["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"],
     ...["--bounding-set", "-all", "--inh-caps", "-all", "--no-new-privs"],
-    ...[`${tine}/tine`, "serve", "app.ts", "--workers", "2", ...args],
+    ...[`${tine}/tine`, "serve", ...args],
   ];
   const shell = `exec 9<'${folder}/seccomp'; exec "$@"`;
   const program = new Program("/bin/bash", ["-c", shell, "bash", ...line]);
@@ -101,9 +103,16 @@ Deno.test(
   async () => {
     await using folder = scratch();
     const [port, adminPort] = [freePort(), freePort()];
-    await using container = await contain(folder.path, [
-      ...["--host", "127.0.0.1", "--port", `${port}`, "--admin", `0.0.0.0:${adminPort}`],
-    ]);
+    // As kubernetes.yml says, but for the addresses, and for the time that it takes to stop.
+    const { args, startupProbe, livenessProbe } = podOf(manifests()).containers[0]!;
+    await using container = await contain(
+      folder.path,
+      [
+        ...args.filter((arg) => !/^--(port|drain-delay)=/.test(arg))
+          .map((arg) => arg.replace(/^--admin=0\.0\.0\.0:9000$/, `--admin=0.0.0.0:${adminPort}`)),
+        ...["--host=127.0.0.1", `--port=${port}`, "--drain-delay=0", "--workers=2"],
+      ],
+    );
     const { program } = container;
     const serving = (times: number) =>
       until(
@@ -129,26 +138,33 @@ Deno.test(
     if (hasProfile) assertMatch(status, /^Seccomp:\t2$/m);
 
     // The kubelet asks for the pod's address.
-    const probe = async (host: string) => {
+    const probe = async (host: string, path = "/readyz") => {
       const socket = await Deno.connect({ hostname: "127.0.0.1", port: adminPort });
       await socket.write(
         new TextEncoder().encode(
-          `GET /readyz HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`,
+          `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`,
         ),
       );
       const text = await new Response(socket.readable).text();
       return Number(text.match(/^HTTP\/1\.1 (\d+)/)?.[1]);
     };
-    await until(async () => await probe(`10.244.1.23:${adminPort}`) === 200, "readiness");
+    const host = `10.244.1.23:${adminPort}`;
+    const { path } = startupProbe.httpGet;
+    await until(async () => await probe(host, path) === 200, "readiness");
+    assertEquals(await probe(host, livenessProbe.httpGet.path), 200);
     assertEquals(await probe(`[fd00::17]:${adminPort}`), 200);
     assertEquals(await probe("rebound.example"), 403);
 
     // Process 1 is the parent of all orphans, of which it knows nothing.
     const master = await container.master();
     await ask("/orphan");
-    await until(() => childrenOf(master).length === 4, "the orphan");
-    await until(() => childrenOf(master).length === 3, "the end of the orphan");
-    assertEquals(zombiesOf(master), []);
+    const orphans = () =>
+      childrenOf(master).filter((pid) =>
+        /\(sleep\)/.test(Deno.readTextFileSync(`/proc/${pid}/stat`))
+      );
+    const [orphan] = orphans();
+    Deno.kill(orphan!, "SIGKILL");
+    await until(() => orphans().length === 0, "the end of the orphan");
     assertEquals(readStatus(master).workers.map(({ state }) => state), ["ready", "ready"]);
 
     Deno.kill(master, "SIGHUP");
@@ -166,17 +182,107 @@ Deno.test(
   },
   async () => {
     await using folder = scratch();
-    await using container = await contain(folder.path, ["--port", "0"], { TOP_LEVEL_WAITS: "1" });
+    await using container = await contain(folder.path, ["app.ts", "--port", "0"], {
+      TOP_LEVEL_WAITS: "1",
+    });
     const master = await container.master();
-    await until(
-      () => Deno.readTextFileSync(`/proc/${master}/cmdline`).includes("--preload="),
-      "Deno",
-    );
-    // The kernel discards a signal that process 1 does not handle: it must not be lost.
+    const isBlocked = () => {
+      const [, mask] = Deno.readTextFileSync(`/proc/${master}/status`).match(/^SigBlk:\t(.*)$/m)!;
+      return (parseInt(mask!, 16) & (1 << (SIGTERM - 1))) !== 0;
+    };
+    await until(isBlocked, "a signal mask");
+    // The kernel discards a signal that process 1 neither handles nor blocks.
     Deno.kill(master, "SIGTERM");
     assertEquals((await container.program.ended(15_000)).code, 0, container.program.stderr);
   },
 );
+
+/** What these tests read of kubernetes.yml. */
+interface Manifest {
+  readonly kind: string;
+  readonly spec: {
+    readonly selector: unknown;
+    readonly template: { readonly metadata: { readonly labels: unknown }; readonly spec: Pod };
+    readonly ports: readonly { readonly targetPort: string }[];
+  };
+}
+
+interface Pod {
+  readonly terminationGracePeriodSeconds: number;
+  readonly securityContext: Record<string, unknown>;
+  readonly containers: readonly (Record<`${"startup" | "readiness" | "liveness"}Probe`, Probe> & {
+    readonly args: readonly string[];
+    readonly ports: readonly { readonly name: string; readonly containerPort: number }[];
+    readonly securityContext: Record<string, unknown>;
+  })[];
+}
+
+interface Probe {
+  readonly httpGet: { readonly path: string; readonly port: string };
+  readonly periodSeconds: number;
+  readonly failureThreshold: number;
+}
+
+function example(name: string): string {
+  return Deno.readTextFileSync(new URL(`examples/cluster/${name}`, ROOT));
+}
+
+function manifests(): Manifest[] {
+  return (parseAll as (text: string) => Manifest[])(example("kubernetes.yml"));
+}
+
+function podOf(all: readonly Manifest[]): Pod {
+  return all.find(({ kind }) => kind === "Deployment")!.spec.template.spec;
+}
+
+Deno.test("`kubernetes.yml` and the Containerfile fit each other, and what tine does", async () => {
+  const all = manifests();
+  assertEquals(all.map(({ kind }) => kind), ["Deployment", "Service", "PodDisruptionBudget"]);
+  const [deployment, service, budget] = all.map(({ spec }) => spec);
+  const { labels } = deployment!.template.metadata;
+  assertEquals(deployment!.selector, { matchLabels: labels });
+  assertEquals(service!.selector, labels);
+  assertEquals(budget!.selector, { matchLabels: labels });
+
+  const pod = podOf(all);
+  const [container] = pod.containers;
+  const { args, ports, startupProbe, readinessProbe, livenessProbe } = container!;
+  assertEquals(service!.ports.map(({ targetPort }) => targetPort), ["http"]);
+  for (const { httpGet } of [startupProbe, readinessProbe, livenessProbe]) {
+    assertEquals(httpGet.port, "admin");
+  }
+  await using folder = scratch();
+  writeApp(folder.path, APP);
+  const output = await new Deno.Command(DENO, {
+    args: ["run", "-A", "--no-lock", `${ROOT.pathname}server/cli.ts`, "check", ...args, "--json"],
+    cwd: folder.path,
+    env: { NO_COLOR: "1" },
+  }).output();
+  const text = new TextDecoder().decode(output.stdout);
+  assert(output.success, text + new TextDecoder().decode(output.stderr));
+  const { options } = JSON.parse(text) as { options: { name: string; value: unknown }[] };
+  const option = (wanted: string) => options.find(({ name }) => name === wanted)?.value;
+  const time = (name: string) => Number(option(name));
+  assertEquals(ports.map(({ containerPort }) => containerPort), [
+    option("port"),
+    Number(String(option("admin")).split(":")[1]),
+  ]);
+  // The kubelet must not kill what still finishes requests, nor what still starts.
+  const toStop = time("drainDelay") + time("grace");
+  assert(pod.terminationGracePeriodSeconds > toStop);
+  const seconds = ({ periodSeconds, failureThreshold }: Probe) => periodSeconds * failureThreshold;
+  assert(seconds(startupProbe) >= time("bootTimeout"));
+  assert(seconds(livenessProbe) > time("timeout"));
+  assert(seconds(readinessProbe) < time("drainDelay"));
+
+  const file = example("Containerfile");
+  const { runAsUser, runAsGroup } = pod.securityContext;
+  assertMatch(file, new RegExp(`^USER ${runAsUser}:${runAsGroup}$`, "m"));
+  assertMatch(file, new RegExp(`^EXPOSE ${ports.map((one) => one.containerPort).join(" ")}$`, "m"));
+  const [, installed] = file.match(/^RUN deno task install (\S+)$/m)!;
+  assertMatch(file, new RegExp(`^ENTRYPOINT \\["${installed}/tine", "serve"\\]$`, "m"));
+  assertEquals(args[0], file.match(/^COPY examples\/cluster\/(app\.ts) \.$/m)?.[1]);
+});
 
 // The system calls that Docker's default profile refuses, as far as the kernel has them on x86-64.
 
