@@ -1,14 +1,23 @@
-import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { readCommandLine } from "../server/cli/command_line.ts";
+import { readSettings } from "../server/cli/settings.ts";
+import { dnsNames } from "../server/prefork/certificate_names.ts";
+import { tlsOf } from "../server/prefork/certificates.ts";
+import { type PreforkOptions, resolveOptions } from "../server/prefork/options.ts";
 import { readStatus } from "../server/prefork/status/status.ts";
 import { withEachKindOfWorker } from "./rungs.ts";
 import {
   certificate,
   readAll,
+  ROOT,
   scratch,
   type Server,
+  spawnServer,
+  start,
   startServer,
   until,
   within,
+  writeApp,
 } from "./support.ts";
 
 /** A client's connection. */
@@ -202,7 +211,7 @@ withEachKindOfWorker(
       const before = signal === "SIGUSR2" ? old : other;
       const connection = await connect({ url, trusts: [Deno.readTextFileSync(before.cert)] });
       const rest = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-      await send(connection, `GET /sleep?ms=1500 ${rest}`);
+      await send(connection, `GET /sleep?ms=700 ${rest}`);
       await until(() => inFlight(server) === 1, "the request");
       install(next);
       await replaceWorkers(signal);
@@ -266,3 +275,283 @@ withEachKindOfWorker(
     );
   },
 );
+
+withEachKindOfWorker(
+  "serve --listen has a program's only server listen on all addresses",
+  async (kind) => {
+    await using folder = scratch();
+    const { path } = folder;
+    const { cert, key } = await certificateIn(path);
+    const app = writeApp(
+      path,
+      `const server = Deno.serve({ port: 1, onListen: () => console.log("listening") }, (request) => {
+         if (request.url.endsWith("/end")) setTimeout(() => server.shutdown(), 10);
+         return new Response(request.url);
+       });`,
+    );
+    const listen = ["--listen", "127.0.0.1:0", "--listen", `[::1]:0,cert=${cert},key=${key}`]
+      .concat(["--listen", `unix:${path}/socket`]);
+    await using server = await startServer([...kind, ...listen], { app });
+    const trusts = [Deno.readTextFileSync(cert)];
+    const targets = server.url.split(", ").map((url) => ({ url, trusts }));
+    const all = ["http:", "https:", "http+unix:"].map((scheme) => `${scheme}//localhost/url`);
+    const askAll = () => Promise.all(targets.map((target) => ask(target)));
+    assertEquals(await askAll(), all);
+    assertEquals(server.stdout, "listening\n".repeat(2));
+    const { workers } = server;
+    server.kill("SIGHUP");
+    await server.replaced(workers);
+    assertEquals(await askAll(), all);
+    // Its worker gives up all of them.
+    await ask(targets[0]!, "/end");
+    for (let i = 0; i < 4; i++) assertEquals(await askAll(), all);
+  },
+);
+
+Deno.test("serve --listen refuses a program that cannot listen on the addresses", async () => {
+  await using folder = scratch();
+  const programs: [source: string, message: RegExp][] = [
+    [
+      "import http from 'node:http'; http.createServer().listen(1);",
+      /A server of Node's can listen on one address only, and 2 are given: 127.0.0.1:0, \[::1\]:0$/m,
+    ],
+    [
+      "Deno.serve({ port: 1 }, () => new Response()); export default { fetch: () => new Response() }",
+      /only to a program with one server: this one has a default export, and listens on 127/,
+    ],
+    [
+      "for (const port of [1, 2]) Deno.serve({ port }, () => new Response());",
+      /only to a program with one server: this one listens on 0.0.0.0:1, 0.0.0.0:2/,
+    ],
+  ];
+  const listen = ["--listen", "127.0.0.1:0", "--listen", "[::1]:0"];
+  await Promise.all(programs.flatMap(([source, message], i) => {
+    const app = writeApp(folder.path, source, `${i}.ts`);
+    return [[], ["--no-preload"]].map(async (kind) => {
+      await using server = spawnServer([...kind, ...listen], { app });
+      assertEquals((await server.ended()).code, 1, server.stderr);
+      assertMatch(server.stderr, message);
+    });
+  }));
+});
+
+Deno.test("check shows all addresses and their certificates, and none of their text", async () => {
+  await using folder = scratch();
+  const { cert, key } = await certificateIn(folder.path);
+  const app = writeApp(folder.path, "export default { fetch: () => new Response() };");
+  const listen = ["127.0.0.1:1", `[::]:443,cert=${cert},key=${key}`, "unix:/x"];
+  const args = ["check", app, ...listen.flatMap((address) => ["--listen", address])];
+  await using text = start("server/cli.ts", args, { flags: ["-A"] });
+  assertEquals((await text.ended()).code, 0, text.stderr);
+  for (const url of ["http://127.0.0.1:1/", "https://[::]:443/", "unix:/x"]) {
+    assertMatch(
+      text.stdout,
+      new RegExp(`^  ${url.replace(/[[\]]/g, "\\$&")} +the default exp`, "m"),
+    );
+  }
+  assert(text.stdout.includes(`  ${listen.join(", ")}  --listen\n`), text.stdout);
+  await using json = start("server/cli.ts", [...args, "--json"], { flags: ["-A"] });
+  assertEquals((await json.ended()).code, 0, json.stderr);
+  const { options } = JSON.parse(json.stdout);
+  const { value } = options.find(({ name }: { name: string }) => name === "listen");
+  assertEquals(value, [
+    "127.0.0.1:1",
+    { address: "[::]:443", cert: [cert], key: [key] },
+    "unix:/x",
+  ]);
+  assert(!json.stdout.includes("BEGIN"));
+});
+
+Deno.test("SIGHUP cannot change the addresses of a server, which keep their certificates", async () => {
+  await using folder = scratch();
+  const { path } = folder;
+  const { cert } = await certificateIn(path);
+  const configure = (...listen: unknown[]) =>
+    Deno.writeTextFileSync(`${path}/tine.json`, JSON.stringify({ listen, workers: 2 }));
+  const plain = "127.0.0.1:0";
+  const tls = { address: "[::1]:0", cert: "cert.pem", key: "key.pem" };
+  configure(plain, tls);
+  await using server = await startServer(["--config", `${path}/tine.json`], { ownAddress: true });
+  const trusts = [Deno.readTextFileSync(cert)];
+  const targets = server.url.split(", ").map((url) => ({ url, trusts }));
+  for (const changed of [[tls, plain], [plain, "127.0.0.1:1"]]) {
+    configure(...changed);
+    const { workers } = server;
+    server.kill("SIGHUP");
+    await server.replaced(workers);
+    assertEquals(await ask(targets[0]!), "http://localhost/url");
+    assertEquals(await ask(targets[1]!), "https://localhost/url");
+  }
+  const refusals = server.stderr.match(/SIGHUP cannot change .*/g);
+  assertEquals(refusals, [
+    "SIGHUP cannot change listen: stop the server and start it again for that",
+  ]);
+});
+
+Deno.test("a service manager's sockets get the certificates of their addresses", async () => {
+  await using folder = scratch();
+  const { path } = folder;
+  const { cert, key } = await certificateIn(path);
+  const launcher = writeApp(
+    path,
+    `import * as tine from ${JSON.stringify(new URL("mod.ts", ROOT).href)};
+     const sockets = [0, 1].map(() => {
+       const socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+       socket.bind(["127.0.0.1", 0]);
+       socket.listen(5);
+       return socket;
+     });
+     const fds = sockets.map((socket) => tine.fcntl(socket.fileno(), tine.F_DUPFD_CLOEXEC, 500));
+     fds.forEach((fd, i) => tine.dup2(fd, 3 + i));
+     Deno.env.set("LISTEN_PID", String(tine.getpid()));
+     Deno.env.set("LISTEN_FDS", "2");
+     const ports = sockets.map((socket) => socket.getsockname()[1]);
+     const args = Deno.args.map((arg) => arg.replace(/PORT([01])/, (_, i) => ports[i]));
+     tine.execve(Deno.execPath(), [Deno.execPath(), ...args]);`,
+    "launcher.ts",
+  );
+  const launch = (...addresses: string[]) => {
+    const { pathname } = new URL("server/cli.ts", ROOT);
+    const app = new URL("tests/prefork/app.ts", ROOT).pathname;
+    const args = ["run", "--no-lock", "-A", pathname, "serve", "--workers", "1"];
+    const listen = addresses.flatMap((address) => ["--listen", address]);
+    return start(launcher, [...args, ...listen, app], { flags: ["-A"] });
+  };
+  const tls = `,cert=${cert},key=${key}`;
+  await using server = launch(`127.0.0.1:PORT1${tls}`, "0.0.0.0:PORT0");
+  const ready = () => server.stderr.match(/Serving (http:\S+), (https:\S+) with/);
+  const [, http, https] = await until(ready, "the server").catch((error) => {
+    throw new Error(`${error.message}: ${server.stderr}`);
+  });
+  const trusts = [Deno.readTextFileSync(cert)];
+  assertEquals(await ask({ url: http! }), "http://localhost/url");
+  assertEquals(await ask({ url: https!, trusts }), "https://localhost/url");
+  await using wrong = launch(`127.0.0.1:PORT1${tls}`, "127.0.0.1:1");
+  assertEquals((await wrong.ended()).code, 1, wrong.stderr);
+  assertMatch(
+    wrong.stderr,
+    /^error: Cannot tell which certificate is for 127\.0\.0\.1:\d+, on which/m,
+  );
+});
+
+Deno.test("`resolveOptions()` rejects addresses and certificates that cannot be served", () => {
+  const wrong: [options: PreforkOptions, message: string][] = [
+    [{ listen: [":80", "x"] }, 'listen "x": expected host:port, such as 127.0.0.1:8000, [::]:8000'],
+    [{ listen: ["8080"] }, 'listen "8080": expected host:port, such as 127.0.0.1:8080'],
+    [{ listen: ["::1:80"] }, 'listen "::1:80": expected host:port'],
+    [{ listen: ["http://x:80"] }, 'listen "http://x:80": expected host:port'],
+    [{ listen: ["unix:"] }, 'listen "unix:": expected host:port'],
+    [{ listen: [":70000"] }, 'listen ":70000": expected a port from 0 to 65535'],
+    [{ listen: ["[::1]:80", "[0:0::1]:80"] }, 'Cannot serve with listen "[0:0::1]:80" twice'],
+    [{ listen: ["unix:/x", "unix:/x"] }, 'Cannot serve with listen "unix:/x" twice'],
+    [
+      { listen: [{ address: "unix:/x", cert: "c", key: "k" }] },
+      'Cannot serve HTTPS on listen "unix:/x": a UNIX socket has no certificate',
+    ],
+    [
+      { listen: [{ address: ":80", cert: "c" }] },
+      "Cannot serve HTTPS with only one of listen cert and listen key: expected both",
+    ],
+    [
+      { listen: [{ address: ":80", cert: ["c", "d"], key: "k" }] },
+      "Cannot serve HTTPS with 2 of listen cert and 1 of listen key: expected a key for each",
+    ],
+    [
+      { cert: ["c"], key: ["k", "l"] },
+      "Cannot serve HTTPS with 1 of cert and 2 of key: expected a",
+    ],
+    [{ listen: [":80"], port: 1 }, "with both listen and port: expected only one of them"],
+    [{ listen: [":80"], path: "/x" }, "with both listen and path: expected only one of them"],
+    [
+      { listen: [":80"], cert: "c", key: "k" },
+      "with both listen and cert: expected the certificate of each address with it",
+    ],
+    [{ listen: [{ address: ":80", port: 1 } as { address: string }] }, "listen { address: "],
+  ];
+  for (const [options, message] of wrong) {
+    assertThrows(() => resolveOptions(options), Error, message);
+  }
+  const { listen } = resolveOptions({
+    listen: ["[::]:1", "localhost:1", "[::]:2", "[::1]:1", ":0", ":0", "unix:x", "[fe80::1%lo]:1"],
+  });
+  assertEquals(listen.map(({ address, dualStack }) => [address, dualStack]), [
+    [["::", 1], false],
+    [["localhost", 1], undefined],
+    [["::", 2], true],
+    [["::1", 1], undefined],
+    [["0.0.0.0", 0], undefined],
+    [["0.0.0.0", 0], undefined],
+    [`${Deno.cwd()}/x`, undefined],
+    [["fe80::1%lo", 1], undefined],
+  ]);
+});
+
+Deno.test("an address overrides those of lower rank, whatever its form", async () => {
+  await using folder = scratch();
+  const { path } = folder;
+  const { cert, key } = await certificateIn(path);
+  const read = (content: unknown, ...args: string[]) => {
+    Deno.writeTextFileSync(`${path}/tine.json`, JSON.stringify(content));
+    const line = ["--config", `${path}/tine.json`, ...args, "app.ts"];
+    return readSettings(readCommandLine(line)!.line).config.listen;
+  };
+  const addresses = (...line: Parameters<typeof read>) =>
+    read(...line).map(({ address }) => address);
+  const listen = { listen: ["[::]:1", "unix:app.sock"] };
+  assertEquals(addresses(listen), [["::", 1], `${path}/app.sock`]);
+  assertEquals(addresses(listen, "--port", "2"), [["0.0.0.0", 2]]);
+  assertEquals(addresses(listen, "--unix", "/x"), ["/x"]);
+  assertEquals(addresses({ port: 1, hostname: "::1", path: "x" }, "--listen", ":3"), [[
+    "0.0.0.0",
+    3,
+  ]]);
+  Deno.env.set("PORT", "4");
+  try {
+    assertEquals(addresses({}, "--listen", ":3"), [["0.0.0.0", 3]]);
+    assertEquals(addresses(listen), [["0.0.0.0", 4]]);
+  } finally {
+    Deno.env.delete("PORT");
+  }
+  const refused = "Cannot serve with both --listen and cert in ";
+  assertThrows(() => read({ cert, key }, "--listen", ":3"), Error, refused);
+  assertThrows(() => read({}, "--listen", ":3", "--port", "1"), Error, "both --listen and --port");
+  const files = { cert, key };
+  const [{ certificates }] = read({
+    listen: [{ address: ":1", cert: ["cert.pem"], key: "key.pem" }],
+  }) as [
+    ReturnType<typeof read>[0],
+  ];
+  assertEquals(certificates, [{
+    cert: Deno.readTextFileSync(cert),
+    key: Deno.readTextFileSync(key),
+    files,
+  }]);
+  const missing = `Cannot read ${path}/none for listen in ${path}/tine.json: No such file`;
+  assertThrows(
+    () => read({ listen: [{ address: ":1", cert: "none", key: "none" }] }),
+    Error,
+    missing,
+  );
+});
+
+Deno.test("dnsNames() returns the names of a certificate", async () => {
+  await using folder = scratch();
+  const names = ["a.example", "*.B.example", "x".repeat(60) + ".example", ...Array(9).fill("c.d")];
+  const { cert } = await certificateIn(folder.path, ...names);
+  const chain = Deno.readTextFileSync(cert);
+  assertEquals(dnsNames(chain + chain), names.map((name) => name.toLowerCase()));
+  assertEquals(dnsNames("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----"), []);
+  assertEquals(dnsNames(""), []);
+});
+
+Deno.test("a worker asks to be replaced when clients have asked for many names", () => {
+  let asked = 0;
+  const certificate = { cert: "", key: "" };
+  assertEquals(tlsOf([], () => {}), undefined);
+  assertEquals(tlsOf([certificate], () => {}), certificate);
+  const { choose } = tlsOf([certificate, certificate], () => asked++)!;
+  for (let i = 0; i < 9999; i++) choose!(`${i}.example`);
+  assertEquals(asked, 0);
+  for (let i = 0; i < 9999; i++) choose!(`${i}.example`);
+  assertEquals(asked, 1);
+});
