@@ -42,7 +42,10 @@ function isPlain(error: unknown): error is Error {
 
 /** Advice for an address or a file that is not available, by system call and error. */
 const ADVICE = new Map([
-  ["bind EADDRINUSE", "Stop the process that uses it, or choose another --port, --unix or --admin"],
+  [
+    "bind EADDRINUSE",
+    "Stop the process that uses it, or choose another --port, --unix, --listen or --admin",
+  ],
   [
     "bind EACCES",
     "Choose a --port of at least 1024 or a writable path, or let systemd open the socket",
