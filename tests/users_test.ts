@@ -260,7 +260,8 @@ Deno.test(
       ...["app.ts", "--user", "nobody", "--no-preload", "--workers", "2", "--port", "0"],
       ...["--cert", cert, "--key", key],
     ]);
-    using client = Deno.createHttpClient({ caCerts: [Deno.readTextFileSync(cert)] });
+    const caCerts = [Deno.readTextFileSync(cert)];
+    using client = Deno.createHttpClient({ caCerts, poolMaxIdlePerHost: 0 });
     const get = async () =>
       await (await fetch(`https://localhost:${server.port}/`, { client })).json();
     const check = () => {
@@ -465,6 +466,13 @@ Deno.test("serve reports in one line that a user, a group or a mode is invalid, 
     assertEquals(error, `error: Cannot serve with ${option} and without a UNIX socket\n${HELP}`);
     assertEquals(code, 2);
   }
+  const { stdout } = await new Deno.Command(`${installed()}/tine`, {
+    args: ["check", "--json", "app.ts", "--user", "no_such_user"],
+    cwd: path,
+    env: environment(path),
+  }).output();
+  const report = JSON.parse(new TextDecoder().decode(stdout));
+  assertMatch(report.error, /^Cannot serve with --user "no_such_user": /);
   // As an ordinary user.
   const { code, error } = await fails(path, ["--port", "0", "--user", "root"], false);
   assertEquals(

@@ -47,15 +47,18 @@ async function run(
   if (isFreshWorker()) return await runFreshWorker(load(command.app!));
   const variables = variablesOf(command);
   let settings: Settings;
+  let isOtherUser = false;
   try {
     settings = readSettings(line);
+    const { user, unixGroup } = settings.config;
+    if (user !== undefined || unixGroup !== undefined) {
+      isOtherUser = await becomeUser(settings, line.check === null);
+    }
   } catch (error) {
     if (line.check === "json") return (await import("./check.ts")).printError(error);
     return await keepServing(error, variables);
   }
   const { app, model, config, file } = settings;
-  const namesAccount = config.user !== undefined || config.unixGroup !== undefined;
-  const isOtherUser = namesAccount && await becomeUser(settings, line.check === null);
   if (isOtherUser || app !== command.app) {
     execute(line, app, denosArguments().slice(0, -1), Deno.args);
   }
