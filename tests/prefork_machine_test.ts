@@ -78,7 +78,7 @@ Deno.test("servePrefork() decides nothing by the clock, which may be set", async
     Date.now = () => now() + (calls++ % 2 === 0 ? 1 : -1) * 86_400_000;
     export default { fetch: () => new Response(String(Math.abs(Date.now() - now()) > 1e7)) };`,
   );
-  await using server = await startServer(["--timeout", "1"], { app });
+  await using server = await startServer([], { app });
   const { workers } = server;
   assertEquals(await server.get("/"), "true");
   await new Promise((resolve) => setTimeout(resolve, 2500));
