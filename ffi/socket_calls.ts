@@ -169,6 +169,21 @@ export function send(fd: number, data: Uint8Array<ArrayBuffer>, flags = 0): numb
 }
 
 /**
+ * Receives data into a buffer.
+ *
+ * @param fd The socket's descriptor.
+ * @param buffer Receives the data.
+ * @param flags `MSG_DONTWAIT`, `MSG_PEEK`, ...; 0 for none.
+ * @returns The number of bytes; 0 at the end of the stream.
+ * @throws {SyscallError} `EAGAIN`, `ECONNRESET`, ...
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/recv.2.html recv(2)}
+ */
+export function recv(fd: number, buffer: Uint8Array<ArrayBuffer>, flags = 0): number {
+  return check(Number(libc().recv(fd, buffer, BigInt(buffer.length), flags)), "recv");
+}
+
+/**
  * Shuts down one or both directions of a connection, for all processes that share it.
  *
  * @param fd The socket's descriptor.

@@ -5,7 +5,7 @@
 import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
 import { POLLIN } from "./poll.ts";
-import { IPPROTO_TCP, SOL_SOCKET } from "./socket_calls.ts";
+import { IPPROTO_TCP, setsockopt, SOL_SOCKET } from "./socket_calls.ts";
 import { pollfd, timespec } from "./structs.ts";
 
 /** The counters and times of a TCP connection. */
@@ -113,6 +113,7 @@ function u64(at: number): number {
 }
 
 const SO_ATTACH_FILTER = 26;
+const SO_DETACH_FILTER = 27;
 
 // struct sock_filter { u16 code; u8 jt; u8 jf; u32 k; }: load the flags of the TCP header; if SYN
 // is set, continue, otherwise skip one instruction; drop the packet; keep the packet.
@@ -124,7 +125,8 @@ const NO_SYN = Uint16Array.of(0x30, 0, 13, 0, 0x45, 1 << 8, 2, 0, 6, 0, 0, 0, 6,
  * can be accepted, so that a server that closes the socket afterwards resets no connection. A
  * client whose request is dropped tries again after a second.
  *
- * @param fd The socket's descriptor. Duplicates in other processes are affected too, permanently.
+ * @param fd The socket's descriptor. Duplicates in other processes are affected too, until
+ *   {@linkcode allowConnectionRequests} is called.
  * @throws {SyscallError} If the kernel refuses.
  *
  * @see {@link https://man7.org/linux/man-pages/man7/socket.7.html socket(7)}
@@ -134,4 +136,16 @@ export function dropConnectionRequests(fd: number): void {
   const program = BigUint64Array.of(4n, BigInt(address)); // struct sock_fprog
   const result = libc().setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, program, program.byteLength);
   check(result, "setsockopt", `SO_ATTACH_FILTER of descriptor ${fd}`);
+}
+
+/**
+ * Undoes what {@linkcode dropConnectionRequests} has done: `SO_DETACH_FILTER`.
+ *
+ * @param fd The socket's descriptor.
+ * @throws {SyscallError} `ENOENT` if it has no filter, ...
+ *
+ * @see {@link https://man7.org/linux/man-pages/man7/socket.7.html socket(7)}
+ */
+export function allowConnectionRequests(fd: number): void {
+  setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, 0);
 }

@@ -865,6 +865,21 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
       });
       console.log(JSON.stringify(Object.fromEntries(found)));
     }, [JSON.stringify(names)]),
+  connectionDescriptor: (name) =>
+    shown(
+      async () => {
+        const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+        using _ = await Deno.connect({ port: (listener.addr as Deno.NetAddr).port });
+        const connection = await listener.accept();
+        const symbol = Object.getOwnPropertySymbols(connection)
+          .find(({ description }) => description === Deno.args[0]);
+        const fd = (connection as unknown as Record<symbol, unknown>)[symbol!];
+        const isSocket = /^socket:/.test(Deno.readLinkSync(`/proc/self/fd/${fd}`));
+        console.log(JSON.stringify(isSocket ? symbol!.description : fd));
+        Deno.exit();
+      },
+      [name],
+    ),
   autoServe: async ({ name, value }) => {
     await using folder = scratch();
     const { path } = folder;

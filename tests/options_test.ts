@@ -22,7 +22,7 @@ import {
 const OPTIONS = PREFORK_OPTIONS;
 
 Deno.test("resolveOptions() treats an undefined option as omitted", () => {
-  assertEquals(OPTIONS.length, 35);
+  assertEquals(OPTIONS.length, 36);
   for (const option of OPTIONS) {
     assertEquals(resolveOptions({ [option]: undefined }), resolveOptions({}), option);
   }
@@ -42,6 +42,7 @@ Deno.test("resolveOptions() rejects a value of another type", () => {
     listen: [1, null, true, ":80", {}, []],
     preload: [1, null, "false"],
     strict: [1, null, "true"],
+    proxyProtocol: [1, null, "true"],
     trustProxy: ["::1", null, {}, [1]],
     adminHosts: ["x", null, {}, [1], ["x:9090"], ["http://x"], ["x/y"], ["[::1]"], [""]],
   };

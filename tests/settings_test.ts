@@ -528,7 +528,7 @@ Deno.test("the schema of tine.json lists every option, with its type, range and 
 Deno.test("every option has a flag, and is a name in tine.json", () => {
   const flags = Object.values(OPTIONS).flatMap((one) => typeof one === "string" ? [] : [one.sets]);
   const known: (keyof PreforkOptions | "model" | "config")[] = [...PREFORK_OPTIONS];
-  flags.push("preload", "strict"); // they take no value
+  flags.push("preload", "strict", "proxyProtocol"); // they take no value
   assertEquals(flags.sort(), [...known, "model", "config"].sort() as typeof flags);
 });
 

@@ -318,6 +318,13 @@ export const ASSUMPTIONS = {
     otherwise: "several certificates on one address are refused, or only the first one is used",
   },
 
+  /** The symbol under which a TCP connection tells its descriptor. */
+  connectionDescriptor: {
+    value: "Deno.internal.fd",
+    otherwise:
+      "with --proxy-protocol, descriptors of connections are searched for, which costs more",
+  },
+
   /** The symbol of a request's internal state, and the properties of that state. */
   requestInside: {
     value: {

@@ -25,6 +25,7 @@ const parseArgs = parseUntyped as (
   watch?: boolean;
   json?: boolean;
   strict: boolean;
+  "proxy-protocol"?: boolean;
 };
 
 /**
@@ -44,7 +45,7 @@ export function readCommandLine(
   const parsed = parseArgs(withDashes(args), {
     string: [...flags.map(([flag]) => flag), "_"],
     collect: flags.filter(([, { repeatable }]) => repeatable).map(([flag]) => flag),
-    boolean: ["help", "preload", "strict", isCheck ? "json" : "watch"],
+    boolean: ["help", "preload", "strict", "proxy-protocol", isCheck ? "json" : "watch"],
     negatable: ["preload"],
     default: { preload: true },
     alias: { help: "h" },
@@ -57,6 +58,7 @@ export function readCommandLine(
   const options: Record<string, unknown> = {
     ...!parsed.preload && { preload: false },
     ...parsed.strict && { strict: true },
+    ...parsed["proxy-protocol"] && { proxyProtocol: true },
   };
   for (const [flag, { sets, takes, kind, repeatable }] of flags) {
     const values = [parsed[flag] ?? []].flat();

@@ -29,7 +29,7 @@ export const MODELS = ["iterative", "forking", "prefork"] as const;
 export type Model = typeof MODELS[number];
 
 /** The options of `serve` that take no argument, but for `--help`. */
-export const SWITCHES = ["no-preload", "strict", "watch"] as const;
+export const SWITCHES = ["no-preload", "strict", "proxy-protocol", "watch"] as const;
 
 /** The options by their flags, in the order of the help text. A string begins a group. */
 export const OPTIONS: Record<string, Option | string> = {
@@ -267,6 +267,7 @@ export const OPTIONS: Record<string, Option | string> = {
 /** Returns the flag that sets an option. */
 export function flagOf(name: Setting): string {
   if (name === "strict") return "--strict";
+  if (name === "proxyProtocol") return "--proxy-protocol";
   const [flag] =
     Object.entries(OPTIONS).find(([, option]) =>
       typeof option !== "string" && option.sets === name

@@ -39,6 +39,12 @@ function help(): string {
     "  --max-req",
   );
   insert("  --strict", "do not start if something open does not survive the fork", "  --max-req");
+  // The last of its group, before an empty line.
+  lines.splice(
+    lines.findIndex((line) => line === "Operation:") - 1,
+    0,
+    "  --proxy-protocol".padEnd(COLUMN) + "each connection begins with the PROXY protocol",
+  );
   insert("  --watch", "like HUP whenever a file of the app changes", "  --access-log FILE");
   return [
     "Serves a module with forked workers. The module is the same as for deno serve:",

@@ -124,6 +124,12 @@ export interface PreforkOptions {
    */
   readonly trustProxy?: readonly string[];
   /**
+   * Whether each connection begins with a header of the PROXY protocol, version 1 or 2, that names
+   * the client. Connections without one, or from others than `trustProxy` lists, are closed. The
+   * default is false.
+   */
+  readonly proxyProtocol?: boolean;
+  /**
    * Where the access log goes: a file, or `"-"` for standard output. The default is no access log.
    */
   readonly accessLog?: string;
@@ -221,6 +227,7 @@ const CHECKS: {
   maxHeaderBytes: checkCount,
   maxBodyBytes: checkCount,
   trustProxy: checkTrustProxy,
+  proxyProtocol: checkBoolean,
   accessLog: checkFile,
   accessLogFormat: checkFormat,
   requestIdHeader: checkFieldName,
@@ -302,6 +309,7 @@ export function resolveOptions(
     maxHeaderBytes: undefined,
     maxBodyBytes: Infinity,
     trustProxy: [],
+    proxyProtocol: false,
     accessLog: undefined,
     accessLogFormat: "common",
     requestIdHeader: undefined,
@@ -319,6 +327,12 @@ export function resolveOptions(
       : "expected only one of them";
     throw new TypeError(
       `Cannot serve with both ${nameOf("listen")} and ${nameOf(other)}: ${instead}`,
+    );
+  }
+  if (config.proxyProtocol && config.trustProxy.length === 0) {
+    throw new TypeError(
+      `Cannot serve with ${nameOf("proxyProtocol")} and without ${nameOf("trustProxy")}: ` +
+        "expected the proxies that may connect",
     );
   }
   const path = absolute(config.path);

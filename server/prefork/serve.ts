@@ -255,6 +255,7 @@ const FIXED = [
   "group",
   "umask",
   "backlog",
+  "proxyProtocol",
   "pidFile",
   "admin",
 ] as const;
@@ -266,6 +267,9 @@ function fixedOptions(old: Config, config: Config): Partial<Config> {
   const isGiven = old.givenAddress.listen || config.givenAddress.listen;
   if (isGiven && addressesOf(old) !== addressesOf(config)) {
     Object.assign(fixed, { listen: old.listen }); // see sameAddresses()
+  }
+  if (fixed.proxyProtocol && config.trustProxy.length === 0) {
+    Object.assign(fixed, { trustProxy: old.trustProxy }); // who may connect
   }
   // Where standard error went before is not known any more.
   return config.errorLog === undefined && old.errorLog !== undefined

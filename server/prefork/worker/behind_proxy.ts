@@ -22,6 +22,8 @@ export interface ProxyView {
    * @param peer The other end of the connection.
    */
   clientOf(fields: Fields, peer: Deno.Addr): Deno.Addr;
+  /** Whether the other end of a connection is a proxy that is trusted. */
+  isTrusted(peer: Deno.Addr): boolean;
 }
 
 /**
@@ -49,6 +51,7 @@ export function viewThroughProxies(trustProxy: readonly string[]): ProxyView | u
   }
 
   return {
+    isTrusted,
     reveal(request, url, info): string {
       const origin = originOf((name) => fieldOf(request, name), info.remoteAddr);
       if (origin === undefined) return url;

@@ -51,6 +51,13 @@ export interface ConnectionOptions {
    * get in.
    */
   readonly maxConnections: number;
+  /**
+   * Returns what Deno calls the client of a connection, if that is not its other end's address.
+   *
+   * @param fd The connection's descriptor.
+   * @param cookie Distinguishes it from a later one with the same descriptor.
+   */
+  nameOf?(fd: number, cookie: number): string | undefined;
   /** The requests whose response or body is not complete. */
   readonly inFlight: { values(): Iterable<Client> };
   /** The acceptors, one for each listening socket. */
@@ -296,7 +303,7 @@ export function watchConnections(options: ConnectionOptions): Connections {
     return {
       fd,
       cookie,
-      client: clientAt(fd),
+      client: options.nameOf?.(fd, cookie) ?? clientAt(fd),
       listening,
       upgraded: false,
       isHttp2: false,

@@ -1,7 +1,7 @@
 /**
  * A server of Deno's, on a shared socket, that answers with a `fetch` function.
  */
-import { AF_UNIX } from "../../../ffi/address.ts";
+import { AF_INET, AF_UNIX } from "../../../ffi/address.ts";
 import { acceptFrom, type Acceptor } from "../../../ffi/runtime/acceptor.ts";
 import { wholeBody } from "../../../ffi/runtime/http_internals.ts";
 import type { Socket } from "../../../ffi/socket.ts";
@@ -14,12 +14,13 @@ import { showClient } from "./behind_proxy.ts";
 import type { Exchange } from "./meter.ts";
 import type { Entry } from "./linked_list.ts";
 import type { Part, Shared } from "./part.ts";
+import { type Gate, openGate } from "./proxy_gate.ts";
 import { withField } from "./response_field.ts";
 
 /** What serves requests. */
 export interface FetchServer extends Pick<App, "fetch"> {
-  /** Starts Deno's server on a throw-away address. */
-  listen(handle: Deno.ServeHandler): Deno.HttpServer;
+  /** Starts Deno's server on a throw-away address of an address family. */
+  listen(handle: Deno.ServeHandler, family: number): Deno.HttpServer;
   /** Called when the server accepts. */
   onStart?(server: Deno.HttpServer): void;
   /** Called when the server has been shut down. */
@@ -72,7 +73,18 @@ export function acceptRequests(
     const peer = { remoteAddr: info.remoteAddr };
     return serve(request, proxyView.reveal(request, url, info), info, peer);
   };
-  const { server, acceptor } = acceptFrom(socket.fileno(), () => program.listen(handle));
+  const handleProxied: Deno.ServeHandler = (request, info) => {
+    const peer = { remoteAddr: info.remoteAddr };
+    const proxied = gate!.lookUp(peer.remoteAddr);
+    if (proxied === undefined) return new Response(null, { status: 403 });
+    showClient(info, proxied.client);
+    const url = proxyView!.reveal(request, urlOf(request), info);
+    return serve(request, url, info, peer, proxied.proxy);
+  };
+  const { server, acceptor, gate } = config.proxyProtocol ? listenAtGate() : {
+    ...acceptFrom(socket.fileno(), () => program.listen(handle, socket.family)),
+    gate: undefined,
+  };
   urlOf = hostRenamer(hostOf(server.addr), hostOf(address));
   program.onStart?.(server);
   server.finished.then(
@@ -83,14 +95,42 @@ export function acceptRequests(
   );
   let ending: Promise<void> | undefined;
   const shutdown = () => ending ??= server.shutdown().catch(() => {}); // it has ended already
-  return { acceptor, part: { goAway: shutdown, end: shutdown } };
+  if (gate === undefined) return { acceptor, part: { goAway: shutdown, end: shutdown } };
+  return {
+    acceptor,
+    part: {
+      check: () => gate.sweep(),
+      isAccepting: () => gate.isPassing(),
+      goAway: () => gate.isPassing() || shutdown(),
+      end(): Promise<void> {
+        gate.close();
+        return shutdown();
+      },
+    },
+  };
 
-  /** Serves a request. `peer` is the other end of the connection, by which that is known. */
+  /** Starts a server whose connections begin with a header of the PROXY protocol. */
+  function listenAtGate(): { server: Deno.HttpServer; acceptor: Acceptor; gate: Gate } {
+    const server = program.listen(handleProxied, AF_INET);
+    const { headerTimeout } = config;
+    const { known } = shared;
+    const options = { socket, proxyView: proxyView!, known, headerTimeout, onFailure };
+    const gate = openGate(server, options);
+    return { server, acceptor: gate.acceptor, gate };
+  }
+
+  /**
+   * Serves a request.
+   *
+   * @param peer The client by which the connection is known: its other end, as Deno sees it.
+   * @param proxy Its other end, if that is another one.
+   */
   function serve(
     request: Request,
     url: string,
     info: Deno.ServeHandlerInfo,
     peer: Client,
+    proxy?: Deno.Addr,
   ): Response | Promise<Response> {
     const exchange = meter.begin(peer, request.method, url);
     shared.count();
@@ -99,7 +139,7 @@ export function acceptRequests(
     spread.takeTurn();
     connections.requested(request, peer);
     requestIds?.give(request);
-    const endEntry = accessLog?.begin(request, info, address, peer.remoteAddr);
+    const endEntry = accessLog?.begin(request, info, address, proxy ?? peer.remoteAddr);
     try {
       const response = fetch(request, info, peer);
       if (!(response instanceof Promise)) return finish(response, info, exchange, endEntry);

@@ -5,6 +5,7 @@
 import { formatAddress } from "../../../ffi/address.ts";
 import type { Acceptor } from "../../../ffi/runtime/acceptor.ts";
 import { delay } from "../../../ffi/runtime/timers.ts";
+import { AppError } from "../../app/load_app.ts";
 import type { CaughtNodeServer } from "../../app/caught_servers.ts";
 import { addrOf } from "../../app/request_host.ts";
 import type { Client } from "../../app/request_limits.ts";
@@ -12,17 +13,16 @@ import type { EndEntry, NodeRequest } from "../logs/access_log.ts";
 import type { ListeningAddress } from "./connection_limits.ts";
 import type { Exchange } from "./meter.ts";
 import { LinkedList } from "./linked_list.ts";
+import { type ReadableSocket, readNodeHeader } from "./node_proxy_header.ts";
 import type { Part, Shared } from "./part.ts";
 
 /** The relevant part of Node's `net.Socket`. */
-interface NodeSocket {
+interface NodeSocket extends ReadableSocket {
   readonly remoteAddress?: string | undefined;
   readonly remotePort?: number | undefined;
-  on(event: "close", listener: () => void): void;
   emit(event: "error", error: Error): boolean;
   write(data: Uint8Array): boolean;
   end(data?: Uint8Array): void;
-  destroy(): void;
 }
 
 /** The relevant part of Node's `http.IncomingMessage`. */
@@ -67,6 +67,7 @@ const CLIENT_CLOSED_REQUEST = 499;
  * @param caught The program's server.
  * @param shared What all servers of the worker share.
  * @param listening Gets the function that ends connections.
+ * @throws {AppError} If the server's connections use TLS after a header of the PROXY protocol.
  */
 export async function acceptNode(
   caught: CaughtNodeServer,
@@ -77,11 +78,19 @@ export async function acceptNode(
   const { config, slot, meter, accessLog, requestIds, connections, spread, webSockets } = shared;
   const { proxyView, inFlight } = shared;
   const { maxHeaderBytes, maxBodyBytes, bodyTimeout } = config;
+  if (config.proxyProtocol && secure) {
+    throw new AppError(
+      `A server of Node's with TLS cannot serve ${caught.name} behind the PROXY protocol: let it ` +
+        "serve HTTP, and the proxy HTTPS",
+    );
+  }
   const isLimited = maxHeaderBytes !== undefined || maxBodyBytes !== Infinity;
   const local = addrOf(listening.address);
   const sockets = new LinkedList<NodeSocket>();
   const exchanges = new LinkedList<NodeExchange>();
   const clients = new WeakMap<NodeSocket, Client>();
+  // The clients that proxies have named, where a header of the PROXY protocol begins a connection.
+  const seen = new WeakMap<NodeSocket, Deno.Addr>();
 
   // Whatever the program has in its place stays.
   const emit = server.emit;
@@ -96,9 +105,13 @@ export async function acceptNode(
       case "connect":
         upgrade(args[0] as IncomingMessage, args[1] as NodeSocket);
         break;
-      case "connection":
-        connect(args[0] as NodeSocket);
-        break;
+      case "connection": {
+        const socket = args[0] as NodeSocket;
+        connect(socket);
+        if (!config.proxyProtocol) break;
+        reveal(socket, () => emit.call(this, event, socket));
+        return true;
+      }
     }
     return emit.call(this, event, ...args);
   };
@@ -128,8 +141,24 @@ export async function acceptNode(
 
   function beginEntry(request: IncomingMessage, peer: Deno.Addr): EndEntry | undefined {
     if (accessLog === undefined) return undefined;
-    const client = proxyView?.clientOf((name) => request.headers[name], peer) ?? peer;
+    const named = seen.get(request.socket) ?? peer;
+    const client = proxyView?.clientOf((name) => request.headers[name], named) ?? named;
     return accessLog.beginNode(request, client, local, peer);
+  }
+
+  /** Reads the header of the PROXY protocol, and shows the client that it names to the program. */
+  function reveal(socket: NodeSocket, onHeader: () => void): void {
+    const { remoteAddr: proxy } = clientOf(socket);
+    if (!proxyView!.isTrusted(proxy)) return socket.destroy();
+    readNodeHeader(socket, config.headerTimeout, ({ client }) => {
+      if (client !== undefined) {
+        seen.set(socket, client);
+        const { hostname, port } = "hostname" in client ? client : {};
+        Object.defineProperty(socket, "remoteAddress", { value: hostname, configurable: true });
+        Object.defineProperty(socket, "remotePort", { value: port, configurable: true });
+      }
+      onHeader();
+    });
   }
 
   function connect(socket: NodeSocket): void {

@@ -5,6 +5,7 @@ import type { Slot } from "../scoreboard.ts";
 import type { ProxyView } from "./behind_proxy.ts";
 import type { Balance } from "./balance.ts";
 import type { Connections } from "./connection_limits.ts";
+import type { KnownConnections } from "./known_connections.ts";
 import type { Exchange, Meter } from "./meter.ts";
 import type { LinkedList } from "./linked_list.ts";
 import type { RequestIds } from "./request_ids.ts";
@@ -14,6 +15,8 @@ import type { WebSockets } from "./web_sockets.ts";
 export interface Part {
   /** Called repeatedly, after the connections were checked. */
   check?(): void;
+  /** Whether a connection has been accepted that the server does not have yet. */
+  isAccepting?(): boolean;
   /** Called when the worker has stopped accepting. */
   beginDrain?(): void;
   /**
@@ -38,6 +41,8 @@ export interface Shared {
   readonly webSockets: WebSockets;
   /** Shows the clients behind proxies; `undefined` if no proxy is trusted. */
   readonly proxyView: ProxyView | undefined;
+  /** The connections that Deno knows by another address than their other end's. */
+  readonly known: KnownConnections;
   /** Requests whose handler is pending. Most are answered in the turn in which they arrive. */
   readonly inFlight: LinkedList<Exchange>;
   /** Clients that have their response and are still sending their request. */

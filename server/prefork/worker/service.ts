@@ -3,6 +3,7 @@
  * share, and what these leave to their users. Deno accepts, parses and answers; this module and its
  * parts count, limit and log requests, and shut down gracefully.
  */
+import { AF_UNIX } from "../../../ffi/address.ts";
 import { Descriptor } from "../../../ffi/descriptor.ts";
 import { F_DUPFD_CLOEXEC, fcntl } from "../../../ffi/descriptor_calls.ts";
 import type { Acceptor } from "../../../ffi/runtime/acceptor.ts";
@@ -23,6 +24,7 @@ import type { Config } from "../options.ts";
 import { CURRENT, type Scoreboard, type Slot } from "../scoreboard.ts";
 import { type Exchange, Meter } from "./meter.ts";
 import { acceptRequests } from "./fetch_server.ts";
+import { knownConnections } from "./known_connections.ts";
 import { LinkedList } from "./linked_list.ts";
 import { acceptNode } from "./node_server.ts";
 import type { Part, Shared } from "./part.ts";
@@ -118,8 +120,10 @@ export async function openService(program: Program, options: ServiceOptions): Pr
   let draining = false;
 
   const spread = balance(acceptors, slot, scoreboard);
+  const known = knownConnections();
   const connections = watchConnections({
     ...config,
+    nameOf: known.nameOf,
     addresses,
     inFlight: { values: () => [...[...inFlight].map(({ client }) => client), ...unread] },
     acceptors,
@@ -137,6 +141,7 @@ export async function openService(program: Program, options: ServiceOptions): Pr
     spread,
     webSockets,
     proxyView: viewThroughProxies(config.trustProxy),
+    known,
     inFlight,
     unread,
     isDraining: () => draining,
@@ -150,9 +155,11 @@ export async function openService(program: Program, options: ServiceOptions): Pr
   if (app !== undefined) {
     for (const { socket, certificates } of listeners) {
       if (own.includes(socket)) continue;
-      accept(socket, isSecure(socket, certificates), {
+      const secure = isSecure(socket, certificates);
+      accept(socket, secure, {
         fetch: (request, info) => app.fetch(request, info),
-        listen: (handle) => serveAt(throwAwayAddress(socket.family), tls(certificates), handle),
+        listen: (handle, family) =>
+          serveAt(throwAwayAddress(family), secure ? tls(certificates) : undefined, handle),
       });
     }
   }
@@ -188,7 +195,8 @@ export async function openService(program: Program, options: ServiceOptions): Pr
     const secure = server.hasOwnCertificate || certificates.length > 0;
     const index = accept(socket, secure, {
       fetch: (request, info) => server.fetch(request, info),
-      listen: (handle) => server.listen(socket.family, tls(certificates), handle),
+      listen: (handle, family) =>
+        server.listen(family, socket.family === AF_UNIX ? undefined : tls(certificates), handle),
       onStart: (running) => server.started(socket, running, () => acceptors[index]!.close()),
       onEnd: () => server.ended(),
     });
@@ -276,7 +284,9 @@ export async function openService(program: Program, options: ServiceOptions): Pr
         sweep();
         const isLate = performance.now() >= end();
         if (isLate) { for (const part of parts) part.goAway?.(); }
-        return (isLate || slot.connections <= webSockets.size()) && inFlight.size === 0;
+        const isQuiet = slot.connections <= webSockets.size() &&
+          !parts.some((part) => part.isAccepting?.());
+        return (isLate || isQuiet) && inFlight.size === 0;
       }, interval);
       webSockets.close(GOING_AWAY, "The server is restarting");
       const closed = performance.now() + CLOSING;
