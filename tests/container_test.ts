@@ -7,7 +7,16 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { parseAll } from "@std/yaml/parse";
 import { SIGTERM } from "../mod.ts";
 import { readStatus } from "../server/prefork/status/status.ts";
-import { childrenOf, DENO, Program, ROOT, scratch, until, writeApp } from "./support.ts";
+import {
+  childrenOf,
+  DENO,
+  processState,
+  Program,
+  ROOT,
+  scratch,
+  until,
+  writeApp,
+} from "./support.ts";
 
 const APP = `
 if (Deno.env.has("TOP_LEVEL_WAITS")) await new Promise((resolve) => setTimeout(resolve, 60_000));
@@ -158,13 +167,11 @@ Deno.test(
     // Process 1 is the parent of all orphans, of which it knows nothing.
     const master = await container.master();
     await ask("/orphan");
-    const orphans = () =>
-      childrenOf(master).filter((pid) =>
-        /\(sleep\)/.test(Deno.readTextFileSync(`/proc/${pid}/stat`))
-      );
-    const [orphan] = orphans();
+    const orphan = childrenOf(master).find((pid) =>
+      Deno.readTextFileSync(`/proc/${pid}/comm`) === "sleep\n"
+    );
     Deno.kill(orphan!, "SIGKILL");
-    await until(() => orphans().length === 0, "the end of the orphan");
+    await until(() => processState(orphan!) === undefined, "the end of the orphan");
     assertEquals(readStatus(master).workers.map(({ state }) => state), ["ready", "ready"]);
 
     Deno.kill(master, "SIGHUP");
