@@ -59,6 +59,54 @@ Deno.test("resolveOptions() rejects a value of another type", () => {
   assertEquals(Object.keys(wrong).length, OPTIONS.length);
 });
 
+Deno.test("resolveOptions() says what is wrong with a format of the access log, or a header's name", () => {
+  const formats = {
+    xml: "one of common, combined, json, or a format string, such as '%h %l %u %t \"%r\" %>s %b'",
+    "": "one of common, combined, json, or a format string, such as '%h %l %u %t \"%r\" %>s %b'",
+    "%h %": "a directive, such as %h, instead of % at its end",
+    "%{": "a directive, such as %h, instead of %{ at its end",
+    "%h %>": "a directive, such as %h, instead of %> at its end",
+    "%{user-agent": "a directive, such as %h, instead of %{ at its end",
+    "%i": "%{NAME}i instead of %i",
+    "%400{}i": "%{NAME}i instead of %400{}i",
+    "%{x}h": "%h instead of %{x}h",
+    "%{m}T": "%T or %{s|ms|us}T instead of %{m}T",
+    "%{tid}P": "%P or %{pid}P instead of %{tid}P",
+    "%{%Q}t": "%t or %{[begin:|end:]FORMAT}t with a format of strftime(3) instead of %{%Q}t",
+    "%h\n": "one line of printable ASCII, with \\t for a tab",
+    "%hé": "one line of printable ASCII, with \\t for a tab",
+    "%h\\n": "one line of printable ASCII without \\n",
+    ["%h".repeat(1025)]: "at most 2048 characters",
+  };
+  for (const [accessLogFormat, takes] of Object.entries(formats)) {
+    const error = assertThrows(() => resolveOptions({ accessLogFormat }), RangeError);
+    const shown = Deno.inspect(accessLogFormat);
+    assertEquals(error.message, `Cannot serve with accessLogFormat ${shown}: expected ${takes}`);
+  }
+  for (const letter of "cdEfFgGIjJkKMnNOQRSwWxXyYzZ^") {
+    const error = assertThrows(
+      () => resolveOptions({ accessLogFormat: `%h %${letter}` }),
+      RangeError,
+    );
+    const known = letter === "n"
+      ? `%{trace_id|span_id}n instead of %n`
+      : `a directive that is known (%%, %a or %{c}a, %A, %b, %B, %{NAME}C, %D, %{NAME}e, %h, %H, %{NAME}i, ` +
+        "%l, %L, %m, %{trace_id|span_id}n, %{NAME}o, %p or %{canonical|local|remote}p, %P or %{pid}P, %q, %r, " +
+        "%s, %t or %{[begin:|end:]FORMAT}t with a format of strftime(3), %T or %{s|ms|us}T, %u, %U, %v, %V) " +
+        `instead of %${letter}`;
+    assertMatch(error.message, /^Cannot serve with accessLogFormat "%h %.": expected /);
+    assertEquals(error.message.slice(error.message.indexOf("expected") + 9), known);
+  }
+  for (const requestIdHeader of ["", "two words", "x:y", "x-é", "x\n"]) {
+    assertThrows(
+      () => resolveOptions({ requestIdHeader }),
+      RangeError,
+      "expected the name of a header field, such as x-request-id",
+    );
+  }
+  assertEquals(resolveOptions({ requestIdHeader: "X-Id" }).requestIdHeader, "x-id");
+});
+
 Deno.test("resolveOptions() rejects a number that is out of range", () => {
   const counts = ["backlog", "maxConnections", "maxRequests", "maxWorkerMemory", "maxHeaderBytes"];
   const times = "timeout grace bootTimeout drainDelay headerTimeout idleTimeout bodyTimeout".split(
@@ -86,51 +134,6 @@ Deno.test("resolveOptions() rejects a number that is out of range", () => {
       assertEquals(error.message, `Cannot serve with ${option} ${value}: expected ${takes}`);
     }
   }
-  const formats = {
-    xml: "one of common, combined, json, or a format string, such as '%h %l %u %t \"%r\" %>s %b'",
-    "": "one of common, combined, json, or a format string, such as '%h %l %u %t \"%r\" %>s %b'",
-    "%h %": "a directive, such as %h, instead of % at its end",
-    "%{": "a directive, such as %h, instead of %{ at its end",
-    "%h %>": "a directive, such as %h, instead of %> at its end",
-    "%{user-agent": "a directive, such as %h, instead of %{ at its end",
-    "%i": "%{NAME}i instead of %i",
-    "%400{}i": "%{NAME}i instead of %400{}i",
-    "%{x}h": "%h instead of %{x}h",
-    "%{m}T": "%{s|ms|us}T instead of %{m}T",
-    "%{tid}P": "%{pid}P instead of %{tid}P",
-    "%{%Q}t": "%{[begin:|end:]FORMAT}t with a format of strftime(3) instead of %{%Q}t",
-    "%h\n": "one line of printable ASCII, with \\t for a tab",
-    "%hé": "one line of printable ASCII, with \\t for a tab",
-    "%h\\n": "one line of printable ASCII without \\n",
-    ["%h".repeat(1025)]: "at most 2048 characters",
-  };
-  for (const [accessLogFormat, takes] of Object.entries(formats)) {
-    const error = assertThrows(() => resolveOptions({ accessLogFormat }), RangeError);
-    const shown = Deno.inspect(accessLogFormat);
-    assertEquals(error.message, `Cannot serve with accessLogFormat ${shown}: expected ${takes}`);
-  }
-  for (const letter of "cdEfFgGIjJkKMnNOQRSwWxXyYzZ^") {
-    const error = assertThrows(
-      () => resolveOptions({ accessLogFormat: `%h %${letter}` }),
-      RangeError,
-    );
-    const known = letter === "n"
-      ? `%{trace_id|span_id}n instead of %n`
-      : `a directive that is known (%%, %{c}a, %A, %b, %B, %{NAME}C, %D, %{NAME}e, %h, %H, %{NAME}i, ` +
-        "%l, %L, %m, %{trace_id|span_id}n, %{NAME}o, %{canonical|local|remote}p, %{pid}P, %q, %r, " +
-        "%s, %{[begin:|end:]FORMAT}t with a format of strftime(3), %{s|ms|us}T, %u, %U, %v, %V) " +
-        `instead of %${letter}`;
-    assertMatch(error.message, /^Cannot serve with accessLogFormat "%h %.": expected /);
-    assertEquals(error.message.slice(error.message.indexOf("expected") + 9), known);
-  }
-  for (const requestIdHeader of ["", "two words", "x:y", "x-é", "x\n"]) {
-    assertThrows(
-      () => resolveOptions({ requestIdHeader }),
-      RangeError,
-      "expected the name of a header field, such as x-request-id",
-    );
-  }
-  assertEquals(resolveOptions({ requestIdHeader: "X-Id" }).requestIdHeader, "x-id");
   for (const hostname of ["[::1]", "localhost:8000", "http://localhost", "two words"]) {
     assertThrows(
       () => resolveOptions({ hostname }),

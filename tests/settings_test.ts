@@ -174,6 +174,7 @@ Deno.test("serve reports a wrong setting in one line that names its source", asy
     [{ workers: 129 }, /^error: tine\.json: Cannot serve with workers 129: expected at most 128$/],
     [{ admin: "9090" }, /^error: tine\.json: Cannot serve with admin "9090": expected host:port/],
     [{ model: "cluster" }, /tine\.json: Cannot serve with model "cluster": expected one of iter/],
+    [{ accessLogFormat: "%h\n%Z" }, /with accessLogFormat "%h\\n%Z": expected one line of print/],
     [{ app: 1 }, /^error: tine\.json: Cannot serve with app 1: expected a string$/],
     [{ workrs: 1 }, /^error: tine\.json: Unknown option "workrs": expected one of .*, workers,/],
     [{ cert: "app.ts" }, /only one of cert in tine\.json and --key: expected both$/],

@@ -41,7 +41,7 @@ const bytes = ({ bytes }: Entry) => String(bytes || "-");
 
 const DIRECTIVES: Record<string, Directive> = {
   "%": plain("%%", "%"),
-  a: choice("%{c}a", { "": remote, c: ({ peer }) => escapeText(hostnameOf(peer) ?? "-") }),
+  a: choice("%a or %{c}a", { "": remote, c: ({ peer }) => escapeText(hostnameOf(peer) ?? "-") }),
   A: plain("%A", ({ local }) => escapeText(hostnameOf(local) ?? "-")),
   b: plain("%b", bytes),
   B: plain("%B", ({ bytes }) => String(bytes ?? "-")),
@@ -99,18 +99,18 @@ const DIRECTIVES: Record<string, Directive> = {
       return [({ responseFields }) => shown(responseFields[index]!)];
     },
   },
-  p: choice("%{canonical|local|remote}p", {
+  p: choice("%p or %{canonical|local|remote}p", {
     "": localPort,
     canonical: localPort,
     local: localPort,
     remote: ({ remotePort }) => String(remotePort ?? "-"),
   }),
-  P: choice("%{pid}P", { "": pid, pid }),
+  P: choice("%P or %{pid}P", { "": pid, pid }),
   q: plain("%q", ({ url }) => escapeText(url.slice(endOfPath(url)))),
   r: plain("%r", method, " ", url, " ", protocol),
   s: plain("%s", status),
   t: {
-    forms: "%{[begin:|end:]FORMAT}t with a format of strftime(3)",
+    forms: "%t or %{[begin:|end:]FORMAT}t with a format of strftime(3)",
     pieces(argument) {
       const [, at, text = ""] = argument.match(/^(?:(begin|end)(?::|$))?(.*)$/)!;
       const format = timeFormat(text);
@@ -122,7 +122,7 @@ const DIRECTIVES: Record<string, Directive> = {
       ];
     },
   },
-  T: choice("%{s|ms|us}T", {
+  T: choice("%T or %{s|ms|us}T", {
     "": ({ duration }) => String(Math.floor(duration / 1000)),
     s: ({ duration }) => String(Math.floor(duration / 1000)),
     ms: ({ duration }) => String(Math.floor(duration)),
