@@ -285,9 +285,11 @@ withEachKindOfWorker(
     const app = writeApp(
       path,
       `const server = Deno.serve({ port: 1, onListen: () => console.log("listening") }, (request) => {
-         if (request.url.endsWith("/end")) setTimeout(() => server.shutdown(), 10);
-         return new Response(request.url);
-       });`,
+         if (!request.url.endsWith("/end")) return new Response(request.url);
+         setTimeout(() => server.shutdown(), 10);
+         return new Response(String(Deno.pid));
+       });
+       server.finished.then(() => console.log("finished", Deno.pid));`,
     );
     const listen = ["--listen", "127.0.0.1:0", "--listen", `[::1]:0,cert=${cert},key=${key}`]
       .concat(["--listen", `unix:${path}/socket`]);
@@ -303,7 +305,9 @@ withEachKindOfWorker(
     await server.replaced(workers);
     assertEquals(await askAll(), all);
     // Its worker gives up all of them.
-    await ask(targets[0]!, "/end");
+    const pid = await ask(targets[0]!, "/end");
+    // Until then, it may close a connection without a request.
+    await server.printed(new RegExp(`finished ${pid}\n`));
     for (let i = 0; i < 4; i++) assertEquals(await askAll(), all);
   },
 );
