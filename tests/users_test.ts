@@ -608,6 +608,20 @@ Deno.test(
   },
 );
 
+Deno.test(
+  "serve --user takes an id that the system does not list, without root's groups",
+  AS_ROOT,
+  async () => {
+    await using folder = scratch();
+    writeApp(folder.path, `export default { fetch: () => new Response(Deno.env.get("USER")) };`);
+    await using server = await serve(folder.path, [
+      ...["app.ts", "--user", "54321", "--group", "54322", "--port", "0", "--workers", "1"],
+    ]);
+    assertEquals(credentials(server.pid).all, only(54321, 54322, []));
+    assertEquals(await server.get("/"), "54321");
+  },
+);
+
 Deno.test("SIGHUP changes none of the options of users and sockets", AS_ROOT, async () => {
   await using folder = folderFor(NOBODY!.uid);
   const { path } = folder;
