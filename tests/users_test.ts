@@ -614,9 +614,12 @@ Deno.test(
   async () => {
     await using folder = scratch();
     writeApp(folder.path, `export default { fetch: () => new Response(Deno.env.get("USER")) };`);
-    await using server = await serve(folder.path, [
-      ...["app.ts", "--user", "54321", "--group", "54322", "--port", "0", "--workers", "1"],
-    ]);
+    const args = ["app.ts", "--user", "54321", "--group", "54322", "--port", "0", "--workers", "1"];
+    await using server = new Server("setpriv", [
+      ...["--groups=0,4", `${installed()}/tine`, "serve", ...args],
+    ], { cwd: folder.path, env: environment(folder.path) });
+    const [, port] = await server.logged(/Serving \S+:(\d+)\/ /);
+    server.port = Number(port);
     assertEquals(credentials(server.pid).all, only(54321, 54322, []));
     assertEquals(await server.get("/"), "54321");
   },
