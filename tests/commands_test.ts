@@ -6,9 +6,11 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { readStatus } from "../server/prefork/status/status.ts";
 import {
   ask,
+  DENO,
   descriptorsOf,
   processState,
-  type Program,
+  Program,
+  ROOT,
   scratch,
   type Server,
   spawnServer,
@@ -315,6 +317,51 @@ Deno.test("`scale` ends when so many workers are ready", async () => {
     assertStringIncludes(outcome.stderr, reason);
   }
   assertEquals(server.workers.length, 1);
+});
+
+Deno.test("`scale` of two at once adds both, or reports that there was another", async () => {
+  await using started = await serve(app("one"));
+  const { server, pid } = started;
+  // One signal more than this command sends, while its worker is starting.
+  await using adding = begin("scale", "+1", pid);
+  await until(() => readStatus(server.pid).master.workers === 3, "the third worker");
+  assertEquals((await tine("scale", "+1", pid)).code, 0);
+  assertEquals((await outcomeOf(adding)).code, 0);
+  assertEquals(server.workers.length, 4);
+
+  ask(server.port, "/?ms=60000").catch(() => {}); // cut off
+  const { number } = await until(
+    () => readStatus(server.pid).workers.find(({ inFlight }) => inFlight > 0),
+    "a request in progress",
+  );
+  // The command waits for the worker that must go, or would be done at once.
+  await using removing = begin("scale", String(Math.max(1, number - 1)), pid);
+  await until(() => readStatus(server.pid).master.workers < 4, "the change");
+  await until(() => readStatus(server.pid).workers.some((one) => one.state === "stopping"), "it");
+  const other = await tine("scale", "+1", pid, "--no-wait");
+  assertEquals(other.code, 0, other.stderr);
+  const { code, stderr } = await outcomeOf(removing);
+  if (number > 1) {
+    assertEquals(code, 1);
+    assertMatch(stderr, /^error: Something else has changed the number of workers to \d\n$/);
+  }
+  assertEquals((await tine("stop", "--now", pid)).code, 0);
+});
+
+Deno.test("a command shows on a terminal how far it is", async () => {
+  await using started = await serve(app("one"));
+  const { server, pid, folder } = started;
+  writeApp(folder, app("two", waitIn(folder)));
+  const cli = new URL("server/cli.ts", ROOT).pathname;
+  const line = [DENO, "run", "-A", "--no-lock", cli, "reload", pid].join(" ");
+  await using terminal = new Program("script", ["-qefc", line, "/dev/null"]);
+  await terminal.printed(/Trying the new code/);
+  Deno.writeTextFileSync(`${folder}/go`, "");
+  assertEquals(await terminal.ended(), { code: 0, signal: null });
+  // The progress is gone when the outcome is there.
+  // deno-lint-ignore no-control-regex
+  assertMatch(terminal.stdout, /\r\x1b\[KReloaded: 2 workers serve the new code\r\n$/);
+  assertEquals(await ask(server.port, "/"), "two");
 });
 
 Deno.test("after `logs reopen`, nobody writes to the old files", async () => {

@@ -529,7 +529,10 @@ Deno.test("`serve` notifies the service manager when a restart has failed", asyn
   await manager.hears("READY=1");
   server.kill("SIGHUP");
   await manager.hears("READY=1", "RELOADING=1", "READY=1");
-  assertMatch(server.stderr, /cannot be loaded, the old workers keep serving: .*broken/);
+  await until(
+    () => /cannot be loaded, the old workers keep serving: .*broken/.test(server.stderr),
+    "the reason in the log",
+  );
   // It tries again of its own accord.
   await manager.hears("READY=1", "RELOADING=1", "READY=1", "RELOADING=1", "READY=1");
   // The log may arrive after the notification.

@@ -86,7 +86,10 @@ export class LocalServer implements RunningServer {
       const { workers } = (await this.look()).master;
       if (workers !== wanted) return workers;
       if (performance.now() > end) {
-        throw new StatusError(`Cannot scale ${this.name}: its master does not act on signals`);
+        const seconds = PATIENCE / 1000;
+        throw new StatusError(
+          `Cannot scale ${this.name}: it still has ${workers} workers ${seconds} s after a signal`,
+        );
       }
       await new Promise((resolve) => setTimeout(resolve, INTERVAL));
     }

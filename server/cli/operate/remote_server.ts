@@ -5,6 +5,9 @@ import type { Command, RunningServer } from "./running_server.ts";
 /** How long an answer may take, in milliseconds. */
 const PATIENCE = 10_000;
 
+/** How often to look whether the master has done what it was told, in milliseconds. */
+const INTERVAL = 50;
+
 const PATHS: Readonly<Record<Command, string>> = {
   "reload": "/reload",
   "stop": "/stop",
@@ -63,9 +66,19 @@ export class RemoteServer implements RunningServer {
     return this.#post(PATHS[command], command);
   }
 
-  /** Posts the number of workers. */
-  scale(workers: number): Promise<void> {
-    return this.#post(`/scale?workers=${workers}`, "scale");
+  /** Posts the number of workers, and waits until the master has taken it. */
+  async scale(workers: number): Promise<void> {
+    await this.#post(`/scale?workers=${workers}`, "scale");
+    const end = performance.now() + PATIENCE;
+    for (;;) {
+      const now = (await this.look()).master.workers;
+      if (now === workers) return;
+      if (performance.now() > end) {
+        const seconds = PATIENCE / 1000;
+        throw this.#cannot("scale", `it still has ${now} workers ${seconds} s after it was told`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, INTERVAL));
+    }
   }
 
   async #post(path: string, what: string): Promise<void> {

@@ -67,14 +67,19 @@ export async function scale(args: readonly string[]): Promise<number> {
       server,
       what: "the change",
       timeout,
-      stage: (status) => stageOf(status, wanted),
+      stage: (status) => stageOf(status, /^[+-]/.test(amount) ? undefined : wanted),
       ended: ["failed", "The server has ended"],
     });
   });
 }
 
-function stageOf({ master, workers }: Status, wanted: number): Stage {
+/** Returns how far it is. Of commands that add or remove workers at the same time, all count. */
+function stageOf({ master, workers }: Status, exactly: number | undefined): Stage {
   if (master.draining) return ["failed", "The server has been stopped"];
+  const wanted = master.workers;
+  if (exactly !== undefined && wanted !== exactly) {
+    return ["failed", `Something else has changed the number of workers to ${wanted}`];
+  }
   const ready = new Set(
     workers.filter(({ number, state }) => number <= wanted && state === "ready")
       .map(({ number }) => number),
