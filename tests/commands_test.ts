@@ -319,33 +319,23 @@ Deno.test("`scale` ends when so many workers are ready", async () => {
   assertEquals(server.workers.length, 1);
 });
 
-Deno.test("`scale` of two at once adds both, or reports that there was another", async () => {
-  await using started = await serve(app("one"));
+Deno.test("`scale` waits for the workers that another one adds meanwhile", async () => {
+  await using folder = scratch();
+  Deno.writeTextFileSync(`${folder.path}/go`, "");
+  await using started = await serve(
+    app("one").replace(
+      "export default {",
+      `export default { async onWorkerStart() { ${waitIn(folder.path)} },`,
+    ),
+  );
   const { server, pid } = started;
-  // One signal more than this command sends, while its worker is starting.
+  Deno.removeSync(`${folder.path}/go`);
   await using adding = begin("scale", "+1", pid);
   await until(() => readStatus(server.pid).master.workers === 3, "the third worker");
-  assertEquals((await tine("scale", "+1", pid)).code, 0);
-  assertEquals((await outcomeOf(adding)).code, 0);
+  assertEquals(await tine("scale", "+1", pid, "--no-wait"), { code: 0, stdout: "", stderr: "" });
+  Deno.writeTextFileSync(`${folder.path}/go`, "");
+  assertEquals(await outcomeOf(adding), { code: 0, stdout: "4 workers ready\n", stderr: "" });
   assertEquals(server.workers.length, 4);
-
-  ask(server.port, "/?ms=60000").catch(() => {}); // cut off
-  const { number } = await until(
-    () => readStatus(server.pid).workers.find(({ inFlight }) => inFlight > 0),
-    "a request in progress",
-  );
-  // The command waits for the worker that must go, or would be done at once.
-  await using removing = begin("scale", String(Math.max(1, number - 1)), pid);
-  await until(() => readStatus(server.pid).master.workers < 4, "the change");
-  await until(() => readStatus(server.pid).workers.some((one) => one.state === "stopping"), "it");
-  const other = await tine("scale", "+1", pid, "--no-wait");
-  assertEquals(other.code, 0, other.stderr);
-  const { code, stderr } = await outcomeOf(removing);
-  if (number > 1) {
-    assertEquals(code, 1);
-    assertMatch(stderr, /^error: Something else has changed the number of workers to \d\n$/);
-  }
-  assertEquals((await tine("stop", "--now", pid)).code, 0);
 });
 
 Deno.test("a command shows on a terminal how far it is", async () => {

@@ -90,8 +90,8 @@ export async function follow(following: Following): Promise<number> {
     if (text === shown) return;
     shown = text;
     if (!Deno.stderr.isTerminal()) return;
-    const { columns } = Deno.consoleSize();
-    write(`\r${printable(text).slice(0, columns - 1)}\x1b[K`);
+    const width = Deno.consoleSize().columns || 80; // a terminal may not know its size
+    write(`\r${printable(text).slice(0, width - 1)}\x1b[K`);
   }
 
   function clear(): void {

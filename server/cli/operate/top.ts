@@ -117,8 +117,8 @@ async function show(server: RunningServer, interval: number): Promise<void> {
   function draw(): void {
     const { columns, rows } = Deno.consoleSize();
     const { lines, titles } = formatTop(now, {
-      width: columns,
-      height: rows,
+      width: columns || 80, // a terminal may not know its size
+      height: rows || 24,
       before,
       order,
       footer: footerOf(order, isPaused),
