@@ -559,3 +559,16 @@ Deno.test("a worker asks to be replaced when clients have asked for many names",
   for (let i = 0; i < 9999; i++) choose!(`${i}.example`);
   assertEquals(asked, 1);
 });
+
+Deno.test("the limits for clients tell two sockets apart that have the same port", async () => {
+  await using folder = scratch();
+  const { cert, key } = await certificateIn(folder.path);
+  const port = freePort();
+  const listen = [`[::]:${port},cert=${cert},key=${key}`, `0.0.0.0:${port}`]
+    .flatMap((address) => ["--listen", address]);
+  await using _ = await startServer(["--workers", "1", "--header-timeout", "1", ...listen]);
+  using connection = await connect({ url: `http://127.0.0.1:${port}/` });
+  await send(connection, "GET / HTTP/1.1\r\nHo");
+  const answer = await within(readAll(connection), 15_000, "the end of the connection");
+  assertMatch(answer, /^HTTP\/1.1 408 /);
+});

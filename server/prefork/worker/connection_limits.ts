@@ -493,7 +493,9 @@ function clientAt(fd: number): string {
 function includes(listening: Address, own: Address): boolean {
   if (typeof listening === "string" || typeof own === "string") return listening === own;
   const [host, port] = listening;
-  return port === own[1] && (host === "0.0.0.0" || host === "::" || host === own[0]);
+  // An IPv4 client of a socket for both has an address such as ::ffff:192.0.2.1.
+  const any = own[0].includes(":") ? "::" : "0.0.0.0";
+  return port === own[1] && (host === any || host === own[0]);
 }
 
 /** Whether nothing has been sent yet. */
