@@ -1942,4 +1942,20 @@ export const MUTANTS: readonly Mutant[] = [
     test: "tests/users_test.ts",
     filter: "what the user may not read or write",
   },
+  {
+    name: "web-socket-closed-without-a-handshake",
+    file: "ffi/runtime/web_socket_internals.ts",
+    text: "if (roleKey !== undefined) Object.assign(socket, { [roleKey]: CLIENT });",
+    replacement: "",
+    test: "tests/prefork_restart_test.ts",
+    filter: "servePrefork() lets clients that send on WebSockets read why these are closed",
+  },
+  {
+    name: "server-needs-a-writable-folder",
+    file: "ffi/runtime/acceptor.ts",
+    text: 'const folder = getenv("TMPDIR") || "/tmp";',
+    replacement: 'const folder = getenv("TMPDIR") || Deno.makeTempDirSync();',
+    test: "tests/container_test.ts",
+    filter: "without rights and files to write",
+  },
 ];
