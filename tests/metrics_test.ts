@@ -1,4 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { acceptQueue } from "../ffi/accept_queue.ts";
+import { type Address, AF_INET, AF_UNIX } from "../ffi/address.ts";
+import { SOCK_STREAM, Socket } from "../ffi/socket.ts";
 import { estimateBytes } from "../server/prefork/logs/response_bytes.ts";
 import {
   LATENCY_BOUNDS,
@@ -370,4 +373,22 @@ Deno.test("sums never decrease while workers end, and the reasons for new ones a
   server.kill("SIGTTIN");
   await watched("a third worker", isReplaced([], 3));
   assertEquals(starts(), { start: 2, crash: 1, replace: 2, reload: 2, scale: 1 });
+});
+
+Deno.test("acceptQueue() knows how many connections wait, and how many may", async () => {
+  await using folder = scratch();
+  for (const [family, address] of [[AF_INET, ["127.0.0.1", 0]], [AF_UNIX, `${folder.path}/s`]]) {
+    using listening = new Socket(family as number, SOCK_STREAM);
+    listening.bind(address as Address);
+    assertEquals(acceptQueue(listening), undefined);
+    listening.listen(7);
+    assertEquals(acceptQueue(listening), { length: 0, limit: 7 });
+    using clients = new DisposableStack();
+    for (let i = 0; i < 3; i++) {
+      clients.use(new Socket(family as number, SOCK_STREAM)).connect(listening.getsockname());
+    }
+    await until(() => acceptQueue(listening)?.length === 3, "three connections");
+    listening.close();
+    assertEquals(acceptQueue(listening), undefined);
+  }
 });
