@@ -1041,8 +1041,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "unix-socket-of-the-file-overrides-a-port",
     file: "server/cli/settings.ts",
-    text: ' || (name === "path" && hasAddress)',
-    replacement: "",
+    text: '...hasAddress || sources.has("listen") ? ["path"] : [],',
+    replacement: '...sources.has("listen") ? ["path"] : [],',
     test: "tests/settings_test.ts",
     filter: "overrides the file's UNIX socket",
   },
@@ -1484,8 +1484,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "keep-alive-while-leaving",
     file: "server/prefork/worker/node_server.ts",
-    text: "if (shared.isDraining() || (!secure && spread.sheds())) response",
-    replacement: "if (false) response",
+    text: "if (shared.closesConnections() || (!secure && spread.sheds())) {",
+    replacement: "if (Number(secure) > 1 && spread.sheds()) {",
     test: "tests/listening_programs_test.ts",
     filter: "a server of Node's that is replaced finishes its requests and closes its connections",
   },
@@ -1509,7 +1509,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "socket-lent-once",
     file: "server/prefork/master/program_sockets.ts",
-    text: "    if (lent !== undefined) return lent.socket;\n",
+    text: "    if (lent !== undefined) return { socket: lent.socket, listen: 0 };\n",
     replacement: "",
     test: "tests/listening_programs_test.ts",
     filter: "each worker asks the master for the sockets that its program wants later",
@@ -1541,8 +1541,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "second-server-with-a-port",
     file: "server/prefork/master/program_sockets.ts",
-    text: "    checkUnambiguous(this.#wanted, this.#config);\n    const servers",
-    replacement: "    const servers",
+    text: "    checkUnambiguous(this.#wanted, this.#config);\n    if (program",
+    replacement: "    if (program",
     test: "tests/listening_programs_test.ts",
     filter: "tine serve says in one line why a program cannot be served",
   },
@@ -1996,7 +1996,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "if (status === 101 || body !== undefined) {",
     replacement: "if (status !== 0) {",
     test: "tests/metrics_test.ts",
-    filter: "each response of a fetch server is counted once",
+    filter: "server is counted once, when it has ended",
   },
   {
     name: "node-responses-not-measured",
@@ -2004,7 +2004,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "      meter.end(exchange, status, bytes);\n",
     replacement: "",
     test: "tests/metrics_test.ts",
-    filter: "each response of a node:http server is counted once",
+    filter: "server is counted once, when it has ended",
   },
   {
     name: "slow-request-keeps-query",
