@@ -309,6 +309,16 @@ Deno.test("fresh workers export traces, metrics and logs, to their last line, an
       "a trace",
     );
     await until(() => /http\.server\.request\.duration/.test(received.metrics!), "a metric");
+    const requests = (number: number) =>
+      RegExp(
+        String
+          .raw`"name":"tine\.worker\.requests".{0,300}?"tine\.worker","value":\{"stringValue":` +
+          String.raw`"[12]"\}\}\].{0,200}?"asDouble":${number}[,}]`,
+      );
+    const starts = /"name":"tine\.starts".*?\{"stringValue":"start"\}\}\].{0,200}?"asDouble":2[,}]/;
+    await until(() => requests(1).test(received.metrics!), "the requests of a worker");
+    assert(!requests(2).test(received.metrics!));
+    await until(() => starts.test(received.metrics!), "the starts of workers");
     assert(!/the last line/.test(received.logs!));
     server.kill();
     assertEquals(await server.ended(20_000), { code: 0, signal: null });

@@ -38,6 +38,11 @@ export function restoreTelemetry(): void {
   unsetenv(KEPT);
 }
 
+/** Whether telemetry is on in this process, which must not be forked from one that has it. */
+export function hasTelemetry(): boolean {
+  return getenv(SWITCH)?.toLowerCase() === "true";
+}
+
 /** The key under which OpenTelemetry's API keeps the span in a context. */
 const SPAN = Symbol.for("OpenTelemetry Context Key SPAN");
 

@@ -7,7 +7,8 @@ import type { MainModule } from "../../app/main_module.ts";
 import { takeFreshWorker } from "../fresh_worker.ts";
 import { tell } from "../orders.ts";
 import { inheritScoreboard, type Scoreboard } from "../scoreboard.ts";
-import { runWorker } from "./worker.ts";
+import { hasTelemetry } from "../telemetry.ts";
+import { runWorker, type WorkerContext } from "./worker.ts";
 
 /**
  * Runs the worker as which a master executed this program. Its options are the master's, whatever
@@ -30,7 +31,8 @@ export function runFreshWorker(program: Program | MainModule | string): Promise<
     tell(channel, "failed", reason);
     throw new AppError(reason);
   }
-  return runWorker({
+  const run = hasTelemetry() ? runWithTelemetry : runWorker;
+  return run({
     config: JSON.parse(readText(`/proc/self/fd/${options.fileno()}`)),
     program,
     channel,
@@ -41,4 +43,10 @@ export function runFreshWorker(program: Program | MainModule | string): Promise<
     requested: [],
     exit: Deno.exit, // with the events and the telemetry of a program's end
   });
+}
+
+async function runWithTelemetry(context: WorkerContext): Promise<never> {
+  const { exportMetrics } = await import("./telemetry_metrics.ts"); // it is rarely needed
+  exportMetrics(context);
+  return await runWorker(context);
 }
