@@ -119,7 +119,8 @@ function waitForChild(
     if (changed !== 0) return changed;
     const mask = sigprocmask(SIG_BLOCK, [SIGCHLD]);
     try {
-      waitInterruptibly(syscall, object, pending, undefined);
+      const limit = handlerOf(SIGCHLD) === undefined ? IGNORED_INTERVAL : undefined;
+      waitInterruptibly(syscall, object, pending, limit);
     } finally {
       sigprocmask(SIG_SETMASK, mask);
     }
@@ -138,6 +139,11 @@ function discardOrHandle(syscall: string, object: string, blocked: boolean): voi
   }
 }
 
+/**
+ * How often to look for children that have ended, in milliseconds, if there may be no SIGCHLD: the
+ * kernel discards one that is ignored.
+ */
+const IGNORED_INTERVAL = 100;
 const SIGINFO_BYTES = 128; // struct signalfd_siginfo
 const SFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 

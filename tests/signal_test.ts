@@ -286,6 +286,21 @@ Deno.test("wait() prefers a child's status to another signal's EINTR, and EINTR 
   assertMatch(output, /^{"kind":"exited","code":3,"raw":768} 0\n2 true\nsignaled\n$/);
 });
 
+Deno.test("waitpid() ends with ECHILD where SIGCHLD is ignored and another signal has a handler", async () => {
+  const output = await run(() => {
+    tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGUSR1] });
+    tine.signal(tine.SIGUSR1, () => {});
+    tine.signal(tine.SIGCHLD, tine.SIG_IGN);
+    const pid = tine.forkChild(() => void tine.sleep(0.1));
+    try {
+      tine.waitpid(pid);
+    } catch (error) {
+      console.log((error as tine.SyscallError).code);
+    }
+  });
+  assertEquals(output, "ECHILD\n");
+});
+
 Deno.test("under many signals, every child is reaped and every call succeeds or fails with EINTR", async () => {
   const output = await run(() => {
     tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGUSR1, tine.SIGUSR2] });

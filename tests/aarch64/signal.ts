@@ -94,9 +94,8 @@ await check("no handler runs inside another", () => {
     seen.push("SIGUSR1");
   });
   tine.kill(tine.getpid(), SIGUSR1);
-  assertEquals(codeOf(() => tine.poll([], 5000)), "EINTR");
-  assertEquals(seen, ["SIGUSR1"]);
-  assertEquals(codeOf(() => tine.poll([], 5000)), "EINTR");
+  // The second one runs at the same interruption point if the emulator delivers it in time.
+  while (seen.length < 2) assertEquals(codeOf(() => tine.poll([], 5000)), "EINTR");
   assertEquals(seen, ["SIGUSR1", "SIGALRM"]);
   for (const signum of [SIGALRM, SIGUSR1]) tine.signal(signum, SIG_DFL);
 });
