@@ -2182,12 +2182,4 @@ export const MUTANTS: readonly Mutant[] = [
     test: "tests/commands_test.ts",
     filter: "a worker that was starting while the logs were moved",
   },
-  {
-    name: "terminal-stays-raw-after-top",
-    file: "server/cli/operate/screen.ts",
-    text: "if (hasKeys) Deno.stdin.setRaw(false);",
-    replacement: "",
-    test: "tests/top_test.ts",
-    filter: "gives the terminal back, whatever ends it",
-  },
 ];
