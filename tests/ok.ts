@@ -1,10 +1,13 @@
 /**
  * All checks before a commit, the quick ones first; the further ones run at the same time. If a
- * step fails, the others still run. The last line shows how many tests passed, and how many tests
- * and steps failed.
+ * step fails, the others still run. A test that fails and then passes three times alone is unsteady:
+ * it is shown, and counts as passed. The last line shows how many tests passed, and how many tests and
+ * steps failed.
  *
  * `deno task ok [--aarch64] [--versions] [--apps]`
  */
+
+import { filesToRetry } from "./retry.ts";
 
 /** The counts of passed and failed tests. */
 interface Tally {
@@ -20,7 +23,12 @@ interface Step {
   readonly counts?: boolean;
   /** Whether it uses a processor all the time. */
   readonly isBusy?: boolean;
+  /** Whether it is `deno test`, whose failed files can be run again. */
+  readonly isRetried?: boolean;
 }
+
+/** How often a file must pass whose tests have failed. */
+const RETRIES = 3;
 
 const STEPS: readonly Step[] = [
   { name: "format", args: ["fmt", "--check", "--quiet"] },
@@ -28,7 +36,7 @@ const STEPS: readonly Step[] = [
   { name: "documentation", args: ["doc", "--lint", "mod.ts", "ffi/mod.ts", "server/mod.ts"] },
   { name: "types", args: ["check", "--quiet", "."] },
   { name: "package", args: ["publish", "--dry-run", "--allow-dirty", "--quiet"] },
-  { name: "tests", args: ["task", "--quiet", "test"], counts: true },
+  { name: "tests", args: ["task", "--quiet", "test"], counts: true, isRetried: true },
 ];
 
 /** Steps that take more: an emulator, other versions of Deno, or packages and databases. */
@@ -98,7 +106,23 @@ async function count(step: Step): Promise<Tally> {
     child.status,
     shown.pipeTo(Deno.stdout.writable, { preventClose: true }),
   ]);
-  return tallyOf(step, output, success);
+  const tally = tallyOf(step, output, success);
+  const files = step.isRetried ? filesToRetry(output) : [];
+  for (const file of files) {
+    if (!await passes(file)) return tally;
+  }
+  return files.length === 0 ? tally : { passed: tally.passed + tally.failed, failed: 0 };
+}
+
+/** Whether the tests of a file pass again and again, without others beside them. */
+async function passes(file: string): Promise<boolean> {
+  const again: Step = { name: file, args: ["test", "--allow-all", file] };
+  for (let i = 1; i <= RETRIES; i++) {
+    console.log(`== ${file}, once more: ${i} of ${RETRIES}`);
+    if ((await run(again)).failed > 0) return false;
+  }
+  console.log(`unsteady: ${file}: failed, and passed ${RETRIES} times since`);
+  return true;
 }
 
 /** Shows the output of a step that reports its own counts and has ended. */

@@ -6,7 +6,7 @@ import { versionOf } from "./folder.ts";
 import { type App, APPS } from "./list.ts";
 import { Services } from "./services.ts";
 import { formatTable, parseTable, replaceTable, type Row } from "./table.ts";
-import { tryApp } from "./trial.ts";
+import { type Outcome, tryApp } from "./trial.ts";
 
 const HELP = `Serves real apps, unchanged, and compares them with plain Deno, byte by byte.
 
@@ -32,6 +32,8 @@ with preloading, and with --no-preload. Each time
 
 What an app needs beside its packages is started for it: PostgreSQL and Redis, from
 Debian's packages. An app's own port must be free.
+
+An app that does worse than the table of docs/measured.md says is tried twice.
 
 An app takes ten seconds or so. The last line is "N passed, N failed": an app counts once
 for each mode. What the table of docs/measured.md says that fails counts as neither.`;
@@ -69,17 +71,24 @@ async function main(): Promise<number> {
   const rows: Row[] = [];
   let [passed, failed] = [0, 0];
   for (const [i, app] of apps.entries()) {
-    const begin = performance.now();
-    const outcomes = await tryApp(app, place);
-    const seconds = ((performance.now() - begin) / 1000).toFixed(1);
-    const verdicts = outcomes.map(({ mode, verdict }) => `${mode} ${verdict}`).join(", ");
-    console.log(`${i + 1} of ${apps.length}: ${app.name}: ${verdicts}, ${seconds} s`);
-    for (const [column, { mode, verdict, failures, log = [] }] of outcomes.entries()) {
-      for (const { check, why } of failures) console.log(`  ${mode}: ${check}: ${why}`);
-      for (const line of log) console.log(`    ${line}`);
-      if (verdict !== "no") passed++;
-      else if (known.get(app.title)?.[column] !== false) failed++;
-    }
+    const isLost = ({ verdict }: Outcome, column: number) =>
+      verdict === "no" && known.get(app.title)?.[column] !== false;
+    const once = async () => {
+      const begin = performance.now();
+      const outcomes = await tryApp(app, place);
+      const seconds = ((performance.now() - begin) / 1000).toFixed(1);
+      const verdicts = outcomes.map(({ mode, verdict }) => `${mode} ${verdict}`).join(", ");
+      console.log(`${i + 1} of ${apps.length}: ${app.name}: ${verdicts}, ${seconds} s`);
+      for (const { mode, failures, log = [] } of outcomes) {
+        for (const { check, why } of failures) console.log(`  ${mode}: ${check}: ${why}`);
+        for (const line of log) console.log(`    ${line}`);
+      }
+      return outcomes;
+    };
+    let outcomes = await once();
+    if (outcomes.some(isLost)) outcomes = await once();
+    passed += outcomes.filter(({ verdict }) => verdict !== "no").length;
+    failed += outcomes.filter(isLost).length;
     rows.push({ app, version: versionOf(app), outcomes });
   }
   const table = formatTable(rows);
