@@ -339,6 +339,47 @@ Deno.test("serve --listen refuses a program that cannot listen on the addresses"
   }));
 });
 
+Deno.test("serve and check refuse --unix-mode for a program that listens on ports alone", async () => {
+  await using folder = scratch();
+  const programs = [
+    ["export default { fetch: () => new Response() };", "0.0.0.0:8000"],
+    ["Deno.serve({ port: 0 }, () => new Response());", "0.0.0.0:\\d+"],
+  ];
+  await Promise.all(programs.flatMap(([source, address], i) => {
+    const app = writeApp(folder.path, source!, `${i}.ts`);
+    const line = new RegExp(
+      "^(error: |\\S+Z \\[master \\d+\\] )Cannot serve with --unix-(mode|group) and without a UNIX " +
+        `socket: the program listens on ${address}$`,
+      "m",
+    );
+    const commands = [
+      ["serve", "--unix-mode", "0600", app],
+      ["check", "--unix-group", `${Deno.gid()}`, app],
+      // Which of a fresh worker's own servers is the last, nobody knows.
+      ...i === 0 ? [["serve", "--unix-mode", "0600", "--no-preload", app]] : [],
+    ];
+    return commands.map(async (args) => {
+      await using server = start("server/cli.ts", args, { flags: ["-A"] });
+      assertEquals((await server.ended()).code, 1, server.stderr);
+      assertMatch(server.stderr, line);
+    });
+  }));
+  const socket = `${folder.path}/own.sock`;
+  const app = writeApp(
+    folder.path,
+    `for (const options of [{ port: 0 }, { path: ${JSON.stringify(socket)} }]) {
+       Deno.serve(options, () => new Response());
+     }`,
+  );
+  await using server = start("server/cli.ts", ["serve", "--unix-mode", "0604", app], {
+    flags: ["-A"],
+  });
+  await until(() => server.stderr.includes("Serving"), "the server").catch((error) => {
+    throw new Error(`${error.message}: ${server.stderr}`);
+  });
+  assertEquals(Deno.lstatSync(socket).mode! & 0o777, 0o604);
+});
+
 Deno.test("check shows all addresses and their certificates, and none of their text", async () => {
   await using folder = scratch();
   const { cert, key } = await certificateIn(folder.path);
@@ -470,6 +511,8 @@ Deno.test("`resolveOptions()` rejects addresses and certificates that cannot be 
       { listen: [":80"], cert: "c", key: "k" },
       "with both listen and cert: expected the certificate of each address with it",
     ],
+    [{ unixMode: "0660", listen: [":80", "[::]:80"] }, "with unixMode and without a UNIX socket"],
+    [{ unixGroup: "0", hostname: "::" }, "with unixGroup and without a UNIX socket"],
     [{ listen: [{ address: ":80", port: 1 } as { address: string }] }, "listen { address: "],
   ];
   for (const [options, message] of wrong) {

@@ -462,9 +462,11 @@ Deno.test("serve reports in one line that a user, a group or a mode is invalid, 
     assertEquals(code, 2);
   }
   for (const option of ["--unix-mode", "--unix-group"]) {
-    const { code, error } = await fails(path, ["--port", "0", option, "0"]);
-    assertEquals(error, `error: Cannot serve with ${option} and without a UNIX socket\n${HELP}`);
-    assertEquals(code, 2);
+    for (const listen of [["--port", "0"], ["--listen", ":0", "--listen", "[::1]:0"]]) {
+      const { code, error } = await fails(path, [...listen, option, "0"]);
+      assertEquals(error, `error: Cannot serve with ${option} and without a UNIX socket\n${HELP}`);
+      assertEquals(code, 2);
+    }
   }
   const { stdout } = await new Deno.Command(`${installed()}/tine`, {
     args: ["check", "--json", "app.ts", "--user", "no_such_user"],

@@ -1,4 +1,4 @@
-import { formatAddress } from "../../ffi/address.ts";
+import { type Address, formatAddress } from "../../ffi/address.ts";
 import { AppError } from "../app/load_app.ts";
 import type { Program } from "../app/load_program.ts";
 import type { Config } from "./options.ts";
@@ -23,4 +23,25 @@ export function checkServers({ app, servers }: Program, { givenAddress, listen }
         listen.map(({ address }) => formatAddress(address)).join(", "),
     );
   }
+}
+
+/**
+ * Rejects options for UNIX sockets where a server has none.
+ *
+ * @param addresses Where it listens.
+ * @param config The configuration.
+ * @throws {AppError} If there are addresses, and all of them are ports.
+ */
+export function checkAccess(
+  addresses: readonly Address[],
+  { unixMode, unixGroup }: Config,
+): void {
+  const hasPath = addresses.some((address) => typeof address === "string");
+  if ((unixMode === undefined && unixGroup === undefined) || addresses.length === 0 || hasPath) {
+    return;
+  }
+  throw new AppError(
+    `Cannot serve with ${unixMode === undefined ? "--unix-group" : "--unix-mode"} and without a ` +
+      `UNIX socket: the program listens on ${addresses.map(formatAddress).join(", ")}`,
+  );
 }

@@ -344,19 +344,20 @@ export function resolveOptions(
         "the user",
     );
   }
-  const hasOnlyPort = config.path === undefined &&
-    (options.port !== undefined || options.hostname !== undefined);
+  const addresses: readonly ListenAddress[] = listen === undefined
+    ? [{ address: path ?? [config.hostname, config.port], certificates: pairs(cert, key) }]
+    : resolveListen(listen, absolute);
+  const isGiven = [options.port, options.hostname, path, listen].some((one) => one !== undefined);
+  const hasPath = addresses.some(({ address }) => typeof address === "string");
   for (const name of ["unixMode", "unixGroup"] as const) {
-    if (config[name] !== undefined && hasOnlyPort) {
-      throw new TypeError(`Cannot serve with ${nameOf(name)} and without a UNIX socket`);
-    }
+    // A program may listen on a UNIX socket of its own.
+    if (config[name] === undefined || hasPath || !isGiven) continue;
+    throw new TypeError(`Cannot serve with ${nameOf(name)} and without a UNIX socket`);
   }
   return {
     ...config,
     path,
-    listen: listen === undefined
-      ? [{ address: path ?? [config.hostname, config.port], certificates: pairs(cert, key) }]
-      : resolveListen(listen, absolute),
+    listen: addresses,
     cgroup: {
       processors: options.workers === undefined ? limits.processors : Infinity,
       memory: options.maxWorkerMemory === undefined ? limits.memory : Infinity,

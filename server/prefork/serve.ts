@@ -48,7 +48,7 @@ import {
   plannedServers,
   ProgramSockets,
 } from "./master/program_sockets.ts";
-import { checkServers } from "./check_servers.ts";
+import { checkAccess, checkServers } from "./check_servers.ts";
 import type { Config } from "./options.ts";
 import { tell } from "./orders.ts";
 import {
@@ -180,6 +180,7 @@ export async function check(app: MainModule, config: Config): Promise<Trial> {
     return socket;
   });
   const own = program.app === undefined ? [] : config.listen.map(({ address, certificates }) => ({
+    address,
     url: formatUrl(address, typeof address !== "string" && certificates.length > 0),
     of: "the default export" as const,
   }));
@@ -189,11 +190,12 @@ export async function check(app: MainModule, config: Config): Promise<Trial> {
     servers.map(({ socket }) => wanted.get(socket!)!),
     config,
   );
+  checkAccess([...own, ...planned].map(({ address }) => address), config);
   const open = config.preload ? describeOpenResources() : [];
   killOpenSubprocesses();
   return {
     servers: [
-      ...own,
+      ...own.map(({ url, of }) => ({ url, of })),
       ...planned.map(({ url, server }) => ({
         url,
         of: server.kind === "fetch"

@@ -25,7 +25,7 @@ import {
   nameForApp,
   type SocketRequest,
 } from "../listen_request.ts";
-import { checkServers } from "../check_servers.ts";
+import { checkAccess, checkServers } from "../check_servers.ts";
 import type { Config } from "../options.ts";
 import type { Place } from "./context.ts";
 
@@ -125,6 +125,9 @@ export class ProgramSockets {
     checkUnambiguous(this.#wanted, this.#config);
     if (program !== undefined) checkServers(program, this.#config);
     const servers = program?.servers ?? [];
+    if (program !== undefined) {
+      this.#checkAccess(servers.map(({ socket }) => socket!), program.app !== undefined);
+    }
     const used = this.#used.splice(0);
     if (program?.app !== undefined) this.#used.push(...this.#forApp());
     for (const entry of used) {
@@ -195,6 +198,7 @@ export class ProgramSockets {
     if (!this.#used.some(isLent)) {
       // The program's own server has the first address.
       const hasFirst = this.#config.listen.length > 1 && this.#used.length > 0;
+      this.#checkAccess(this.#used.map(({ socket }) => socket), true);
       const entries = this.#forApp(hasFirst ? 1 : 0);
       for (const { socket } of entries) this.#haveListen(socket);
       this.#used.push(...entries.map((one) => ({ ...one, requested: LENT + one.requested })));
@@ -235,6 +239,13 @@ export class ProgramSockets {
     const [socket] = bindListeners([one], findSocketAccess(this.#config));
     this.#own.push(socket!);
     return socket!;
+  }
+
+  /** Whoever started the service manager's sockets says who may connect to them. */
+  #checkAccess(own: readonly Socket[], hasApp: boolean): void {
+    if (this.#isActivated) return;
+    const ofApp = hasApp ? this.#config.listen.map(({ address }) => address) : [];
+    checkAccess([...own.map((socket) => socket.getsockname()), ...ofApp], this.#config);
   }
 
   #haveListen(socket: Socket): void {
@@ -305,13 +316,17 @@ export function plannedServers(
   servers: readonly CaughtServer[],
   wanted: readonly Address[],
   config: Config,
-): { readonly server: CaughtServer; readonly url: string }[] {
+): { readonly server: CaughtServer; readonly address: Address; readonly url: string }[] {
   checkUnambiguous(wanted.map(formatAddress), config);
   const [first] = config.listen;
   return servers.flatMap((server, i) => {
     const { address } = overridden({ address: wanted[i]! }, config);
     const listen = config.givenAddress.listen ? config.listen : [{ ...first!, address }];
-    return listen.map((one) => ({ server, url: urlOf(one.address, server, one) }));
+    return listen.map((one) => ({
+      server,
+      address: one.address,
+      url: urlOf(one.address, server, one),
+    }));
   });
 }
 
