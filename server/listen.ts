@@ -47,7 +47,7 @@ export interface ListenAddress {
  *
  * @param listen The addresses.
  * @param access Who may connect to those that are paths.
- * @throws As {@linkcode openListener} does. No socket is left open then.
+ * @throws As {@linkcode bindSocket} does. No socket is left open then.
  */
 export function bindListeners(
   listen: readonly ListenAddress[],
@@ -90,35 +90,16 @@ export interface SocketAccess {
 }
 
 /**
- * Opens a listening socket for a server. It reuses a port with connections in TIME_WAIT, and the
- * path of a UNIX socket left by a server that has ended.
+ * Binds a socket for a server, which does not listen yet. It reuses a port with connections in
+ * TIME_WAIT, and the path of a UNIX socket left by a server that has ended.
  *
  * @param address The address: `["0.0.0.0", 8000]`, `["::1", 8000]`, or a path.
- * @param backlog How many connections may wait to be accepted.
+ * @param dualStack For an IPv6 address: whether to accept connections over IPv4, too. The default is
+ *   the system's.
  * @param access Who may connect, if it is a path.
  * @throws {SyscallError} `EADDRINUSE`, also for the path of a running server's socket or of another
  *   kind of file; `EACCES`, ...
  * @throws {AppError} If the host name has no address.
- */
-export function openListener(address: Address, backlog: number, access?: SocketAccess): Socket {
-  const socket = bindSocket(address, undefined, access);
-  try {
-    socket.listen(backlog);
-    return socket;
-  } catch (error) {
-    socket.close();
-    throw error;
-  }
-}
-
-/**
- * Creates a socket for {@linkcode openListener} and binds it. It does not listen yet.
- *
- * @param address The address.
- * @param dualStack For an IPv6 address: whether to accept connections over IPv4, too. The default is
- *   the system's.
- * @param access Who may connect, if it is a path.
- * @throws As {@linkcode openListener} does.
  */
 export function bindSocket(
   address: Address,
