@@ -63,8 +63,6 @@ const SYMBOLS = {
   // int getgrnam_r(const char *name, struct group *grp, char *buf, size_t buflen,
   //                struct group **result);
   getgrnam_r: { parameters: ["buffer", "buffer", "buffer", "usize", "buffer"], result: "i32" },
-  // int getgrgid_r(gid_t gid, struct group *grp, char *buf, size_t buflen, struct group **result);
-  getgrgid_r: { parameters: ["u32", "buffer", "buffer", "usize", "buffer"], result: "i32" },
   // mode_t umask(mode_t mask);
   umask: { parameters: ["u32"], result: "u32" },
   // int getrlimit(int resource, struct rlimit *rlim);

@@ -65,20 +65,7 @@ export function getgrnam(name: string): Group | undefined {
   return groupAt(find("getgrnam_r", name, (...out) => libc().getgrnam_r(text, ...out)));
 }
 
-/**
- * Finds a group by id.
- *
- * @param gid The id.
- * @returns The group; `undefined` if there is none.
- * @throws As {@linkcode getpwnam} does.
- *
- * @see {@link https://man7.org/linux/man-pages/man3/getgrnam.3.html getgrgid_r(3)}
- */
-export function getgrgid(gid: number): Group | undefined {
-  return groupAt(find("getgrgid_r", String(gid), (...out) => libc().getgrgid_r(gid, ...out)));
-}
-
-/** What the four functions have in common: the struct, its strings, their size, and the result. */
+/** What the three functions have in common: the struct, its strings, their size, and the result. */
 type Call = (
   struct: Uint8Array<ArrayBuffer>,
   strings: Uint8Array<ArrayBuffer>,
