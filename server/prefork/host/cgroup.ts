@@ -29,18 +29,20 @@ const LEAST_SHARE = 64 * 2 ** 20;
  */
 export function readCgroupLimits(root = ""): CgroupLimits {
   const numbers = (path: string) => readIfThere(path).trim().split(" ").map(Number);
+  const foldersOf = findFolders(root);
+  const unified = foldersOf("");
   const processors = [
-    ...foldersOf(root, "").map((folder) => {
+    ...unified.map((folder) => {
       const [quota, period] = numbers(`${folder}/cpu.max`);
       return quota! / period!;
     }),
-    ...foldersOf(root, "cpu").map((folder) =>
+    ...foldersOf("cpu").map((folder) =>
       numbers(`${folder}/cpu.cfs_quota_us`)[0]! / numbers(`${folder}/cpu.cfs_period_us`)[0]!
     ),
   ];
   const memory = [
-    ...foldersOf(root, "").map((folder) => numbers(`${folder}/memory.max`)[0]!),
-    ...foldersOf(root, "memory").map((folder) => numbers(`${folder}/memory.limit_in_bytes`)[0]!),
+    ...unified.map((folder) => numbers(`${folder}/memory.max`)[0]!),
+    ...foldersOf("memory").map((folder) => numbers(`${folder}/memory.limit_in_bytes`)[0]!),
   ];
   return { processors: smallest(processors), memory: smallest(memory) };
 }
@@ -51,29 +53,30 @@ function smallest(limits: readonly number[]): number {
 }
 
 /**
- * Returns the folders of this process's cgroup: its own, and those above it up to the mount point.
- *
- * @param controller The controller of cgroup v1; empty for version 2.
+ * Returns the function that returns the folders of this process's cgroup: its own, and those above
+ * it up to the mount point. It takes the controller of cgroup v1, or nothing for version 2.
  */
-function foldersOf(root: string, controller: string): string[] {
-  const own = readIfThere(`${root}/proc/self/cgroup`).split("\n")
-    .map((line) => line.match(/^\d+:([^:]*):(.*)$/))
-    .find((match) => match?.[1]?.split(",").includes(controller))?.[2];
-  const mount = readIfThere(`${root}/proc/self/mountinfo`).split("\n")
-    .map((line) => line.match(/^\d+ \d+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (\S+)$/))
-    .find((match) =>
+function findFolders(root: string): (controller: string) => string[] {
+  const cgroups = readIfThere(`${root}/proc/self/cgroup`).split("\n")
+    .map((line) => line.match(/^\d+:([^:]*):(.*)$/));
+  const mounts = readIfThere(`${root}/proc/self/mountinfo`).split("\n")
+    .map((line) => line.match(/^\d+ \d+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (\S+)$/));
+  return (controller) => {
+    const own = cgroups.find((match) => match?.[1]?.split(",").includes(controller))?.[2];
+    const mount = mounts.find((match) =>
       controller === "" ? match?.[3] === "cgroup2" : match?.[4]?.split(",").includes(controller)
     );
-  if (own === undefined || !mount) return [];
-  const [, above = "/", point = ""] = mount;
-  // In a container, the mount may show less than the whole tree.
-  const prefix = above === "/" ? "" : above;
-  const path = own.startsWith(`${prefix}/`) ? own.slice(prefix.length) : "";
-  const names = path.split("/").filter((name) => name !== "");
-  return Array.from(
-    { length: names.length + 1 },
-    (_, count) => [`${root}${point}`, ...names.slice(0, count)].join("/"),
-  );
+    if (own === undefined || !mount) return [];
+    const [, above = "/", point = ""] = mount;
+    // In a container, the mount may show less than the whole tree.
+    const prefix = above === "/" ? "" : above;
+    const path = own.startsWith(`${prefix}/`) ? own.slice(prefix.length) : "";
+    const names = path.split("/").filter((name) => name !== "");
+    return Array.from(
+      { length: names.length + 1 },
+      (_, count) => [`${root}${point}`, ...names.slice(0, count)].join("/"),
+    );
+  };
 }
 
 /** Returns the text of a file; nothing if it does not exist, or may not be read. */
