@@ -13,6 +13,7 @@ import { hostnameOf } from "./access_format.ts";
 import { compileFormat } from "./access_line.ts";
 import { LONGEST_LINE, openLogFile } from "./log_file.ts";
 import { REQUEST_ID, requestIdMaker } from "./request_id.ts";
+import { sendsNoBody } from "./response_bytes.ts";
 import { parseTraceparent } from "./trace_context.ts";
 
 /** The target and the format of an access log. */
@@ -192,7 +193,7 @@ export function openAccessLog(options: AccessLogOptions): AccessLog {
   function endOf(entry: Open): EndEntry {
     return (status, bytes, response) => {
       entry.status = status;
-      entry.bytes = entry.method === "HEAD" || hasNoBody(status) ? 0 : bytes;
+      entry.bytes = sendsNoBody(entry.method, status) ? 0 : bytes;
       entry.duration = performance.now() - entry.start;
       if (showsResponse) {
         entry.responseFields = uses.responseFields.map((name) => responseField(response, name));
@@ -247,10 +248,6 @@ function responseField(response: Response | NodeResponse | undefined, name: stri
   if (response instanceof Response) return response.headers.get(name);
   const value = response.getHeader(name);
   return value === undefined ? null : Array.isArray(value) ? value.join(", ") : String(value);
-}
-
-function hasNoBody(status: number): boolean {
-  return status === 204 || status === 304 || status < 200;
 }
 
 function startOfPath(url: string): number {

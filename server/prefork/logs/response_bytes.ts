@@ -36,6 +36,11 @@ export function estimateBytes(response: Response, body: Body = wholeBody(respons
   return bytesOf(response, body, estimatedLength);
 }
 
+/** Whether no body is sent, whatever the response has: RFC 9110 section 6.4.1. */
+export function sendsNoBody(method: string, status: number): boolean {
+  return method === "HEAD" || status === 204 || status === 304 || status < 200;
+}
+
 function bytesOf(
   response: Response,
   body: Body,

@@ -1,5 +1,6 @@
 /** What a worker measures of each request, in its slot of the scoreboard. */
 import type { Client } from "../../app/request_limits.ts";
+import { sendsNoBody } from "../logs/response_bytes.ts";
 import { SLOW } from "../request_table.ts";
 import type { Slot } from "../scoreboard.ts";
 
@@ -54,8 +55,4 @@ export class Meter {
     const since = Date.now() - duration;
     slow.offer({ method, url, since, duration, status, worker: number });
   }
-}
-
-function sendsNoBody(method: string, status: number): boolean {
-  return method === "HEAD" || status === 204 || status === 304 || status < 200;
 }
