@@ -2,21 +2,12 @@
 import { assert, assertEquals } from "@std/assert";
 import { formatPrometheus } from "../server/prefork/status/format.ts";
 import { readStatus } from "../server/prefork/status/status.ts";
-import { ROOT, scratch, startServer, until } from "./support.ts";
+import { isInstalled, ROOT, scratch, startServer, until } from "./support.ts";
 
 const OPERATIONS = new URL("examples/operations/", ROOT).pathname;
 
 /** The Debian package prometheus contains promtool. */
-const ignore = !isThere("promtool");
-
-function isThere(program: string): boolean {
-  try {
-    return new Deno.Command(program, { args: ["--version"], stdout: "null", stderr: "null" })
-      .outputSync().success;
-  } catch {
-    return false;
-  }
-}
+const ignore = !isInstalled("promtool");
 
 async function promtool(args: string[], input = "", cwd = OPERATIONS): Promise<string> {
   const process = new Deno.Command("promtool", {

@@ -3,7 +3,7 @@
  * balancer, and the strict client, which must see no request fail while releases are deployed.
  */
 import { assert, assertEquals } from "@std/assert";
-import { DENO, Program, ROOT, scratch } from "./support.ts";
+import { DENO, isInstalled, Program, ROOT, scratch } from "./support.ts";
 
 /** Tries scenarios with a balancer. Returns what the program prints. */
 async function tryCluster(balancer: string, ...scenarios: string[]): Promise<string> {
@@ -45,16 +45,6 @@ for (const balancer of ["haproxy", "nginx"]) {
     const output = await tryCluster(balancer, ...scenarios);
     for (const scenario of scenarios) {
       assert(answered(output, scenario) >= (scenario === "broken" ? 200 : 2000), output);
-    }
-  });
-}
-
-function isInstalled(program: string): boolean {
-  return ["/usr/sbin", "/usr/bin"].some((folder) => {
-    try {
-      return Deno.statSync(`${folder}/${program}`).isFile;
-    } catch {
-      return false;
     }
   });
 }

@@ -10,6 +10,7 @@ import { readStatus } from "../server/prefork/status/status.ts";
 import {
   childrenOf,
   DENO,
+  isInstalled,
   processState,
   Program,
   ROOT,
@@ -49,7 +50,7 @@ export default {
 };
 `;
 
-const isPossible = Deno.uid() === 0 && isInstalled("/usr/bin/bwrap");
+const isPossible = Deno.uid() === 0 && isInstalled("bwrap");
 
 /** A server in a container. */
 interface Contained extends AsyncDisposable {
@@ -345,12 +346,4 @@ function profile(): Uint8Array<ArrayBuffer> {
 function freePort(): number {
   using listener = Deno.listen({ port: 0 });
   return listener.addr.port;
-}
-
-function isInstalled(program: string): boolean {
-  try {
-    return Deno.statSync(program).isFile;
-  } catch {
-    return false;
-  }
 }

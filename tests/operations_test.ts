@@ -4,6 +4,7 @@ import { openNotify } from "../server/prefork/host/notify.ts";
 import { PidFileError, removePidFile, writePidFile } from "../server/prefork/host/pid_file.ts";
 import {
   childrenOf,
+  isInstalled,
   Program,
   ROOT,
   run,
@@ -691,17 +692,6 @@ async function rotate(folder: string, number: number): Promise<void> {
 
 function example(name: string): string {
   return Deno.readTextFileSync(new URL(`examples/operations/${name}`, ROOT));
-}
-
-function isInstalled(program: string): boolean {
-  return ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-    .some((folder) => {
-      try {
-        return Deno.statSync(`${folder}/${program}`).isFile;
-      } catch {
-        return false;
-      }
-    });
 }
 
 /** The example's unit with the paths of this machine in it. */

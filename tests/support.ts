@@ -303,6 +303,17 @@ export async function assertSnapshot(test: Deno.TestContext, text: string): Prom
 /** The response of the article's servers. */
 export const HELLO = "HTTP/1.1 200 OK\n\nHello, World!\n";
 
+/** Whether a program is installed, so that it can be started by its name. */
+export function isInstalled(program: string): boolean {
+  return Deno.env.get("PATH")!.split(":").some((folder) => {
+    try {
+      return Deno.statSync(`${folder}/${program}`).isFile;
+    } catch {
+      return false;
+    }
+  });
+}
+
 /** Whether a TCP port of this machine is free to bind. */
 export function isPortFree(port: number): boolean {
   using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);

@@ -7,6 +7,7 @@ import {
   certificate,
   DENO,
   descendants,
+  isInstalled,
   Program,
   ROOT,
   scratch,
@@ -401,10 +402,6 @@ Deno.test(
     assertMatch(Deno.readTextFileSync(`${path}/log/tine.log`), /"GET \/ HTTP/);
   },
 );
-
-function isInstalled(program: string): boolean {
-  return new Deno.Command("sh", { args: ["-c", `command -v ${program}`] }).outputSync().success;
-}
 
 /** Runs `serve` to its end, as an ordinary user if that is asked for. */
 async function fails(

@@ -1,7 +1,7 @@
 /** Runs what the documentation has its readers do. */
 import { parseArgs } from "@std/cli/parse-args";
 import { cleaningUp } from "../clean_up.ts";
-import { ROOT } from "../support.ts";
+import { isInstalled, ROOT } from "../support.ts";
 import { parsePage, type Section, type Step } from "./page.ts";
 import { lessonOf, makePictures, picturesIn } from "./pictures.ts";
 import { prepare } from "./place.ts";
@@ -125,16 +125,6 @@ function whyNot(section: Section, isQuick: boolean): string | undefined {
   if (section.user !== undefined && Deno.uid() === 0) return section.user;
   const missing = section.needs.find((program) => !isInstalled(program));
   return missing === undefined ? undefined : `${missing} is not installed`;
-}
-
-function isInstalled(program: string): boolean {
-  return Deno.env.get("PATH")!.split(":").some((folder) => {
-    try {
-      return Deno.statSync(`${folder}/${program}`).isFile;
-    } catch {
-      return false;
-    }
-  });
 }
 
 function commandsOf({ steps }: Section): Step[] {
