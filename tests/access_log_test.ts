@@ -5,7 +5,7 @@ import { compileFormat } from "../server/prefork/logs/access_line.ts";
 import { openAccessLog } from "../server/prefork/logs/access_log.ts";
 import { LONGEST_LINE, openLogFile } from "../server/prefork/logs/log_file.ts";
 import { responseBytes } from "../server/prefork/logs/response_bytes.ts";
-import { Program, ROOT, run, startFunction, until } from "./support.ts";
+import { freePort, Program, ROOT, run, startFunction, until } from "./support.ts";
 
 const ACCESS_LOG = new URL("server/prefork/logs/access_log.ts", ROOT).href;
 const LOG_FILE = new URL("server/prefork/logs/log_file.ts", ROOT).href;
@@ -836,12 +836,6 @@ function isFile(path: string): boolean {
   } catch {
     return false;
   }
-}
-
-function freePort(): number {
-  using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
-  socket.bind(["127.0.0.1", 0]);
-  return (socket.getsockname() as tine.InetAddress)[1];
 }
 
 function connects(port: number): boolean {

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import * as tine from "../mod.ts";
 import {
   descendants,
+  freePort,
   isPortFree,
   type Program,
   ROOT,
@@ -20,13 +20,6 @@ function check(folder: string, args: string[], env: Record<string, string> = {})
     env: { PORT: "", HOST: "", WEB_CONCURRENCY: "", ...env },
     flags: ["-A"],
   });
-}
-
-/** Returns a port that is free. */
-function freePort(): number {
-  using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
-  socket.bind(["", 0]);
-  return (socket.getsockname() as tine.InetAddress)[1];
 }
 
 function names(folder: string): string[] {

@@ -10,6 +10,7 @@ import { readStatus } from "../server/prefork/status/status.ts";
 import {
   childrenOf,
   DENO,
+  freePort,
   isInstalled,
   processState,
   Program,
@@ -341,9 +342,4 @@ function profile(): Uint8Array<ArrayBuffer> {
     bytes.setUint32(8 * i + 4, value, true);
   });
   return new Uint8Array(bytes.buffer);
-}
-
-function freePort(): number {
-  using listener = Deno.listen({ port: 0 });
-  return listener.addr.port;
 }

@@ -4,6 +4,7 @@ import { openNotify } from "../server/prefork/host/notify.ts";
 import { PidFileError, removePidFile, writePidFile } from "../server/prefork/host/pid_file.ts";
 import {
   childrenOf,
+  freePort,
   isInstalled,
   Program,
   ROOT,
@@ -871,12 +872,6 @@ Deno.test("`nginx.conf` forwards requests and WebSockets to the workers (needs n
   assertEquals((await server.ended()).code, 0);
   assertEquals([...Deno.readDirSync(folder.path)].some(({ name }) => name === "tine.sock"), false);
 });
-
-function freePort(): number {
-  using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
-  socket.bind(["127.0.0.1", 0]);
-  return (socket.getsockname() as tine.InetAddress)[1];
-}
 
 function temporaryFolder(): { path: string } & AsyncDisposable {
   const path = Deno.makeTempDirSync({ prefix: "tine_test_" });

@@ -6,6 +6,7 @@ import {
   ask,
   DENO,
   exchange,
+  freePort,
   portOf,
   type Program,
   readAll,
@@ -367,12 +368,6 @@ Deno.test("serve --admin listens on a port of one address or of all, or on a UNI
     assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["app.ts"]);
   }
 });
-
-function freePort(): number {
-  using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
-  socket.bind(["", 0]);
-  return (socket.getsockname() as tine.InetAddress)[1];
-}
 
 /** An app whose requests take until there is a file. */
 const PATIENT = `

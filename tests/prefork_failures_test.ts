@@ -6,6 +6,7 @@ import { withEachKindOfWorker } from "./rungs.ts";
 import {
   childrenOf,
   descriptorsOf,
+  freePort,
   isPortFree,
   lowerLimit,
   processState,
@@ -412,9 +413,3 @@ Deno.test("servePrefork() keeps serving and supervising when nothing can be logg
     assertEquals(await server.ended(), { code: 0, signal: null });
   }
 });
-
-function freePort(): number {
-  using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
-  socket.bind(["", 0]);
-  return (socket.getsockname() as tine.InetAddress)[1];
-}

@@ -314,6 +314,13 @@ export function isInstalled(program: string): boolean {
   });
 }
 
+/** Returns a TCP port that is free. */
+export function freePort(): number {
+  using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+  socket.bind(["", 0]);
+  return (socket.getsockname() as tine.InetAddress)[1];
+}
+
 /** Whether a TCP port of this machine is free to bind. */
 export function isPortFree(port: number): boolean {
   using socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
