@@ -5,7 +5,7 @@ import { compileFormat } from "../server/prefork/logs/access_line.ts";
 import { openAccessLog } from "../server/prefork/logs/access_log.ts";
 import { LONGEST_LINE, openLogFile } from "../server/prefork/logs/log_file.ts";
 import { responseBytes } from "../server/prefork/logs/response_bytes.ts";
-import { freePort, Program, ROOT, run, startFunction, until } from "./support.ts";
+import { freePort, Program, ROOT, run, scratch, startFunction, until } from "./support.ts";
 
 const ACCESS_LOG = new URL("server/prefork/logs/access_log.ts", ROOT).href;
 const LOG_FILE = new URL("server/prefork/logs/log_file.ts", ROOT).href;
@@ -205,7 +205,7 @@ Deno.test("`compileFormat()` escapes what Apache accepts as Apache does", {
     "HEAD / HTTP/1.1\r\nHost: x",
     "DELETE //double/../x%20y HTTP/1.1\r\nHost: x",
   ];
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const port = freePort();
   await using apache = startApache(folder.path, port);
   await until(() => connects(port), "Apache to listen");
@@ -254,7 +254,7 @@ Deno.test("`compileFormat()` understands a format string as Apache does", {
     "HEAD / HTTP/1.1\r\nHost: x\r\nX-A: \xff\x80",
     "GET /q?a?b&%20 HTTP/1.1\r\nHost: h\r\nX-A: ",
   ];
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const port = freePort();
   await using apache = startApache(
     folder.path,
@@ -336,7 +336,7 @@ Deno.test("`responseBytes()` recognizes a body that is not a stream, and does no
 });
 
 Deno.test("`openAccessLog()` logs each kind of request when it ends", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const target = `${folder.path}/log`;
   const log = openAccessLog({ target, format: "json", log: assert });
   await using server = Deno.serve({ port: 0, onListen() {} }, (request, info) => {
@@ -395,7 +395,7 @@ Deno.test("`openAccessLog()` logs each kind of request when it ends", async () =
 });
 
 Deno.test("`openAccessLog()` shows a client of IPv4 in its usual form, whatever the socket", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const target = `${folder.path}/log`;
   const log = openAccessLog({ target, format: "%h %a %{c}a %A %p %{remote}p", log: assert });
   const tcp = (hostname: string, port: number) => ({ transport: "tcp" as const, hostname, port });
@@ -459,7 +459,7 @@ function countLines(text: string): number {
 }
 
 Deno.test("`openAccessLog()` does not mix the lines of eight processes in one file", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   await using writers = startWriters(`${folder.path}/log`);
   assertEquals((await writers.ended()).code, 0, writers.stderr);
   assertEquals(writers.stderr, "");
@@ -476,7 +476,7 @@ Deno.test("`openAccessLog()` does not mix the lines of eight processes in one pi
 });
 
 Deno.test("`openAccessLog()` continues in a new file when the old one has been moved", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const target = `${folder.path}/log`;
   const said: string[] = [];
   const log = openAccessLog({ target, format: "common", log: (line) => said.push(line) });
@@ -529,7 +529,7 @@ Deno.test("`openAccessLog()` drops, counts and reports lines when the disk is fu
 });
 
 Deno.test("`openAccessLog()` leaves no partial line when a file accepts only a part", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const target = `${folder.path}/log`;
   const output = await run(
     async () => {
@@ -571,7 +571,7 @@ Deno.test("`openAccessLog()` leaves no partial line when a file accepts only a p
 });
 
 Deno.test("`openLogFile()` ends a partial line that it cannot remove", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const target = `${folder.path}/log`;
   await run(
     async () => {
@@ -624,7 +624,7 @@ Deno.test("`openLogFile()` waits briefly for a reader, once, and then drops line
 });
 
 Deno.test("`openLogFile()` rejects a FIFO without a reader, and does not wait for one", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const path = `${folder.path}/fifo`;
   await new Deno.Command("mkfifo", { args: [path] }).output();
   let message = "";
@@ -746,7 +746,7 @@ Deno.test("`stderrLog()` writes any text as one line", async () => {
 });
 
 Deno.test("`redirectStderr()` redirects all output to the file, and reopens it", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const target = `${folder.path}/error.log`;
   await using program = startFunction(
     async () => {
@@ -823,12 +823,6 @@ Deno.test("`keepConsoleQuiet()` keeps an app from failing because its log is ful
   );
   assertEquals(output, "seen 1\nseen 2\nstill here\n");
 });
-
-function temporaryFolder(): { path: string } & AsyncDisposable {
-  const path = Deno.makeTempDirSync({ prefix: "tine_test_" });
-  Deno.chmodSync(path, 0o755);
-  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
-}
 
 function isFile(path: string): boolean {
   try {

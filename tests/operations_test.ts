@@ -75,7 +75,7 @@ function environment(variables: Record<string, string | undefined>): Disposable 
 const NO_MANAGER = { NOTIFY_SOCKET: undefined, WATCHDOG_USEC: undefined, WATCHDOG_PID: undefined };
 
 Deno.test("`openNotify()` notifies the service manager of the master's state", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   for (const name of [`${folder.path}/notify`, `@tine-test-${Deno.pid}`]) {
     using manager = listenAsManager(name.replace("@", "\0"));
     using _ = environment({ ...NO_MANAGER, NOTIFY_SOCKET: name });
@@ -100,7 +100,7 @@ function monotonicMicroseconds(): number {
 }
 
 Deno.test("`openNotify()` notifies the watchdog if it watches this process", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const address = `${folder.path}/notify`;
   using manager = listenAsManager(address);
   for (
@@ -125,7 +125,7 @@ Deno.test("`openNotify()` does nothing without a service manager", () => {
 });
 
 Deno.test("`openNotify()` reports a failure once, and neither throws nor waits", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const address = `${folder.path}/notify`;
   const said: string[] = [];
   {
@@ -282,7 +282,7 @@ Deno.test("`takeActivatedSockets()` ignores sockets meant for another process", 
 // The pid file
 
 Deno.test("`writePidFile()` writes the pid, and `removePidFile()` removes its own only", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const path = `${folder.path}/pid`;
   writePidFile(path);
   assertEquals(Deno.readTextFileSync(path), `${Deno.pid}\n`);
@@ -298,7 +298,7 @@ Deno.test("`writePidFile()` writes the pid, and `removePidFile()` removes its ow
 });
 
 Deno.test("`writePidFile()` throws when the file belongs to a running process", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const path = `${folder.path}/pid`;
   // The first of all processes is another user's, where this test is not root's.
   for (const pid of [Deno.ppid, 1]) {
@@ -315,7 +315,7 @@ Deno.test("`writePidFile()` throws when the file belongs to a running process", 
 });
 
 Deno.test("`writePidFile()` replaces a file whose process has ended, or without a pid", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const path = `${folder.path}/pid`;
   const ended = await new Deno.Command("/bin/sh", { args: ["-c", "echo $$"] }).output();
   for (const text of [new TextDecoder().decode(ended.stdout), "", "nonsense", "-1\n", "0\n"]) {
@@ -340,7 +340,7 @@ Deno.test("`writePidFile()` replaces a file whose process has ended, or without 
 });
 
 Deno.test("`writePidFile()` succeeds for one of many processes that start at the same time", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const path = `${folder.path}/pid`;
   const output = await run(
     async () => {
@@ -423,7 +423,7 @@ export default {
 
 /** A folder with an app in it. */
 function folderWithApp(): { path: string } & AsyncDisposable {
-  const folder = temporaryFolder();
+  const folder = scratch();
   Deno.writeTextFileSync(`${folder.path}/app.ts`, APP);
   return folder;
 }
@@ -516,7 +516,7 @@ Deno.test("`serve` does not tell the service manager that it is ready once it dr
 });
 
 Deno.test("`serve` notifies the service manager when a restart has failed", async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   using manager = listenAsManager(`${folder.path}/notify`);
   // The third one to load it is the master, after the start and the canary.
   Deno.writeTextFileSync(
@@ -708,7 +708,7 @@ function serviceUnit(folder: string): string {
 Deno.test("`tine.service` and `tine.socket` are valid systemd units (needs systemd-analyze)", {
   ignore: !isInstalled("systemd-analyze"),
 }, async () => {
-  await using folder = temporaryFolder();
+  await using folder = scratch();
   const verify = async (service: string) => {
     Deno.writeTextFileSync(`${folder.path}/tine.service`, service);
     Deno.writeTextFileSync(`${folder.path}/tine.socket`, example("tine.socket"));
@@ -736,7 +736,7 @@ Deno.test(
     ignore: !isInstalled("systemd-analyze"),
   },
   async () => {
-    await using folder = temporaryFolder();
+    await using folder = scratch();
     const exposure = async (service: string) => {
       const file = `${folder.path}/tine.service`;
       Deno.writeTextFileSync(file, service);
@@ -872,9 +872,3 @@ Deno.test("`nginx.conf` forwards requests and WebSockets to the workers (needs n
   assertEquals((await server.ended()).code, 0);
   assertEquals([...Deno.readDirSync(folder.path)].some(({ name }) => name === "tine.sock"), false);
 });
-
-function temporaryFolder(): { path: string } & AsyncDisposable {
-  const path = Deno.makeTempDirSync({ prefix: "tine_test_" });
-  Deno.chmodSync(path, 0o755);
-  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
-}
