@@ -8,6 +8,7 @@ import {
   ask,
   DENO,
   descriptorsOf,
+  exists,
   processState,
   Program,
   ROOT,
@@ -62,15 +63,6 @@ const waitIn = (folder: string) =>
       } catch { /* not yet */ }
     }, 20);
   });`;
-
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 /** A server with an app of the test's. */
 async function serve(

@@ -6,6 +6,7 @@ import {
   ask,
   DENO,
   exchange,
+  exists,
   freePort,
   portOf,
   type Program,
@@ -393,7 +394,7 @@ onEachRung(
     await using first = await start("first");
     const answer = askAt(path);
     answer.catch(() => {});
-    await until(() => isThere(`${folder.path}/busy`), "the request");
+    await until(() => exists(`${folder.path}/busy`), "the request");
     first.kill();
     await until(
       () => Deno.connect({ transport: "unix", path }).then((it) => it.close(), () => true),
@@ -406,17 +407,9 @@ onEachRung(
     assertEquals(await askAt(path), "second");
     second.kill();
     assertEquals(await second.ended(), { code: 0, signal: null });
-    assert(!isThere(path));
+    assert(!exists(path));
   },
 );
-
-function isThere(path: string): boolean {
-  try {
-    return Deno.lstatSync(path) !== undefined;
-  } catch {
-    return false;
-  }
-}
 
 Deno.test("serve does not remove the service manager's socket, even with --unix of its path", async () => {
   await using folder = scratch();

@@ -482,6 +482,16 @@ export async function startServer(
   return server;
 }
 
+/** Whether there is something at a path, if only a link. */
+export function exists(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Creates a folder for a test, which other users can read. */
 export function scratch(): { path: string } & AsyncDisposable {
   const path = Deno.makeTempDirSync({ prefix: "tine_test_" });

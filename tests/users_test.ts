@@ -7,6 +7,7 @@ import {
   certificate,
   DENO,
   descendants,
+  exists,
   isInstalled,
   Program,
   ROOT,
@@ -238,15 +239,6 @@ Deno.test(
     assert(Deno.lstatSync(admin!).isSocket);
   },
 );
-
-function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 Deno.test(
   "serve --user uses a key that only root can read, with fresh workers and after SIGHUP",
