@@ -10,6 +10,7 @@ import {
   certificate,
   descriptorsOf,
   handles,
+  listeningPorts,
   processState,
   scratch,
   type Server,
@@ -861,17 +862,7 @@ Deno.test("a worker whose app uses all descriptors accepts again when some are f
   assertEquals(server.workers, workers);
 });
 
-/** The ports at which a process listens on TCP. */
-function portsOf(pid: number): number[] {
-  const sockets = new Set(descriptorsOf(pid).values());
-  // sl, local address, remote address, state, ..., inode
-  return Deno.readTextFileSync(`/proc/${pid}/net/tcp`).split("\n").slice(1)
-    .map((line) => line.trim().split(/\s+/))
-    .filter((fields) => fields[3] === "0A" && sockets.has(`socket:[${fields[9]}]`))
-    .map((fields) => parseInt(fields[1]!.split(":")[1]!, 16));
-}
-
 Deno.test("servePrefork() can be reached only at its own port", async () => {
   await using server = await startServer();
-  assertEquals(server.workers.flatMap(portsOf), [server.port, server.port]);
+  assertEquals(server.workers.flatMap(listeningPorts), [server.port, server.port]);
 });

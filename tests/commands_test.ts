@@ -9,6 +9,7 @@ import {
   DENO,
   descriptorsOf,
   exists,
+  listeningPorts,
   processState,
   Program,
   ROOT,
@@ -445,7 +446,10 @@ Deno.test("the admin socket over TCP shows the status, and changes nothing", asy
     const status = readStatus(server.pid);
     return status.admin === null ? undefined : status;
   }, "the admin process");
-  const port = await until(() => listeningPort(admin!.pid, server.port), "its port");
+  const port = await until(
+    () => listeningPorts(admin!.pid).find((port) => port !== server.port),
+    "its port",
+  );
   const address = `127.0.0.1:${port}`;
   assertMatch((await tine("status", "--admin", address)).stdout, /2 of 2 workers ready/);
   for (const args of [["reload"], ["stop"], ["scale", "+1"], ["logs", "reopen"]]) {
@@ -477,14 +481,3 @@ Deno.test("the commands report servers that they cannot find, by their reasons",
   const { stderr } = await tine("status", "--admin", `127.0.0.1:${http.addr.port}`);
   assertMatch(stderr, /^error: .*: that is not the admin socket of tine\n$/);
 });
-
-/** Returns a port on which a process listens, other than one. */
-function listeningPort(pid: number, other: number): number | undefined {
-  const inodes = [...descriptorsOf(pid).values()]
-    .flatMap((link) => link.match(/^socket:\[(\d+)\]$/)?.[1] ?? []);
-  const ports = Deno.readTextFileSync("/proc/net/tcp").split("\n").slice(1)
-    .map((line) => line.trim().split(/\s+/))
-    .filter((fields) => fields[3] === "0A" && inodes.includes(fields[9]!))
-    .map((fields) => parseInt(fields[1]!.split(":")[1]!, 16));
-  return ports.find((port) => port !== other);
-}

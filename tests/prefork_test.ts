@@ -7,6 +7,7 @@ import {
   certificate,
   childrenOf,
   descriptorsOf,
+  listeningPorts,
   scratch,
   spawnServer,
   startServer,
@@ -22,15 +23,6 @@ async function curl(...args: string[]): Promise<string> {
   }).output();
   if (!success) throw new Error(`curl failed: ${new TextDecoder().decode(stderr)}`);
   return new TextDecoder().decode(stdout);
-}
-
-/** The ports on which a process listens over IPv4. */
-function portsOf(pid: number): Set<number> {
-  const links = new Set(descriptorsOf(pid).values());
-  const sockets = Deno.readTextFileSync("/proc/net/tcp").split("\n")
-    .map((line) => line.trim().split(/\s+/))
-    .filter(([, , , state, , , , , , inode]) => state === "0A" && links.has(`socket:[${inode}]`));
-  return new Set(sockets.map(([, address]) => parseInt(address!.split(":")[1]!, 16)));
 }
 
 withEachKindOfWorker(
@@ -116,7 +108,7 @@ Deno.test("servePrefork() serves the admin socket in plain HTTP, without the app
   ]);
   const { workers } = server;
   const pid = await until(() => readStatus(server.pid).admin?.pid, "the admin process");
-  const [port] = portsOf(server.pid).difference(new Set([server.port]));
+  const port = listeningPorts(server.pid).find((port) => port !== server.port);
   const healthz = ["--max-time", "10", `http://127.0.0.1:${port}/healthz`];
   await until(() => curl(...healthz).catch(() => false), "the first answer");
   using _idle = await Deno.connect({ port: port! });
@@ -125,9 +117,9 @@ Deno.test("servePrefork() serves the admin socket in plain HTTP, without the app
   assertEquals(new Set(childrenOf(server.pid)), new Set([pid, ...workers]));
   assertEquals(Deno.readTextFileSync(log), "");
   // Each process has the sockets that it needs.
-  assert(portsOf(pid).has(port!) && !portsOf(pid).has(server.port));
+  assertEquals(listeningPorts(pid), [port]);
   for (const worker of workers) {
-    assert(!portsOf(worker).has(port!), "a worker has the admin socket");
+    assert(!listeningPorts(worker).includes(port!), "a worker has the admin socket");
   }
 });
 

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import {
   certificate,
+  descriptorsOf,
   readAll,
   scratch,
   type Server,
@@ -203,18 +204,12 @@ Deno.test("nobody else gets a response from the worker's own address", async () 
   await using server = await startServer([...ARGS, "--workers", "1", "--no-preload"]);
   assertStringIncludes(await send(server, VERSION_1), CLIENT);
   const [worker] = server.workers;
-  const inodes = new Set([...Deno.readDirSync(`/proc/${worker}/fd`)].map(({ name }) => {
-    try {
-      return Deno.readLinkSync(`/proc/${worker}/fd/${name}`).match(/^socket:\[(\d+)\]$/)?.[1];
-    } catch {
-      return undefined;
-    }
-  }));
+  const sockets = new Set(descriptorsOf(worker!).values());
   // Sockets that listen on 127.0.0.1.
   const ports = Deno.readTextFileSync("/proc/net/tcp").split("\n").flatMap((line) => {
     const [, local, , state, , , , , , inode] = line.trim().split(/\s+/);
     const [address, port] = local?.split(":") ?? [];
-    const isOurs = state === "0A" && address === "0100007F" && inodes.has(inode);
+    const isOurs = state === "0A" && address === "0100007F" && sockets.has(`socket:[${inode}]`);
     return isOurs ? [parseInt(port!, 16)] : [];
   });
   assertEquals(ports.length, 1);

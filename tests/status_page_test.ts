@@ -7,6 +7,7 @@ import { askAsBrowser, checkPage } from "./status_page.ts";
 import {
   ask,
   DENO,
+  listeningPorts,
   Program,
   ROOT,
   scratch,
@@ -154,7 +155,7 @@ Deno.test("the page needs no permission, and answers for no foreign host", async
     cwd: folder.path,
   });
   const pid = await until(() => readStatus(server.pid).admin?.pid, "the admin process");
-  const port = listeningPort(pid);
+  const port = listeningPorts(pid)[0]!;
   const address = { hostname: "127.0.0.1", port };
   const response = await until(() => askAsBrowser(address).catch(() => undefined), "the page");
   assertEquals((await checkPage(response)).master.pid, server.pid);
@@ -194,7 +195,7 @@ Deno.test({
     await using folder = scratch();
     await using server = await startServer(["--admin", "127.0.0.1:0"]);
     const pid = await until(() => readStatus(server.pid).admin?.pid, "the admin process");
-    const url = `http://127.0.0.1:${listeningPort(pid)}/`;
+    const url = `http://127.0.0.1:${listeningPorts(pid)[0]}/`;
     for (
       const path of [
         "<img/src=x/onerror=document.title='run'>",
@@ -237,19 +238,4 @@ async function domOf(url: string, folder: string): Promise<string> {
     browser.kill("SIGKILL");
     throw error;
   }
-}
-
-/** The port on which a process listens. */
-function listeningPort(pid: number): number {
-  const inodes = [...Deno.readDirSync(`/proc/${pid}/fd`)].flatMap(({ name }) => {
-    try {
-      return Deno.readLinkSync(`/proc/${pid}/fd/${name}`).match(/^socket:\[(\d+)\]$/)?.[1] ?? [];
-    } catch {
-      return [];
-    }
-  });
-  const line = Deno.readTextFileSync(`/proc/${pid}/net/tcp`).split("\n")
-    .map((line) => line.trim().split(/\s+/))
-    .find((fields) => fields[3] === "0A" && inodes.includes(fields[9]!));
-  return parseInt(line![1]!.split(":")[1]!, 16);
 }

@@ -237,6 +237,16 @@ export function descriptorsOf(pid: number): Map<number, string> {
   return descriptors;
 }
 
+/** Returns the ports on which a process listens over IPv4. */
+export function listeningPorts(pid: number): number[] {
+  const sockets = new Set(descriptorsOf(pid).values());
+  // sl, local address, remote address, state, ..., inode
+  return Deno.readTextFileSync(`/proc/${pid}/net/tcp`).split("\n").slice(1)
+    .map((line) => line.trim().split(/\s+/))
+    .filter((fields) => fields[3] === "0A" && sockets.has(`socket:[${fields[9]}]`))
+    .map((fields) => parseInt(fields[1]!.split(":")[1]!, 16));
+}
+
 /** Lowers a soft limit of a running process. Returns a function that restores it. */
 export async function lowerLimit(
   pid: number,
