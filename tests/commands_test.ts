@@ -102,6 +102,13 @@ function readyUrl(pid: number): string | undefined {
   }
 }
 
+/** What `reload` ends with when 2 workers serve the new code. */
+const reloaded = (rest = ""): Outcome => ({
+  code: 0,
+  stdout: `Reloaded: 2 workers serve the new code${rest}\n`,
+  stderr: "",
+});
+
 const isStopping = (server: Server) => () => readStatus(server.pid).master.draining;
 
 Deno.test("`reload` ends when the new code is in use, or with the app's error", async () => {
@@ -109,14 +116,12 @@ Deno.test("`reload` ends when the new code is in use, or with the app's error", 
   const { server, pid, folder } = started;
   const { workers } = server;
   const slow = ask(server.port, "/?ms=3000");
-  await until(() => readStatus(server.pid).workers.some(({ inFlight }) => inFlight > 0), "it");
+  await until(() => server.inFlight > 0, "it");
   writeApp(folder, app("two"));
-  assertEquals(await tine("reload", pid), {
-    code: 0,
-    stdout:
-      "Reloaded: 2 workers serve the new code; 1 worker with the old code still finishes its requests\n",
-    stderr: "",
-  });
+  assertEquals(
+    await tine("reload", pid),
+    reloaded("; 1 worker with the old code still finishes its requests"),
+  );
   assertEquals(await ask(server.port, "/"), "two");
   assert(!server.workers.some((worker) => workers.includes(worker)));
   assertEquals(await slow, "one");
@@ -168,12 +173,10 @@ Deno.test("`reload` does not wait for an old worker whose event loop is blocked"
   ask(server.port, "/loop").catch(() => {}); // killed
   await until(() => readStatus(server.pid).workers.some(({ stalled }) => stalled > 0), "the loop");
   writeApp(folder, app("two"));
-  assertEquals(await tine("reload", pid), {
-    code: 0,
-    stdout:
-      "Reloaded: 2 workers serve the new code; 1 worker with the old code still finishes its requests\n",
-    stderr: "",
-  });
+  assertEquals(
+    await tine("reload", pid),
+    reloaded("; 1 worker with the old code still finishes its requests"),
+  );
   assertEquals(await ask(server.port, "/"), "two");
   assertEquals((await tine("stop", "--now", pid)).code, 0);
 });
@@ -191,7 +194,7 @@ Deno.test("`reload` waits for the outcome of its own request, not of one before"
   const [one, two] = await Promise.all([outcomeOf(first), outcomeOf(second)]);
   assertEquals(one.code, 1, one.stdout);
   assertStringIncludes(one.stderr, "broken");
-  assertEquals(two, { code: 0, stdout: "Reloaded: 2 workers serve the new code\n", stderr: "" });
+  assertEquals(two, reloaded());
   assertEquals(await ask(server.port, "/"), "two");
 });
 
@@ -234,7 +237,7 @@ Deno.test("`stop` ends when the server has, and a second one does not hurry it",
   await using started = await serve(app("one"));
   const { server, pid } = started;
   const slow = ask(server.port, "/?ms=2500");
-  await until(() => readStatus(server.pid).workers.some(({ inFlight }) => inFlight > 0), "it");
+  await until(() => server.inFlight > 0, "it");
   await using first = begin("stop", pid);
   await until(isStopping(server), "the stop");
   // Signals within half a second are one request: the second command must not send a later one.
@@ -254,7 +257,7 @@ Deno.test("`stop` waits for --grace; --now does not, also where the server is st
   await using patient = await serve(app("one"), ["--grace", "1"]);
   const hung = (server: Server) => {
     ask(server.port, "/?ms=60000").catch(() => {}); // cut off
-    return until(() => readStatus(server.pid).workers.some((one) => one.inFlight > 0), "it");
+    return until(() => server.inFlight > 0, "it");
   };
   await hung(patient.server);
   assertEquals(await tine("stop", patient.pid), { code: 0, stdout: "Stopped\n", stderr: "" });

@@ -11,7 +11,6 @@ import {
   readAll,
   ROOT,
   scratch,
-  type Server,
   spawnServer,
   start,
   startServer,
@@ -121,7 +120,7 @@ withEachKindOfWorker(
     await until(() => server.workers.length === 2 && !server.workers.includes(first!), "a worker");
     // The requests in progress are answered, on each address, and none is accepted any more.
     const last = targets.map((target) => ask(target, "/sleep?ms=500"));
-    await until(() => inFlight(server) === last.length, "the requests in flight");
+    await until(() => server.inFlight === last.length, "the requests in flight");
     server.kill();
     for (const answer of last) assertMatch(await answer, /^\d+$/);
     assertEquals(await server.ended(), { code: 0, signal: null });
@@ -132,10 +131,6 @@ withEachKindOfWorker(
     ]);
   },
 );
-
-function inFlight(server: Server): number {
-  return readStatus(server.pid).workers.reduce((sum, worker) => sum + worker.inFlight, 0);
-}
 
 Deno.test("serve --listen limits the connections of a worker over all addresses", async () => {
   const args = ["--workers", "1", "--max-connections", "1"];
@@ -212,7 +207,7 @@ withEachKindOfWorker(
       const connection = await connect({ url, trusts: [Deno.readTextFileSync(before.cert)] });
       const rest = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
       await send(connection, `GET /sleep?ms=700 ${rest}`);
-      await until(() => inFlight(server) === 1, "the request");
+      await until(() => server.inFlight === 1, "the request");
       install(next);
       await replaceWorkers(signal);
       await all(next.cert);

@@ -146,7 +146,7 @@ Deno.test("servePrefork() ends when the app's top level does not finish within -
 Deno.test("servePrefork() treats two simultaneous SIGINTs as one", async () => {
   await using server = await startServer();
   const slow = server.get("/sleep?ms=1000");
-  await until(() => inFlight(server) === 1, "the request");
+  await until(() => server.inFlight === 1, "the request");
   const { pid, workers } = server;
   // As `deno task` does with a terminal's: it passes on what the master has got already.
   Deno.kill(pid, "SIGINT");
@@ -159,7 +159,7 @@ Deno.test("servePrefork() treats two simultaneous SIGINTs as one", async () => {
 Deno.test("servePrefork() finishes requests when its master is killed, even with --timeout 0", async () => {
   await using server = await startServer(["--timeout", "0"]);
   const slow = server.get("/sleep?ms=1000");
-  await until(() => inFlight(server) === 1, "the request");
+  await until(() => server.inFlight === 1, "the request");
   const { workers } = server;
   server.kill("SIGKILL");
   assert(workers.includes(Number(await slow)));
@@ -240,10 +240,6 @@ Deno.test("the status tells why a program of its own could not be restarted", as
   assertEquals(success, false);
   assertMatch(reason!, /^Cannot load file:.*app\.ts: .*Error: a broken deploy at \//);
 });
-
-function inFlight({ pid }: Server): number {
-  return readStatus(pid).workers.reduce((sum, { inFlight }) => sum + inFlight, 0);
-}
 
 /** The process that tries to load new code. */
 function canaryOf({ pid }: Server, workers: readonly number[]): Promise<number> {

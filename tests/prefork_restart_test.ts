@@ -46,11 +46,7 @@ class Crowd implements AsyncDisposable {
 
 /** Waits until the app has received this many slow requests. */
 async function inFlight(server: Server, count: number): Promise<void> {
-  const slow = () => {
-    const { workers } = readStatus(server.pid);
-    return workers.reduce((sum, { inFlight }) => sum + inFlight, 0);
-  };
-  await until(() => slow() >= count, `${count} requests in flight`);
+  await until(() => server.inFlight >= count, `${count} requests in flight`);
 }
 
 /** Waits until the server is gone: all its processes, and its port. */

@@ -383,6 +383,11 @@ export class Server extends Program {
       .map(({ pid }) => pid);
   }
 
+  /** The number of requests that are not completely answered yet. */
+  get inFlight(): number {
+    return readStatus(this.pid).workers.reduce((sum, { inFlight }) => sum + inFlight, 0);
+  }
+
   /** Waits for a line in the log. */
   async logged(pattern: RegExp, milliseconds = 30_000): Promise<RegExpMatchArray> {
     return await until(() => this.stderr.match(pattern), `${pattern} in the log`, milliseconds)
