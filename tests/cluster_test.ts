@@ -3,17 +3,12 @@
  * balancer, and the strict client, which must see no request fail while releases are deployed.
  */
 import { assert, assertEquals } from "@std/assert";
-import { DENO, isInstalled, Program, ROOT, scratch } from "./support.ts";
+import { DENO, install, isInstalled, Program, ROOT, scratch } from "./support.ts";
 
 /** Tries scenarios with a balancer. Returns what the program prints. */
 async function tryCluster(balancer: string, ...scenarios: string[]): Promise<string> {
   await using folder = scratch();
-  const installed = await new Deno.Command(DENO, {
-    args: ["task", "--quiet", "install", folder.path],
-    cwd: ROOT,
-    stdout: "null",
-  }).output();
-  assert(installed.success);
+  await install(folder.path);
   const program = new Program(DENO, [
     ...["run", "-A", "--no-lock", `${ROOT.pathname}examples/cluster/cluster.ts`],
     ...["--balancer", balancer, "--requests", "2000", "--workers", "1", "--drain-delay", "1"],

@@ -11,6 +11,7 @@ import {
   childrenOf,
   DENO,
   freePort,
+  install,
   isInstalled,
   processState,
   Program,
@@ -67,12 +68,7 @@ async function contain(
   env: Record<string, string> = {},
 ): Promise<Contained> {
   const tine = `${folder}/bin`;
-  const installed = await new Deno.Command(DENO, {
-    args: ["task", "--quiet", "install", tine],
-    cwd: ROOT,
-    stdout: "null",
-  }).output();
-  assert(installed.success);
+  await install(tine);
   writeApp(folder, APP);
   Deno.writeFileSync(`${folder}/seccomp`, profile());
   const line = [

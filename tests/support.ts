@@ -474,6 +474,16 @@ export function spawnServer(args: readonly string[] = [], options: ServerOptions
   return new Server("/bin/bash", ["-c", `${shell} exec ${quoted}`], command);
 }
 
+/** Installs the command `tine` into a folder. */
+export async function install(folder: string): Promise<void> {
+  const { success, stderr } = await new Deno.Command(DENO, {
+    args: ["task", "--quiet", "install", folder],
+    cwd: ROOT,
+    stdout: "null",
+  }).output();
+  if (!success) throw new Error(new TextDecoder().decode(stderr));
+}
+
 /** Starts the command line's `serve` on a free port and waits until it is ready. */
 export async function startServer(
   args: readonly string[] = [],
