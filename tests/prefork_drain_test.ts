@@ -7,8 +7,8 @@ import {
   certificate,
   childrenOf,
   Client,
+  exchange,
   processState,
-  readAll,
   scratch,
   type Server,
   type ServerOptions,
@@ -37,15 +37,9 @@ class Watched implements AsyncDisposable {
 
   /** Returns the status code and the body of a page of the admin socket. */
   async get(page: string): Promise<string> {
-    const connection = await Deno.connect({ transport: "unix", path: this.admin });
-    try {
-      const request = `GET ${page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`;
-      await connection.write(new TextEncoder().encode(request));
-      const reply = await within(readAll(connection), 15_000, `the answer to ${page}`);
-      return reply.replace(/^HTTP\/1\.1 (\d+)[^]*?\r\n\r\n/, "$1 ");
-    } finally {
-      connection.close();
-    }
+    const request = `GET ${page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`;
+    const reply = await exchange(this.admin, request);
+    return reply.replace(/^HTTP\/1\.1 (\d+)[^]*?\r\n\r\n/, "$1 ");
   }
 
   async status(): Promise<Status> {

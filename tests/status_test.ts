@@ -16,14 +16,13 @@ import {
   assertSnapshot,
   childrenOf,
   descriptorsOf,
+  exchange,
   Program,
   type ProgramOptions,
-  readAll,
   ROOT,
   start,
   startFunction,
   until,
-  within,
 } from "./support.ts";
 
 const isRoot = Deno.uid() === 0;
@@ -726,14 +725,7 @@ async function send(port: number, page: string): Promise<Deno.Conn> {
 
 /** Asks a server's admin socket for a page. */
 async function askAdmin(path: string, page: string): Promise<string> {
-  const connection = await Deno.connect({ transport: "unix", path });
-  try {
-    const request = `GET ${page} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n`;
-    await connection.write(new TextEncoder().encode(request));
-    return await within(readAll(connection), 15_000, `the answer to ${page}`);
-  } finally {
-    connection.close();
-  }
+  return await exchange(path, `GET ${page} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n`);
 }
 
 /** A server with two workers, and an app with pages that fail, never answer and never end. */

@@ -270,13 +270,15 @@ export async function portOf(server: Program): Promise<number> {
   return Number((await server.printed(/port (\d+)/))[1]);
 }
 
-/** Sends a request and reads until the server closes. */
+/** Sends a request, to a port or a UNIX socket's path, and reads until the server closes. */
 export async function exchange(
-  port: number,
+  address: number | string,
   request = "GET /hello HTTP/1.1\r\n\r\n",
   milliseconds = 15_000,
 ): Promise<string> {
-  const connection = await Deno.connect({ port });
+  const connection = typeof address === "number"
+    ? await Deno.connect({ port: address })
+    : await Deno.connect({ transport: "unix", path: address });
   try {
     await connection.write(new TextEncoder().encode(request));
     return await within(readAll(connection), milliseconds, "the server to close the connection");
