@@ -384,11 +384,14 @@ Deno.test(
       env: { PATH: `${path}/bin:${Deno.env.get("PATH")}` },
       clearEnv: false,
     });
-    const { code } = await shell.ended(60_000);
-    // www-data has no folder of its own in which Deno could cache.
-    assertEquals(fileOf(`${cache}/www-data`), `700 ${WWW!.uid} ${WWW!.gid}`);
-    if (!hadCache) Deno.removeSync(cache, { recursive: true });
-    assertEquals(code, 0, shell.stderr);
+    try {
+      const { code } = await shell.ended(60_000);
+      // www-data has no folder of its own in which Deno could cache.
+      assertEquals(fileOf(`${cache}/www-data`), `700 ${WWW!.uid} ${WWW!.gid}`);
+      assertEquals(code, 0, shell.stderr);
+    } finally {
+      if (!hadCache && exists(cache)) Deno.removeSync(cache, { recursive: true });
+    }
     const printed = shell.stdout.split("\n").filter((line) => /^(Hello|srw)/.test(line));
     assertEquals(printed, expected.map((line) => line.replace("33", `${WWW!.uid}`)), shell.stderr);
     assertMatch(Deno.readTextFileSync(`${path}/log/tine.log`), /"GET \/ HTTP/);
