@@ -1,4 +1,4 @@
-import { fchown } from "../../../ffi/credentials.ts";
+import { fchown, umask } from "../../../ffi/credentials.ts";
 import { O_CLOEXEC, O_RDONLY, open } from "../../../ffi/descriptor.ts";
 import { getenv, setenv } from "../../../ffi/environment.ts";
 import type { Account } from "./account.ts";
@@ -24,6 +24,7 @@ export function giveDenoFolder(
   } catch {
     // Root creates one.
   }
+  const before = umask(0o022); // the user must be able to search the folder of folders
   try {
     Deno.mkdirSync(FOLDERS, { recursive: true, mode: 0o755 });
     const folder = `${FOLDERS}/${name}`;
@@ -33,5 +34,7 @@ export function giveDenoFolder(
     setenv("DENO_DIR", folder);
   } catch {
     // The file system is read-only.
+  } finally {
+    umask(before);
   }
 }
