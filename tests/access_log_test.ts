@@ -152,6 +152,11 @@ Deno.test("`compileFormat()` does not let a client forge a line", () => {
     `192.0.2.1 - - [time] "GET /${escaped}\\xc3\\xa4 HTTP/1.1" 200 2326 ` +
       `"${escaped}\\xe4" "${escaped}\\xe4"\n`,
   );
+  // A server of node:http accepts any host.
+  assertEquals(
+    formatEntry('"%V"', { ...entry, host: `A"\\\t${evil}` }),
+    `"a\\"\\\\\\t${escaped.toLowerCase()}\\xe4"\n`,
+  );
   const json = formatEntry("json", entry);
   assertMatch(json, /^[ -~]*\n$/);
   assertEquals(JSON.parse(json).user_agent, evil);

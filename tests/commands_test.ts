@@ -8,6 +8,7 @@ import {
   ask,
   DENO,
   descriptorsOf,
+  exchange,
   exists,
   listeningPorts,
   processState,
@@ -464,6 +465,76 @@ Deno.test("the admin socket over TCP shows the status, and changes nothing", asy
     );
   }
   assertEquals(server.workers.length, 2);
+});
+
+/** Asks a UNIX socket for a page, and returns the status of the answer. */
+async function askSocket(path: string, start: string, header = ""): Promise<number> {
+  const rest = `HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${header}\r\n`;
+  return Number((await exchange(path, `${start} ${rest}`)).split(" ")[1]);
+}
+
+const HEADER = "X-Requested-With: a test\r\n";
+
+Deno.test("a command must be posted, with a header that a page of another site cannot send", async () => {
+  await using started = await serve(app("one"), ["--admin", "admin.sock"]);
+  const { server, folder } = started;
+  await until(() => readStatus(server.pid).admin !== null, "the admin process");
+  const ask = (start: string, header?: string) => askSocket(`${folder}/admin.sock`, start, header);
+  for (const page of ["/stop", "/stop?now", "/reload", "/scale?workers=1", "/logs/reopen"]) {
+    for (const method of ["GET", "HEAD", "PUT", "OPTIONS"]) {
+      assertEquals(await ask(`${method} ${page}`, HEADER), 405, `${method} ${page}`);
+    }
+    assertEquals(await ask(`POST ${page}`), 403, page);
+    // What a form, or a script without leave, may send.
+    assertEquals(await ask(`POST ${page}`, "Content-Type: text/plain\r\n"), 403, page);
+  }
+  for (const workers of ["", "0", "-1", "+1", "1e2", "1.5", "129", "999", "9999", "x"]) {
+    assertEquals(await ask(`POST /scale?workers=${workers}`, HEADER), 400, workers);
+  }
+  const { master } = readStatus(server.pid);
+  assertEquals([master.draining, master.workers, master.reloads.requested], [false, 2, 0]);
+  assertEquals(await ask("POST /stop", HEADER), 202);
+  assertEquals(await server.ended(), { code: 0, signal: null });
+});
+
+Deno.test("an abstract admin socket, which anybody can connect to, changes nothing", async () => {
+  await using folder = scratch();
+  const name = `\0tine-test-${crypto.randomUUID()}`;
+  writeApp(folder.path, app("one"));
+  const program = writeApp(
+    folder.path,
+    `import { servePrefork } from "${new URL("server/prefork.ts", ROOT).href}";
+    const options = { admin: ${JSON.stringify(name)}, port: 0, workers: 1 };
+    Deno.exit(await servePrefork(new URL("./app.ts", import.meta.url), options));`,
+    "program.ts",
+  );
+  await using server = start(program, [], { flags: ["-A"] });
+  await until(() => readyUrl(server.pid), "a worker that is ready", 60_000);
+  await until(() => readStatus(server.pid).admin !== null, "the admin process");
+  assertEquals(await askSocket(name, "GET /healthz"), 200);
+  for (const page of ["/stop", "/stop?now", "/reload", "/scale?workers=2", "/logs/reopen"]) {
+    assertEquals(await askSocket(name, `POST ${page}`, HEADER), 403, page);
+  }
+  const { master } = readStatus(server.pid);
+  assertEquals([master.draining, master.workers, master.reloads.requested], [false, 1, 0]);
+});
+
+Deno.test("`stop` ends where nobody waits for the server's process, which remains a zombie", async () => {
+  await using folder = scratch();
+  const file = writeApp(folder.path, app("one"));
+  const pidFile = `${folder.path}/pid`;
+  // The shell executes another program, which knows nothing of its child.
+  const script = `"$@" & exec sleep 1000`;
+  const serveIt = [DENO, "run", "-A", new URL("server/cli.ts", ROOT).pathname, "serve", file];
+  await using _shell = new Program("sh", [
+    ...["-c", script, "sh", ...serveIt, "--port", "0", "--workers", "1", "--pid-file", pidFile],
+  ]);
+  const pid = await until(() => exists(pidFile) && Number(Deno.readTextFileSync(pidFile)), "a pid");
+  await until(() => readyUrl(pid), "a worker that is ready", 60_000);
+  assertEquals(await tine("stop", `${pid}`), { code: 0, stdout: "Stopped\n", stderr: "" });
+  assertEquals(processState(pid)?.state, "Z");
+  const again = await tine("stop", `${pid}`);
+  assertEquals([again.code, again.stdout], [1, ""]);
 });
 
 Deno.test("the commands report servers that they cannot find, by their reasons", async () => {

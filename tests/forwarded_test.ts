@@ -160,6 +160,23 @@ Deno.test("checkTrusted() accepts networks and words only", () => {
   assertEquals(trustedProxies([]), undefined);
 });
 
+Deno.test("the words loopback and private stand for the networks of RFC 1918 and RFC 4193, and no more", () => {
+  const networks = {
+    loopback: ["127.0.0.0-127.255.255.255", "::1-::1"],
+    private: ["10.0.0.0-10.255.255.255", "172.16.0.0-172.31.255.255"]
+      .concat(["192.168.0.0-192.168.255.255", "fc00::-fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"]),
+  };
+  const outside = ["126.255.255.255", "128.0.0.0", "::", "::2", "9.255.255.255", "11.0.0.0"]
+    .concat(["172.15.255.255", "172.32.0.0", "192.167.255.255", "192.169.0.0", "169.254.1.1"])
+    .concat(["fbff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fe00::", "fe80::1", "203.0.113.9"]);
+  for (const [word, ranges] of Object.entries(networks)) {
+    const { includes } = trustedProxies([word])!;
+    const inside = ranges.flatMap((range) => range.split("-"));
+    for (const one of inside) assert(includes(parseIp(one)!), `${one} in ${word}`);
+    for (const one of outside) assert(!includes(parseIp(one)!), `${one} not in ${word}`);
+  }
+});
+
 Deno.test("X-Forwarded-For names the first address from the right that is not a proxy's", () => {
   const cases = {
     "203.0.113.9": "203.0.113.9",

@@ -1,7 +1,7 @@
 /** Servers that root starts and that become another user; and who may connect to a UNIX socket. */
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import * as tine from "../mod.ts";
-import { getpwnam } from "../ffi/users.ts";
+import { getgrnam, getpwnam, getpwuid } from "../ffi/users.ts";
 import { bindSocket } from "../server/listen.ts";
 import {
   certificate,
@@ -131,8 +131,18 @@ const APP = `
   Deno.writeTextFileSync("files/written", String(Deno.pid));
   const variables = Object.keys(Deno.env.toObject()).filter((name) => /^TINE_(?!WORKER)/.test(name));
   const { USER, LOGNAME, HOME } = Deno.env.toObject();
+  // A subprocess gets nothing of what root has opened or read.
+  const inherited = () => {
+    const args = ["-c", "for fd in /proc/self/fd/*; do readlink $fd; done"];
+    const { stdout } = new Deno.Command("sh", { args, stderr: "null" }).outputSync();
+    return new TextDecoder().decode(stdout).match(/^(socket:|.*memfd:).*$/gm) ?? [];
+  };
   export default {
-    fetch: () => Response.json({ back, loaded, now: Deno.uid(), USER, LOGNAME, HOME, variables }),
+    fetch: () =>
+      Response.json({
+        ...{ back, loaded, now: Deno.uid(), USER, LOGNAME, HOME, variables },
+        inherited: inherited(),
+      }),
   };
 `;
 
@@ -153,6 +163,7 @@ const answer = (user: { name: string; uid: number; home: string }) => ({
   LOGNAME: user.name,
   HOME: user.home,
   variables: [],
+  inherited: [],
 });
 
 Deno.test(
@@ -438,6 +449,15 @@ Deno.test("serve reports in one line that a user, a group or a mode is invalid, 
         ["--user", "nobody", "--group", "no_such_group"],
         `--group "no_such_group": expected a group of this system: ${none}`,
       ],
+      // The kernel takes the id after the greatest for "unchanged": the group would remain root's.
+      [
+        ["--user", "nobody", "--group", "4294967295"],
+        `--group "4294967295": expected a group of this system: ${none}`,
+      ],
+      [
+        ["--user", "4294967295", "--group", "0"],
+        `--user "4294967295": expected a user of this system: ${none}`,
+      ],
       [["--group", "nogroup"], "--group and without --user: expected both, or only the user"],
       [
         ["--unix-group", "no_such_group"],
@@ -616,6 +636,89 @@ Deno.test(
     server.port = Number(port);
     assertEquals(credentials(server.pid).all, only(54321, 54322, []));
     assertEquals(await server.get("/"), "54321");
+  },
+);
+
+Deno.test("the system's lists are read as /etc/passwd and /etc/group have them", () => {
+  const lines = (path: string) =>
+    Deno.readTextFileSync(path).split("\n").filter((line) => /^[a-z_]/.test(line))
+      .map((line) => line.split(":"));
+  const users = lines("/etc/passwd");
+  // Some have a group with another id.
+  assert(users.some(([, , uid, gid]) => uid !== gid));
+  for (const [name, , uid, gid, , home] of users) {
+    const user = { name: name!, uid: Number(uid), gid: Number(gid), home: home! };
+    assertEquals(getpwnam(name!), user);
+    assertEquals(getpwuid(user.uid)?.uid, user.uid);
+  }
+  for (const [name, , id] of lines("/etc/group")) {
+    assertEquals(getgrnam(name!), { name: name!, gid: Number(id) });
+  }
+});
+
+Deno.test("serve --user refuses to run with a part of root left", AS_ROOT, async () => {
+  await using folder = folderFor(NOBODY!.uid);
+  const { path } = folder;
+  for (
+    const [options, reason] of [
+      // The user is the wanted one, and the group is not.
+      [
+        ["--reuid=nobody", "--regid=0", "--clear-groups"],
+        "only root can become another user. Start the server as root, or without --user",
+      ],
+      [["--securebits=+no_setuid_fixup"], "this process keeps the capability to become root again"],
+    ] as const
+  ) {
+    await using program = new Program("setpriv", [
+      ...[...options, `${installed()}/tine`, "serve", "app.ts", "--user", "nobody", "--port", "0"],
+    ], { cwd: path, env: environment(path) });
+    // A server that starts would not end by itself.
+    await until(() => /error: |Serving/.test(program.stderr), "an error");
+    assertEquals(program.stderr, `error: Cannot serve as user nobody: ${reason}\n`);
+    assertEquals((await program.ended()).code, 1);
+    assert(!exists(`${path}/files/written`), "the app was loaded");
+  }
+});
+
+const canMount = new Deno.Command("unshare", {
+  args: ["--mount", "mount", "-t", "tmpfs", "none", "/var/cache"],
+  stdout: "null",
+  stderr: "null",
+}).outputSync().success;
+
+Deno.test(
+  "serve --user gives Deno a folder that the user can reach, whatever the umask, and none of root's",
+  { ignore: !canMount },
+  async () => {
+    await using folder = folderFor(WWW!.uid);
+    const { path } = folder;
+    writeApp(
+      path,
+      `const { DENO_DIR } = Deno.env.toObject();
+      Deno.writeTextFileSync(DENO_DIR + "/reached", "");
+      export default { fetch: () => new Response(DENO_DIR) };`,
+    );
+    // The machine's own folders stay as they are.
+    const home = getpwnam("www-data")!.home;
+    const script = `for folder in /var/cache ${home}; do
+      if [ -d $folder ]; then mount -t tmpfs -o mode=755 none $folder || exit; fi
+    done
+    umask 077
+    exec "$@"`;
+    for (const umask of [[], ["--umask", "027"]]) {
+      await using server = new Server("unshare", [
+        ...["--mount", "sh", "-c", script, "sh", "env", "-u", "DENO_DIR", "-u", "XDG_CACHE_HOME"],
+        ...[`${installed()}/tine`, "serve", "app.ts", "--user", "www-data", "--port", "0"],
+        ...["--workers", "1", ...umask],
+      ], { cwd: path, env: { PATH: environment(path).PATH! } });
+      const [, port] = await server.logged(/Serving \S+:(\d+)\/ /);
+      server.port = Number(port);
+      assertEquals(await server.get("/"), "/var/cache/tine/www-data");
+      const root = `/proc/${server.pid}/root`;
+      assertMatch(fileOf(`${root}/var/cache/tine`), /^755 0 /);
+      assertEquals(fileOf(`${root}/var/cache/tine/www-data`), `700 ${WWW!.uid} ${WWW!.gid}`);
+      assert(!exists(`${root}${home}/.cache`), "root has written to the user's home");
+    }
   },
 );
 
