@@ -15,6 +15,7 @@ import {
   startServer,
   until,
   within,
+  writeApp,
 } from "./support.ts";
 
 const STATUS: Status = {
@@ -219,6 +220,106 @@ Deno.test({
     assertMatch(dom, /<p id="message" role="status"><\/p>/);
   },
 });
+
+Deno.test({
+  name: "a browser shows rates, percentiles, queues, and what requests take long",
+  ignore: CHROMIUM === undefined,
+  fn: async () => {
+    await using folder = scratch();
+    const app = writeApp(
+      folder.path,
+      `export default {
+         fetch: async ({ url }) => {
+           const { pathname } = new URL(url);
+           if (pathname === "/hang") await new Promise(() => {});
+           if (pathname === "/slow") await new Promise((resolve) => setTimeout(resolve, 150));
+           return new Response(null, { status: pathname === "/fail" ? 503 : 200 });
+         },
+       };`,
+    );
+    await using server = await startServer(["--admin", "127.0.0.1:0", "--workers", "1"], { app });
+    const pid = await until(() => readStatus(server.pid).admin?.pid, "the admin process");
+    using hanging = await Deno.connect({ port: server.port });
+    await hanging.write(
+      new TextEncoder().encode("GET /hang?token=secret HTTP/1.1\r\nhost: a\r\n\r\n"),
+    );
+    for (const path of ["/slow?token=secret", "/fail", "/"]) await ask(server.port, path);
+    await until(() => {
+      const { workers: [worker], slow } = readStatus(server.pid);
+      return worker!.current.length === 1 && slow.length === 1;
+    }, "the requests in the status");
+    const dom = await domOf(`http://127.0.0.1:${listeningPort(pid)}/`, folder.path);
+    const texts = textsOf(dom);
+    for (
+      const expected of [
+        / errors 1 /,
+        / errors per second 0 /,
+        / response times since the start p50 [\d.]+ m?s, p90 [\d.]+ m?s, p99 [\d.]+ m?s /,
+        / worker starts start 1 /,
+        / p99 [\d.]+ m?s in flight 1 /,
+        / Listening sockets queue dropped address 0 of \d+ 0 http:\S+ Requests in/,
+        / Requests in progress worker for request 1 \S+ GET http:\/\/a\/hang Slowest/,
+        / worker took ago status request 1 [\d.]+ m?s \S+ 200 GET http:\/\/localhost\/slow /,
+        / 1 active, \d idle, 0 upgraded\. /,
+      ]
+    ) assertMatch(texts, expected);
+    assert(!dom.includes("secret"));
+  },
+});
+
+Deno.test({
+  name: "a browser shows what has changed while it looked, and text of clients as text",
+  ignore: CHROMIUM === undefined,
+  fn: async () => {
+    await using folder = scratch();
+    const [markup] = HOSTILE.slice(2);
+    const statusAt = (look: number): Status => ({
+      ...STATUS,
+      master: {
+        ...STATUS.master,
+        uptime: 2 * look,
+        errors: 4 * look,
+        draining: look > 0,
+        latency: {
+          bounds: [0.1, 1],
+          counts: [100 * look, 0, 100],
+          sum: 0,
+          count: 100 * look + 100,
+        },
+      },
+      listeners: [{ url: "unix:x", queue: 2, backlog: 9, drops: look === 0 ? 7 : 10 }],
+      slow: [{
+        ...{ time: STATUS.master.started, duration: 0.25, status: 200, worker: 1 },
+        ...{ method: "GET", url: `/${markup}` },
+      }],
+    });
+    let looks = 0;
+    await using server = Deno.serve(
+      { hostname: "127.0.0.1", port: 0, onListen() {} },
+      ({ url }) =>
+        new URL(url).pathname === "/"
+          ? new Response(formatPage(statusAt(0)), { headers: HEADERS })
+          : Response.json(statusAt(++looks)),
+    );
+    const dom = await domOf(`http://127.0.0.1:${server.addr.port}/`, folder.path);
+    for (
+      const expected of [
+        / errors per second 2\.0 /,
+        / response times of the last \d+s p50 50 ms, p90 90 ms, p99 99 ms /,
+        / master 1 stopping /,
+        / address 2 of 9 3 unix:x Requests in progress worker for request none Slowest /,
+      ]
+    ) assertMatch(textsOf(dom), expected);
+    assertStringIncludes(dom, "GET /&lt;img/src");
+    assertMatch(dom, /<title>0\/0 ready/);
+  },
+});
+
+/** What a reader sees of a document. */
+function textsOf(dom: string): string {
+  return dom.replace(/<style>.*?<\/style>|<script.*?<\/script>/gs, "")
+    .replace(/<[^>]*>/g, " ").replace(/\s+/g, " ");
+}
 
 /** The document as the browser has it after some seconds. */
 async function domOf(url: string, folder: string): Promise<string> {

@@ -2,12 +2,30 @@
  * The status as a page for browsers: one document that contains its style and its script. The
  * script asks for `status.json` every two seconds.
  */
-import { formatAge, formatBytes } from "../table.ts";
+import {
+  formatDuration,
+  formatPercentiles,
+  formatQuantile,
+  formatRate,
+  quantile,
+  since,
+} from "../figures.ts";
 import type { Status } from "../status.ts";
+import { formatAge, formatBytes } from "../table.ts";
 import { show } from "./script.js";
 import { STYLE } from "./style.ts";
 
-const SCRIPT = `"use strict"; (${show})(${formatAge}, ${formatBytes});`;
+/** What the script calls, and what that calls in turn. A bundler may have given them other names. */
+const FUNCTIONS = {
+  ...{ formatAge, formatBytes, formatDuration, formatPercentiles, formatQuantile, formatRate },
+  ...{ quantile, since },
+};
+
+const SCRIPT = `"use strict";
+${Object.values(FUNCTIONS).join("\n")}
+(${show})({ ${
+  Object.entries(FUNCTIONS).map(([name, one]) => `${name}: ${one.name}`).join(", ")
+} });`;
 
 /** Only this script and this style take effect, whatever markup the page may contain. */
 const POLICY = [
@@ -50,6 +68,14 @@ async function hashOf(text: string): Promise<string> {
 
 const sum = (id: string, title: string) => `<div><dt>${title}</dt><dd id="${id}">-</dd></div>`;
 
+const table = (id: string, title: string, columns: readonly string[]) =>
+  `<h2 id="${id}-title">${title}</h2>
+<table id="${id}" aria-labelledby="${id}-title">
+<thead><tr>${columns.map((column) => `<th scope="col">${column}</th>`).join("")}</tr></thead>
+<tbody></tbody>
+</table>
+`;
+
 const HEAD = `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -68,10 +94,13 @@ ${sum("ready", "workers ready")}
 ${sum("uptime", "up")}
 ${sum("requests", "requests")}
 ${sum("errors", "errors")}
+${sum("failing", "errors per second")}
 ${sum("crashes", "crashes")}
 ${sum("restarts", "restarts")}
 ${sum("total", "memory in total")}
 <div class="wide"><dt>last reload</dt><dd id="reload">-</dd></div>
+<div class="wide"><dt>response times <span id="period"></span></dt><dd id="times">-</dd></div>
+<div class="wide"><dt>worker starts</dt><dd id="starts">-</dd></div>
 </dl>
 <p id="reason" hidden></p>
 <figure>
@@ -81,6 +110,13 @@ ${sum("total", "memory in total")}
 </figure>
 <h2>Processes</h2>
 <ul id="tree"></ul>
+${table("listeners", "Listening sockets", ["queue", "dropped", "address"])}
+${table("current", "Requests in progress", ["worker", "for", "request"])}
+${
+  table("slow", "Slowest requests of the last five minutes", [
+    ...["worker", "took", "ago", "status", "request"],
+  ])
+}
 </main>
 `;
 

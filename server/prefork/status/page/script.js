@@ -5,18 +5,24 @@
  *
  * Clients chose a part of what the status contains: it becomes text nodes only, never markup.
  *
- * @param {(seconds: number) => string} formatAge
- * @param {(bytes: number) => string} formatBytes
+ * @param {Record<string, (...values: any[]) => any>} functions Those of the tables, by name.
  */
-export function show(formatAge, formatBytes) {
+export function show(functions) {
+  const { formatAge, formatBytes, formatDuration } = functions;
+  const { formatPercentiles, formatQuantile, formatRate, since } = functions;
   const INTERVAL = 2000;
   const SAMPLES = 120;
+  /** The number of looks for which response times are told. */
+  const LOOKS = 30;
   const CHART = { width: 600, height: 60 };
   const BAR = { width: 200, height: 10 };
 
   const find = (id) => document.getElementById(id);
   const rows = new Map();
   const rates = [];
+  /** The last statuses of this server, the oldest first. */
+  const looks = [];
+  const drops = new Map();
   let before;
   let isPaused = false;
   let timer;
@@ -77,6 +83,7 @@ export function show(formatAge, formatBytes) {
         cell("requests", "requests"),
         cell("rate", "per second"),
         cell("errors", "errors"),
+        cell("p99", "p99"),
         cell("flight", "in flight"),
         cell("connections", "connections"),
         cell("age", "age"),
@@ -116,6 +123,11 @@ export function show(formatAge, formatBytes) {
     return Math.max(0, (now - then) / seconds);
   }
 
+  const p99Of = (histogram) => formatQuantile(histogram, 0.99).replace("over ", ">");
+
+  const connectionsOf = ({ connectionStates: { active, idle, upgraded } }) =>
+    active + " active, " + idle + " idle, " + upgraded + " upgraded";
+
   const rateText = (rate) =>
     rate === undefined ? "-" : rate < 10 ? rate.toFixed(1) : count(Math.round(rate), "", "").trim();
 
@@ -149,10 +161,77 @@ export function show(formatAge, formatBytes) {
       setText(cells[name], numbers[name] === undefined ? "-" : numbers[name].toLocaleString("en"));
     }
     setText(cells.rate, rateText(numbers.rate));
+    setText(cells.p99, numbers.p99 ?? "-");
     setText(cells.age, numbers.age === undefined ? "-" : formatAge(numbers.age));
     const { busy } = numbers;
     setText(cells.load, busy === undefined ? "-" : Math.round(busy * 100) + "%");
     bars.busy.setAttribute("width", String(Math.min(1, busy ?? 0) * BAR.width));
+  }
+
+  /** The response times of the last looks; all of them if nothing was answered in between. */
+  function recent(now, then) {
+    const difference = since(now, then);
+    return difference.count > 0 ? difference : now;
+  }
+
+  function drawTimes({ latency, uptime }) {
+    const then = looks[0]?.master;
+    const times = recent(latency, then?.latency);
+    const period = times === latency
+      ? "since the start"
+      : "of the last " + formatAge(uptime - then.uptime);
+    setText(find("period"), period);
+    setText(find("times"), formatPercentiles(times) || "-");
+  }
+
+  /** Fills a table. Rows that stay are updated in place. */
+  function setTable(id, rows) {
+    const { tHead: { rows: [titles] }, tBodies: [body] } = find(id);
+    const none = ["none", ...Array(titles.cells.length - 1).fill("")];
+    const all = rows.length === 0 ? [none] : rows;
+    while (body.rows.length > all.length) body.lastElementChild.remove();
+    all.forEach((cells, i) => {
+      const row = body.rows[i] ?? body.insertRow();
+      cells.forEach((text, j) => setText(row.cells[j] ?? row.insertCell(), String(text)));
+    });
+  }
+
+  function drawTables({ master, workers, listeners, slow }) {
+    const now = Date.parse(master.started) + master.uptime * 1000;
+    const secondsSince = (time) => Math.max(0, (now - Date.parse(time)) / 1000);
+    setTable(
+      "listeners",
+      listeners.map(({ url, queue, backlog, drops: dropped }) => {
+        if (!drops.has(url)) drops.set(url, dropped);
+        const first = drops.get(url);
+        return [
+          queue === null ? "unknown" : queue + " of " + (backlog ?? "?"),
+          dropped === null || first === null ? "-" : dropped - first,
+          url,
+        ];
+      }),
+    );
+    const current = workers.flatMap(({ number, current }) =>
+      current.map((one) => ({ number, ...one }))
+    ).sort((a, b) => Date.parse(a.since) - Date.parse(b.since));
+    setTable(
+      "current",
+      current.map(({ number, method, url, since }) => [
+        number,
+        formatAge(secondsSince(since)),
+        method + " " + url,
+      ]),
+    );
+    setTable(
+      "slow",
+      slow.map(({ worker, duration, time, status, method, url }) => [
+        worker,
+        formatDuration(duration),
+        formatAge(Math.max(0, secondsSince(time) - duration)),
+        status,
+        method + " " + url,
+      ]),
+    );
   }
 
   function drawRates() {
@@ -175,6 +254,8 @@ export function show(formatAge, formatBytes) {
     const rate = rateOf(master.requests, then?.master.requests, seconds);
     if (rate !== undefined) rates.push(rate);
     if (rates.length > SAMPLES) rates.shift();
+    if (then === undefined) looks.length = 0; // another server's
+    if (looks.length > LOOKS) looks.shift();
 
     const isReady = ({ state, stalled }) => state === "ready" && stalled === 0;
     const ready = workers.filter(isReady).length;
@@ -196,11 +277,16 @@ export function show(formatAge, formatBytes) {
         requests: master.requests.toLocaleString("en"),
         errors: master.errors.toLocaleString("en"),
         crashes: master.crashes.toLocaleString("en"),
+        failing: then === undefined ? "-" : formatRate(master.errors - then.master.errors, seconds),
         restarts: master.generation.toLocaleString("en"),
+        starts: master.starts.filter(({ count }) => count > 0)
+          .map(({ reason, count }) => reason + " " + count).join(", ") || "-",
         total: memories.length === 0 ? "-" : formatBytes(total),
       })
     ) setText(find(id), text);
     drawRates();
+    drawTimes(master);
+    drawTables(status);
 
     const { lastReload } = master;
     const reload = lastReload === null
@@ -217,7 +303,7 @@ export function show(formatAge, formatBytes) {
     setText(top.element.querySelector("h3").firstChild, "master " + master.pid);
     setRow(
       top,
-      "running",
+      master.draining ? "stopping" : "running",
       "supervises " + count(master.workers, "worker"),
       "Started " + master.started + ". It serves no requests: these are the sums of all workers, " +
         "including those that have ended.",
@@ -226,6 +312,7 @@ export function show(formatAge, formatBytes) {
       requests: master.requests,
       rate,
       errors: master.errors,
+      p99: p99Of(recent(master.latency, looks[0]?.master.latency)),
       flight: workers.reduce((sum, { inFlight }) => sum + inFlight, 0),
       connections: workers.reduce((sum, { connections }) => sum + connections, 0),
       age: master.uptime,
@@ -234,6 +321,7 @@ export function show(formatAge, formatBytes) {
     // All other processes are the master's children.
     top.list ??= top.element.appendChild(create("ul"));
 
+    const elders = new Map(looks[0]?.workers.map((worker) => [worker.pid, worker]));
     for (const worker of workers) {
       const { number, pid, state, stalled, reason, inFlight, connections, ...rest } = worker;
       const row = rowOf(pid, "worker " + number + ", " + pid, top.list);
@@ -245,11 +333,13 @@ export function show(formatAge, formatBytes) {
         "Started " + worker.started +
           (reason === "start" ? " with the server" : ", because the worker before it " + reason) +
           (worker.generation > 0 ? ", after restart " + worker.generation : "") + "." +
+          " Connections: " + connectionsOf(worker) + "." +
           (worker.request && " Last request: " + worker.request),
       );
       setNumbers(row, {
         ...rest,
         rate: rateOf(worker.requests, old?.requests, seconds),
+        p99: p99Of(recent(worker.latency, elders.get(pid)?.latency)),
         flight: inFlight,
         connections,
         // For a stalled worker, the value is as old as its last heartbeat.
@@ -270,6 +360,7 @@ export function show(formatAge, formatBytes) {
     }
     arrange(top.list, [...workers.map(({ pid }) => pid), ...admin === null ? [] : [admin.pid]]);
     before = status;
+    looks.push(status);
   }
 
   /** Puts the rows into an order. Those that are in their place are not touched: they keep focus. */

@@ -37,6 +37,7 @@ dt { color: var(--quiet); font-size: .75rem; white-space: nowrap; }
 dd { white-space: nowrap; }
 .sums { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .75rem 1rem; }
 .sums dd { font-size: 1.25rem; overflow: hidden; text-overflow: ellipsis; }
+.sums #times, .sums #starts { font-size: .875rem; white-space: normal; }
 .sums #reload { font-size: 1rem; line-height: 1.75rem; }
 .sums .wide { grid-column: span 2; }
 [data-failed="true"] { color: var(--bad); }
@@ -68,7 +69,7 @@ li[data-state="stalled"] { --color: var(--bad); }
 .state { color: var(--color); }
 li > dl {
   display: grid; gap: .4rem 1rem;
-  grid-template-columns: repeat(6, minmax(5rem, 1fr)) minmax(6rem, 1.2fr) minmax(12rem, 2fr);
+  grid-template-columns: repeat(7, minmax(4.5rem, 1fr)) minmax(5rem, 1.2fr) minmax(12rem, 2fr);
 }
 li > dl svg { height: 10px; }
 [data-kind="admin"] > dl > :not(.memory) { display: none; }
@@ -79,6 +80,11 @@ summary::before { content: "▸"; color: var(--quiet); }
 .now { min-width: 0; font: .875rem/1.4 ui-monospace, monospace; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 [open] .now { white-space: normal; overflow-wrap: anywhere; }
 .more { color: var(--quiet); font-size: .875rem; padding-left: 1.1rem; overflow-wrap: anywhere; }
+table { width: 100%; border-collapse: collapse; font-size: .875rem; }
+th { color: var(--quiet); font-size: .75rem; font-weight: normal; text-align: start; }
+th, td { padding: .2rem .75rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th:not(:last-child), td:not(:last-child) { width: 6rem; white-space: nowrap; }
+td:last-child { overflow-wrap: anywhere; }
 .key { display: inline-block; width: .8em; height: .8em; margin-left: .6em; border-radius: .15em; }
 .key.private { background: var(--private); }
 .key.shared { background: var(--shared); }
