@@ -67,8 +67,9 @@ async function serve(folder: string, args: readonly string[]): Promise<Server> {
 }
 
 /** A port that only root can bind. */
-function lowPort(): number {
+function lowPort(others: readonly number[] = []): number {
   for (let port = 1023; port > 600; port--) {
+    if (others.includes(port)) continue;
     try {
       using _ = bindSocket(["0.0.0.0", port]);
       return port;
@@ -301,6 +302,66 @@ Deno.test(
     assertEquals(await server.ended(), { code: 0, signal: null });
   },
 );
+
+for (const kind of [[], ["--no-preload"]]) {
+  Deno.test(
+    `serve --user keeps all addresses and their certificates over restarts, ${
+      kind[0] ?? "with forked workers"
+    }`,
+    AS_ROOT,
+    async () => {
+      await using folder = folderFor(NOBODY!.uid);
+      const { path } = folder;
+      const { cert, key } = await certificate(path);
+      Deno.chmodSync(cert, 0o644);
+      Deno.chmodSync(key, 0o600);
+      const socket = `${path}/app.sock`;
+      const ports = [lowPort(), lowPort([lowPort()])];
+      await using server = await serve(path, [
+        ...["app.ts", "--user", "nobody", "--workers", "2", "--grace", "5", ...kind],
+        ...["--listen", `127.0.0.1:${ports[0]}`, "--listen", `unix:${socket}`],
+        ...["--listen", `[::]:${ports[1]},cert=${cert},key=${key}`],
+        ...["--unix-mode", "0660", "--unix-group", "www-data"],
+      ]);
+      const caCerts = [Deno.readTextFileSync(cert)];
+      const clients = [{}, { proxy: { transport: "unix", path: socket } as const }, { caCerts }]
+        .map((options) => Deno.createHttpClient({ ...options, poolMaxIdlePerHost: 0 }));
+      const urls = [
+        `http://127.0.0.1:${ports[0]}`,
+        "http://localhost",
+        `https://localhost:${ports[1]}`,
+      ];
+      const check = async (workers: number) => {
+        await until(() => descendants(server.pid).length === workers, `only ${workers} workers`);
+        assertEquals(credentials(server.pid).all, only(NOBODY!.uid, NOBODY!.gid));
+        assertEquals(fileOf(socket), `660 ${NOBODY!.uid} ${WWW!.gid}`);
+        for (const [i, url] of urls.entries()) {
+          const response = await fetch(url, { client: clients[i]! });
+          assertEquals(await response.json(), answer(NOBODY!), url);
+        }
+      };
+      try {
+        await check(2);
+        for (const signal of ["SIGHUP", "SIGUSR2", "SIGHUP"] as const) {
+          const old = server.workers;
+          server.kill(signal);
+          await server.replaced(old);
+          await check(2);
+        }
+        server.kill("SIGTTIN");
+        await until(() => server.workers.length === 3, "a third worker");
+        Deno.kill(server.workers[0]!, "SIGKILL");
+        await server.logged(/killed by SIGKILL/);
+        await until(() => server.workers.length === 3, "three workers again");
+        await check(3);
+        server.kill();
+        assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
+      } finally {
+        for (const client of clients) client.close();
+      }
+    },
+  );
+}
 
 Deno.test("--unix-mode and --unix-group say who may connect to the socket, whoever opens it", async () => {
   await using folder = scratch();
