@@ -127,6 +127,21 @@ export function bindSocket(
   }
 }
 
+/** Binds a socket. Where there is no IPv6, every address is every IPv4 address. */
+export function bindEither(
+  address: Address,
+  dualStack: boolean | undefined,
+  access?: SocketAccess,
+): Socket {
+  try {
+    return bindSocket(address, dualStack, access);
+  } catch (error) {
+    const isAny = typeof address !== "string" && address[0] === "::" && dualStack === true;
+    if (!isAny || !isSyscallError(error, "EAFNOSUPPORT", "EADDRNOTAVAIL")) throw error;
+    return bindSocket(["0.0.0.0", address[1]]);
+  }
+}
+
 /** Binds a socket to a path. The file has the permissions and the owner before the socket listens. */
 function bindPath(socket: Socket, path: string, { mode, uid, gid }: SocketAccess = {}): void {
   if (isStale(path)) unlink(path);

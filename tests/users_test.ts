@@ -684,6 +684,44 @@ Deno.test(
 );
 
 Deno.test(
+  "serve --user serves a program on the port that root opens, on whichever addresses it asks for",
+  AS_ROOT,
+  async () => {
+    await using folder = scratch();
+    const { path } = folder;
+    const port = lowPort();
+    const apps = {
+      // Of Node's servers, one without a host listens on all addresses, IPv6 and IPv4.
+      "node.ts": `import { createServer } from "node:http";
+        createServer((_, response) => response.end(String(Deno.uid()))).listen(3000);`,
+      "deno.ts": `Deno.serve({ port: 3000 }, () => new Response(String(Deno.uid())));`,
+    };
+    for (const [name, app] of Object.entries(apps)) {
+      writeApp(path, app, name);
+      const host = name === "node.ts" ? "[::]" : "0.0.0.0";
+      for (const more of [[], ["--no-preload"]]) {
+        await using server = await serve(path, [
+          ...[name, "--user", "nobody", "--workers", "1", "--port", `${port}`, ...more],
+        ]);
+        assertEquals(server.url, `http://${host}:${port}/`, more.join());
+        assertEquals(await server.get("/"), `${NOBODY!.uid}`);
+        const old = server.workers;
+        server.kill("SIGHUP");
+        await server.replaced(old, 1);
+        assertEquals(await server.get("/"), `${NOBODY!.uid}`);
+        server.kill();
+        assertEquals((await server.ended()).code, 0, server.stderr);
+      }
+    }
+    // Which other address the program asks for, root cannot know.
+    writeApp(path, `Deno.serve({ port: ${port} }, () => new Response());`);
+    const { code, error } = await fails(path, ["--user", "nobody"]);
+    assertMatch(error, /^error: .* 0\.0\.0\.0:\d+: EACCES .*, or with --user and --listen$/m);
+    assertEquals([error.trimEnd().split("\n").length, code], [1, 1], error);
+  },
+);
+
+Deno.test(
   "serve --user takes an id that the system does not list, without root's groups",
   AS_ROOT,
   async () => {

@@ -79,8 +79,9 @@ export async function serveLower(
       `Cannot serve ${main.name} with --model ${model}: it listens itself. Only workers can do so`,
     );
   }
-  const socket = opened.listeners[0] ??
-    bindSocket(address, undefined, findSocketAccess(config));
+  const [first, ...needless] = opened.listeners;
+  for (const other of needless) other.close();
+  const socket = first ?? bindSocket(address, undefined, findSocketAccess(config));
   try {
     socket.listen(backlog);
     checkThrowAwayAddress(socket.family);

@@ -48,7 +48,8 @@ const ADVICE = new Map([
   ],
   [
     "bind EACCES",
-    "Choose a --port of at least 1024 or a writable path, or let systemd open the socket",
+    "Choose a --port of at least 1024 or a writable path, or let root open it: with systemd, or " +
+    "with --user and --listen",
   ],
   ["bind EADDRNOTAVAIL", "Choose a --host that is an address of this machine"],
   ["chown EPERM", "Choose a --unix-group in which the user is, or start the server as root"],
@@ -58,7 +59,10 @@ const ADVICE = new Map([
 ]);
 
 function adviceFor(error: Error): string {
-  if (!(error instanceof SyscallError)) return "";
-  const advice = ADVICE.get(`${error.syscall} ${error.code}`);
+  // The error of a program that cannot listen contains that of the call.
+  const call = error instanceof SyscallError
+    ? `${error.syscall} ${error.code}`
+    : error.message.match(/Cannot (bind) \S+: (E[A-Z]+) \(/)?.slice(1).join(" ") ?? "";
+  const advice = ADVICE.get(call);
   return advice === undefined ? "" : `. ${advice}`;
 }

@@ -3,7 +3,7 @@
  * good, and runs the program again from its start. So no line of the app runs as root, and all
  * processes of the server are the user's: each can watch and kill the others.
  */
-import { AF_UNIX, formatAddress } from "../../../ffi/address.ts";
+import { type Address, AF_UNIX, formatAddress } from "../../../ffi/address.ts";
 import {
   fchown,
   getresgid,
@@ -34,6 +34,7 @@ import type { Socket } from "../../../ffi/socket.ts";
 import { unlink } from "../../../ffi/unlink.ts";
 import { AppError } from "../../app/load_app.ts";
 import {
+  bindEither,
   bindSocket,
   type ListenAddress,
   removeStaleSocket,
@@ -182,9 +183,23 @@ function openAll(config: Config, account: Account, access: SocketAccess): Opened
     if (errorLog !== undefined) createLog(errorLog, account, created);
     if (pidFile !== undefined) createPidFile(pidFile, account, created);
     const addresses = isActivated() ? [] : givenAddresses(config);
+    const listeners = addresses.map((one) => bind(one, { gid, ...access, uid }));
+    const requested = addresses.map(({ address }) => formatAddress(address));
+    const { port, hostname, path } = config.givenAddress;
+    if (
+      addresses.length > 0 && port !== undefined && hostname === undefined && path === undefined
+    ) {
+      // Nobody knows yet whether the program asks for all addresses, as servers of Node's do. What
+      // it does not ask for is closed again.
+      const socket = bindIfFree(["::", port]);
+      if (socket !== undefined) {
+        listeners.push(socket);
+        sockets.push(socket);
+        requested.push(formatAddress(["::", port]));
+      }
+    }
     return {
-      listeners: addresses.map((one) => bind(one, { gid, ...access, uid })),
-      requested: addresses.map(({ address }) => formatAddress(address)),
+      ...{ listeners, requested },
       admin: admin === undefined ? undefined : bind({ address: admin }, { uid, gid }),
     };
   } catch (error) {
@@ -194,6 +209,15 @@ function openAll(config: Config, account: Account, access: SocketAccess): Opened
       if (path !== undefined) removeStaleSocket(path);
     }
     for (const path of created) unlink(path);
+    throw error;
+  }
+}
+
+function bindIfFree(address: Address): Socket | undefined {
+  try {
+    return bindEither(address, true);
+  } catch (error) {
+    if (isSyscallError(error)) return undefined;
     throw error;
   }
 }

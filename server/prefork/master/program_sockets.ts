@@ -9,12 +9,12 @@ import type { CaughtServer, ListenRequest } from "../../app/caught_servers.ts";
 import { AppError } from "../../app/load_app.ts";
 import type { Program } from "../../app/load_program.ts";
 import {
+  bindEither,
   bindListeners,
   bindSocket,
   formatUrl,
   type ListenAddress,
   removeStaleSocket,
-  type SocketAccess,
 } from "../../listen.ts";
 import { findSocketAccess } from "../host/account.ts";
 import { isListening } from "../../../ffi/runtime/event_loop.ts";
@@ -139,11 +139,7 @@ export class ProgramSockets {
       this.#used.push(...this.#forApp(1, only));
     }
     for (const { socket } of this.#used) this.#haveListen(socket);
-    if (program !== undefined) {
-      const needless = this.#rest.filter(({ requested }) => !requested.startsWith(LENT));
-      this.#rest = this.#rest.filter((entry) => !needless.includes(entry));
-      for (const { socket } of needless) socket.close();
-    }
+    if (program !== undefined) this.#closeNeedless();
     this.#list();
   }
 
@@ -249,7 +245,17 @@ export class ProgramSockets {
   }
 
   #haveListen(socket: Socket): void {
-    if (!isListening(socket.fileno())) socket.listen(this.#config.backlog);
+    if (isListening(socket.fileno())) return;
+    // Root opens a port that is given without a host in two ways, of which only one can listen.
+    if (isGiven(this.#config) && !this.#config.givenAddress.listen) this.#closeNeedless();
+    socket.listen(this.#config.backlog);
+  }
+
+  /** Closes the sockets that exist and are not used, but for those that workers may ask for. */
+  #closeNeedless(): void {
+    const needless = this.#rest.filter(({ requested }) => !requested.startsWith(LENT));
+    this.#rest = this.#rest.filter((entry) => !needless.includes(entry));
+    for (const { socket } of needless) socket.close();
   }
 
   /** Updates the list of all sockets. */
@@ -353,21 +359,6 @@ function overridden(
   if (hostname === undefined && port === undefined) return { address, dualStack };
   const [ownHostname, ownPort] = typeof address === "string" ? ["0.0.0.0", 8000] : address;
   return { address: [hostname ?? ownHostname, port ?? ownPort], dualStack };
-}
-
-/** Binds a socket. Where there is no IPv6, every address is every IPv4 address. */
-function bindEither(
-  address: Address,
-  dualStack: boolean | undefined,
-  access?: SocketAccess,
-): Socket {
-  try {
-    return bindSocket(address, dualStack, access);
-  } catch (error) {
-    const isAny = typeof address !== "string" && address[0] === "::" && dualStack === true;
-    if (!isAny || !isSyscallError(error, "EAFNOSUPPORT", "EADDRNOTAVAIL")) throw error;
-    return bindSocket(["0.0.0.0", address[1]]);
-  }
 }
 
 function urlFor(socket: Socket, { scheme }: ListenRequest): string {
