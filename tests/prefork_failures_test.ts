@@ -4,6 +4,7 @@ import { APPS } from "./prefork/apps.ts";
 import { Load } from "./prefork/load.ts";
 import { withEachKindOfWorker } from "./rungs.ts";
 import {
+  ask,
   childrenOf,
   descriptorsOf,
   freePort,
@@ -382,6 +383,84 @@ Deno.test("servePrefork() keeps supervising when fork() fails", async () => {
   attempts.slice(1).forEach((time, i) => assert(time - attempts[i]! >= 998, server.stderr));
   server.kill();
   assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
+});
+
+/** Whether the kernel refuses to copy more memory than there is: it depends on a setting. */
+const limitsMemory = Deno.readTextFileSync("/proc/sys/vm/overcommit_memory").trim() === "0";
+
+Deno.test({
+  name: "servePrefork() keeps supervising when there is no memory for fork() (needs overcommit 0)",
+  ignore: !limitsMemory,
+  fn: async () => {
+    await using folder = scratch();
+    const full = `${folder.path}/full`;
+    await using server = startFunction(
+      async () => {
+        tine.becomeForkable({
+          signals: [tine.SIGCHLD, tine.SIGTERM, tine.SIGINT, tine.SIGQUIT, tine.SIGHUP]
+            .concat([tine.SIGUSR1, tine.SIGUSR2, tine.SIGTTIN, tine.SIGTTOU]),
+        });
+        const { servePrefork } = await import(Deno.args[0]!);
+        const { symbols: { mmap, munmap } } = Deno.dlopen("libc.so.6", {
+          mmap: { parameters: ["u64", "usize", "i32", "i32", "i32", "i64"], result: "u64" },
+          munmap: { parameters: ["u64", "usize"], result: "i32" },
+        });
+        const [PROT_READ_WRITE, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS] = [3, 2, 0x10, 0x20];
+        // The kernel grants each half, and joins them. It does not grant the whole to a child.
+        const page = 2n ** 12n;
+        const half = BigInt(Deno.systemMemoryInfo().total) * 6n / 10n / page * page;
+        const master = tine.getpid();
+        let start: bigint | undefined;
+        const now = performance.now.bind(performance);
+        // The only thing of the program's that the master calls.
+        performance.now = () => {
+          if (tine.getpid() !== master) return now();
+          let isFull = true;
+          try {
+            Deno.statSync(Deno.args[1]!);
+          } catch {
+            isFull = false;
+          }
+          if (isFull && start === undefined) {
+            start = mmap(0n, 2n * half, 0, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0n);
+            for (const from of [start, start + half]) {
+              mmap(from, half, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0n);
+            }
+          } else if (!isFull && start !== undefined) {
+            munmap(start, 2n * half);
+            start = undefined;
+          }
+          return now();
+        };
+        const app = { fetch: () => new Response(`${tine.getpid()}`) };
+        Deno.exit(await servePrefork(app, { port: 0, hostname: "127.0.0.1", workers: 2 }));
+      },
+      [new URL("../server/prefork.ts", import.meta.url).href, full],
+      { flags: ["--allow-all"] },
+    );
+    const said = (pattern: RegExp) =>
+      until(() => pattern.test(server.stderr), `${pattern} in the log`).catch((error) => {
+        throw new Error(`${error.message}: ${server.stderr}`);
+      });
+    const port = await portOfServer(server);
+    const [first, second] = childrenOf(server.pid);
+    const descriptors = descriptorsOf(server.pid).size;
+    Deno.writeTextFileSync(full, "");
+    Deno.kill(first!, "SIGKILL");
+    await said(/(Cannot start a worker, trying again in a second: .*ENOMEM[^]*){2}/);
+    server.kill("SIGHUP");
+    await said(/Cannot fork: ENOMEM .*, the old code stays in use/);
+    assertEquals(await ask(port, "/"), `${second}`);
+    Deno.removeSync(full);
+    await until(() => childrenOf(server.pid).length === 2, "another worker");
+    assert(childrenOf(server.pid).includes(second!));
+    await until(
+      () => descriptorsOf(server.pid).size === descriptors,
+      "the descriptors from before",
+    );
+    server.kill();
+    assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
+  },
 });
 
 async function portOfServer(server: { stderr: string }): Promise<number> {
