@@ -4,6 +4,7 @@
  */
 import { type Address, AF_UNIX, formatAddress } from "../../ffi/address.ts";
 import { umask } from "../../ffi/credentials.ts";
+import { getenv, setenv, unsetenv } from "../../ffi/environment.ts";
 import { O_CLOEXEC, O_RDONLY, open } from "../../ffi/descriptor.ts";
 import { isatty } from "../../ffi/descriptor_calls.ts";
 import { testFork } from "../../ffi/forking/fork.ts";
@@ -48,6 +49,7 @@ import {
   plannedServers,
   ProgramSockets,
 } from "./master/program_sockets.ts";
+import { runAsMaster } from "./become_master.ts";
 import { checkAccess, checkServers } from "./check_servers.ts";
 import type { Config } from "./options.ts";
 import { tell } from "./orders.ts";
@@ -76,6 +78,8 @@ const ADMIN_BACKLOG = 64;
 const ROOM = 8;
 /** How long to wait for that, in milliseconds. Idle threads end after ten seconds. */
 const ROOM_PATIENCE = 15_000;
+/** The environment variable that contains the pid of a process that loads its app again. */
+const AGAIN = "TINE_LOADS_AGAIN";
 
 /** An app, or what it is loaded from. */
 type Source = App | string | URL | MainModule;
@@ -125,13 +129,17 @@ async function serveOnce(
   if (isFreshWorker()) return await runFreshWorker(loadable(app));
   const origin = { startDirectory: findStartDirectory(), variables }; // before the app can change it
   if (isCanary()) {
-    await tryOut(app, config, bindOnTrial);
+    try {
+      await tryOut(app, config, bindOnTrial);
+    } finally {
+      killOpenSubprocesses();
+    }
     Deno.exit(LOADED);
   }
   const inheritance = inherit();
   if (inheritance === undefined) {
     checkCertificates(config.listen);
-    const begun = await start(app, config);
+    const begun = await start(app, config, origin);
     return await run(app, config, origin, begun, { watcher: startWatcher?.() });
   }
   const fixed = fixedOptions(inheritance.config, config);
@@ -410,7 +418,8 @@ interface Start {
  * log is opened last. No file is created before the app is loaded: Deno itself ends the process if
  * it cannot load the main module.
  */
-async function start(app: Source, config: Config): Promise<Start> {
+async function start(app: Source, config: Config, origin: Origin): Promise<Start> {
+  const isAgain = takeAgain();
   const opened = takeOpened(); // by root
   const activated = takeActivatedSockets().map(({ socket }) => socket);
   const isActivated = activated.length > 0;
@@ -425,9 +434,12 @@ async function start(app: Source, config: Config): Promise<Start> {
   };
   if (config.umask !== undefined) umask(parseInt(config.umask, 8));
   try {
-    const loading = loadInTime(app, config, (request) => sockets.bind(request)).then(
-      whenThereIsRoom,
-    );
+    const loading = loadInTime(app, config, (request) => sockets.bind(request)).then((loaded) => {
+      // A process that was given sockets or root's data could not pass them on twice.
+      const canRepeat = !isAgain && existing.listeners.length === 0 && config.user === undefined;
+      if (canRepeat && poolRoom() < ROOM) loadAgain(origin, cleanUp);
+      return whenThereIsRoom(loaded);
+    });
     const loaded = await interruptibly(loading, cleanUp);
     checkStrictly(app, config);
     if (config.pidFile !== undefined) writePidFile(config.pidFile);
@@ -578,6 +590,29 @@ async function load(
   } finally {
     unwatch();
   }
+}
+
+/**
+ * Runs this process's program again from its start. Most of the threads were needed once, to fetch
+ * packages that are in Deno's cache from now on; and the new program has none of them.
+ */
+function loadAgain({ startDirectory, variables }: Origin, cleanUp: () => void): never {
+  stderrLog("master")(
+    "Loading the app started many threads, as when Deno fetches packages. Loading it again",
+  );
+  cleanUp();
+  killOpenSubprocesses();
+  Deno.chdir(startDirectory);
+  for (const [name, value] of Object.entries(variables)) setenv(name, value);
+  setenv(AGAIN, String(getpid()));
+  runAsMaster();
+}
+
+/** Whether the app was loaded before, by {@linkcode loadAgain}. */
+function takeAgain(): boolean {
+  const pid = getenv(AGAIN);
+  unsetenv(AGAIN);
+  return pid === String(getpid());
 }
 
 /**
