@@ -362,6 +362,40 @@ Deno.test("every child without a runtime that returns to the event loop ends, an
   assertEquals(program.stdout, "false 256\nfalse 256\ntrue 0\n".repeat(2));
 });
 
+Deno.test("a child that has forked itself ends with an error when it returns to the event loop", async () => {
+  await using program = startFunction(async () => {
+    tine.becomeForkable();
+    const own = tine.getpid();
+    for (let i = 0; i < 3; i++) tine.fork();
+    const isParent = tine.getpid() === own;
+    // All seven descendants end, each before its parent waits for it.
+    for (let children = 0;; children++) {
+      try {
+        tine.wait();
+      } catch {
+        console.log(isParent ? "parent" : "child", children);
+        break;
+      }
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    console.log("went on", tine.getpid() === own);
+  });
+  assertEquals((await program.ended()).code, 0, program.stderr);
+  const lines = program.stdout.trim().split("\n");
+  assertEquals(lines.pop(), "went on true", program.stdout);
+  assertEquals(lines.toSorted(), [
+    "child 0",
+    "child 0",
+    "child 0",
+    "child 0",
+    "child 1",
+    "child 1",
+    "child 2",
+    "parent 3",
+  ]);
+  assertEquals(program.stderr.match(/returned to the event loop/g)?.length, 7, program.stderr);
+});
+
 Deno.test("a child that returns to the event loop takes no events of its parent's", async () => {
   await using program = startFunction(
     async () => {

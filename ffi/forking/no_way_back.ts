@@ -8,7 +8,8 @@ import { findStrangeLoop, rebuildEventLoop, surveyEventLoop } from "../runtime/e
 import { abandonTimers, after } from "../runtime/timers.ts";
 
 // The state at the last fork, which the child inherits unchanged.
-let parent = 0;
+/** The process to which the event loop belongs; 0 before the first fork. */
+let owner = 0;
 let poolAtRest = false;
 let queued = false;
 
@@ -22,8 +23,10 @@ let queued = false;
  * @param poolIsAtRest Whether the child's copy of the runtime's pool can be used.
  */
 export function leaveNoWayBack(poolIsAtRest: boolean): void {
-  parent = getpid();
-  poolAtRest = poolIsAtRest;
+  // A child that forks does not get the loop by that, nor a pool at rest if it was copied without.
+  const isOwner = owner === 0 || owner === getpid();
+  if (isOwner) owner = getpid();
+  poolAtRest = poolIsAtRest && (isOwner || poolAtRest);
   // One promise job is enough for all children until the parent itself runs it.
   if (!queued) queueMicrotask(guard);
   queued = true;
@@ -31,12 +34,12 @@ export function leaveNoWayBack(poolIsAtRest: boolean): void {
 
 /** Allows the return to the event loop. Called in a child that has a runtime. */
 export function allowWayBack(): void {
-  parent = getpid();
+  owner = getpid();
 }
 
 function guard(): void {
   queued = false;
-  if (getpid() === parent) return;
+  if (getpid() === owner) return;
   // Deno reports an exception only after its pool has shut down.
   if (!poolAtRest || !leaveParentsLoop()) endChild();
   abandonTimers();

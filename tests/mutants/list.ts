@@ -173,9 +173,17 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "every child without a runtime that returns to the event loop ends",
   },
   {
+    name: "child-that-forks-may-return-to-the-loop",
+    file: "ffi/forking/no_way_back.ts",
+    text: "if (isOwner) owner = getpid();",
+    replacement: "owner = getpid();",
+    test: "tests/fork_test.ts",
+    filter: "a child that has forked itself ends with an error when it returns to the event loop",
+  },
+  {
     name: "child-with-runtime-ends-at-the-loop",
     file: "ffi/forking/no_way_back.ts",
-    text: "allowWayBack(): void {\n  parent = getpid();\n",
+    text: "allowWayBack(): void {\n  owner = getpid();\n",
     replacement: "allowWayBack(): void {\n",
     test: "tests/fork_test.ts",
     filter: "every child without a runtime that returns to the event loop ends",
