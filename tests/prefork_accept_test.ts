@@ -150,20 +150,25 @@ Deno.test("a connection is accepted by another worker if the one that it woke ha
   }
 });
 
-const BLOCKING = `export default {
+/** An app with a page that blocks its worker until there is a file. */
+const blocking = (file: string) =>
+  `import { existsSync } from "node:fs";
+export default {
   fetch(request) {
-    const ms = Number(new URL(request.url).searchParams.get("block"));
-    if (ms > 0) console.log("blocked");
-    for (const end = performance.now() + ms; performance.now() < end;);
+    if (new URL(request.url).pathname === "/block") {
+      console.log("blocked");
+      while (!existsSync(${JSON.stringify(file)}));
+    }
     return new Response("served");
   },
 };`;
 
 Deno.test("a worker accepts all waiting connections before it stops", async () => {
   await using folder = scratch();
-  const app = writeApp(folder.path, BLOCKING);
+  const end = `${folder.path}/end`;
+  const app = writeApp(folder.path, blocking(end));
   await using server = await startServer(["--workers", "1"], { app });
-  const blocking = ask(server.port, "/?block=1500");
+  const blocked = ask(server.port, "/block");
   await server.printed(/blocked/);
   // More than Deno accepts at a time.
   const clients = await Promise.all(Array.from({ length: 300 }, () => Client.connect(server.port)));
@@ -174,7 +179,8 @@ Deno.test("a worker accepts all waiting connections before it stops", async () =
     server.kill("SIGTERM");
     await server.logged(/SIGTERM: stopping/);
     assertEquals(backlog(server.port), 300);
-    assertEquals(await blocking, "served");
+    Deno.writeTextFileSync(end, "");
+    assertEquals(await blocked, "served");
     for (const client of clients) await client.ends();
     const served = clients.filter(({ heard }) => heard.endsWith("\r\n\r\nserved")).length;
     assertEquals(served, 300);
@@ -186,9 +192,10 @@ Deno.test("a worker accepts all waiting connections before it stops", async () =
 
 Deno.test("a server that stops completes no connection that no worker would accept", async () => {
   await using folder = scratch();
-  const app = writeApp(folder.path, BLOCKING);
+  const end = `${folder.path}/end`;
+  const app = writeApp(folder.path, blocking(end));
   await using server = await startServer(["--workers", "1"], { app });
-  const blocking = ask(server.port, "/?block=700");
+  const blocked = ask(server.port, "/block");
   await server.printed(/blocked/);
   server.kill("SIGTERM");
   // The worker still has the listening socket, and has not been told yet.
@@ -205,9 +212,9 @@ Deno.test("a server that stops completes no connection that no worker would acce
   await until(
     () => socketsOf(server.port, "client").some(({ state }) => state === "syn sent"),
     "the request to be dropped",
-    2000,
   );
-  assertEquals(await blocking, "served");
+  Deno.writeTextFileSync(end, "");
+  assertEquals(await blocked, "served");
   await connecting; // when it has asked once more
   assertEquals(await server.ended(), { code: 0, signal: null });
 });

@@ -119,8 +119,10 @@ Deno.test("servePrefork() reports in one line that the directory in which it was
     /^error: Cannot change to the directory in which .*: No such file .*release'$/,
   );
   assertEquals(more, [""]);
-  const { reason } = readStatus(server.pid).master.lastReload!;
-  assertEquals(`error: ${reason}`, error);
+  await until(
+    () => `error: ${readStatus(server.pid).master.lastReload?.reason}` === error,
+    `"${error}" in the status`,
+  );
   assertEquals(await server.get("/"), "served");
 });
 
@@ -241,13 +243,14 @@ Deno.test("servePrefork() tries new code for at most --boot-timeout, and not whi
     /The new code cannot be loaded \(killed by SIGKILL\), the old code stays in use/,
   );
   assertEquals(processState(late), undefined);
-  const { lastReload } = readStatus(server.pid).master;
-  assertEquals(lastReload?.reason, "The new code has not loaded within 2 s");
+  const reason = () => readStatus(server.pid).master.lastReload?.reason;
+  await until(() => reason() === "The new code has not loaded within 2 s", "it in the status");
   assertEquals(await server.get("/"), "old");
   assertEquals(server.workers, workers);
 
   server.kill("SIGHUP");
   const aborted = await canary();
+  await server.logged(/(SIGHUP: trying the new code[^]*){2}/);
   const client = await Deno.connect({ port: server.port });
   try {
     await client.write(new TextEncoder().encode("GET / HTTP/1.1\r\n")); // holds a worker up

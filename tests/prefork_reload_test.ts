@@ -17,7 +17,7 @@ import {
 /** An app that loads slowly, and then fails if a file of that name exists. */
 function slowApp(folder: string, text = "new"): string {
   const source = `
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await new Promise((resolve) => setTimeout(resolve, 700));
     let isBroken = true;
     try { Deno.statSync("${folder}/broken"); } catch { isBroken = false; }
     if (isBroken) throw new Error("a broken deploy");
@@ -144,21 +144,27 @@ Deno.test("servePrefork() ends when the app's top level does not finish within -
 });
 
 Deno.test("servePrefork() treats two simultaneous SIGINTs as one", async () => {
-  await using server = await startServer();
-  const slow = server.get("/sleep?ms=1000");
-  await until(() => server.inFlight === 1, "the request");
-  const { pid, workers } = server;
-  // As `deno task` does with a terminal's: it passes on what the master has got already.
-  Deno.kill(pid, "SIGINT");
-  await server.logged(/SIGINT: stopping/);
-  Deno.kill(pid, "SIGINT");
-  assert(workers.includes(Number(await slow)));
-  assertEquals(await server.ended(), { code: 0, signal: null });
+  for (let attempt = 1;; attempt++) {
+    await using server = await startServer();
+    const slow = server.get("/sleep?ms=2000").catch(() => "killed");
+    await until(() => server.inFlight === 1, "the request");
+    const { pid, workers } = server;
+    // As `deno task` does with a terminal's: it passes on what the master has got already.
+    const first = performance.now();
+    Deno.kill(pid, "SIGINT");
+    await server.logged(/SIGINT: stopping/);
+    Deno.kill(pid, "SIGINT");
+    const isInTime = performance.now() - first < 300; // not so on a busy machine
+    if (isInTime) assert(workers.includes(Number(await slow)));
+    assertEquals(await server.ended(), { code: 0, signal: null });
+    if (isInTime) break;
+    assert(attempt < 20, "the second SIGINT came too late each time");
+  }
 });
 
 Deno.test("servePrefork() finishes requests when its master is killed, even with --timeout 0", async () => {
   await using server = await startServer(["--timeout", "0"]);
-  const slow = server.get("/sleep?ms=1000");
+  const slow = server.get("/sleep?ms=2000");
   await until(() => server.inFlight === 1, "the request");
   const { workers } = server;
   server.kill("SIGKILL");
@@ -216,9 +222,12 @@ Deno.test("the status tells why the code that its canary could load was not load
   await using folder = scratch();
   await using server = await startServer([], { app: slowApp(folder.path) });
   await breakBetween(server, folder.path);
-  const { lastReload } = readStatus(server.pid).master;
-  assertEquals(lastReload?.success, false);
-  assertMatch(lastReload?.reason ?? "", /^Cannot load .*app\.ts: .*Error: a broken deploy at \//);
+  // It is recorded when it has been logged.
+  const lastReload = await until(() => {
+    const { lastReload } = readStatus(server.pid).master;
+    return lastReload?.success === false && lastReload;
+  }, "the failure in the status");
+  assertMatch(lastReload.reason!, /^Cannot load .*app\.ts: .*Error: a broken deploy at \//);
 });
 
 Deno.test("the status tells why a program of its own could not be restarted", async () => {

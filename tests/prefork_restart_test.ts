@@ -256,8 +256,9 @@ withEachKindOfWorker(
   async (kind) => {
     await using server = await startServer(kind);
     const { workers } = server;
-    const slow = server.get("/sleep?ms=2000");
-    const stream = server.get("/stream?count=10&ms=200");
+    // They last until the load has begun.
+    const slow = server.get("/sleep?ms=5000");
+    const stream = server.get("/stream?count=10&ms=500");
     await inFlight(server, 2);
     await using crowd = new Crowd(server);
     await until(() => crowd.fresh.ok > 50, "some load");
@@ -311,7 +312,7 @@ withEachKindOfWorker(
   async (kind) => {
     await using server = await startServer(kind, { shell: `exec setsid bash -c '"$@"' --` });
     const { workers } = server;
-    const slow = server.get("/sleep?ms=500");
+    const slow = server.get("/sleep?ms=2000");
     await inFlight(server, 1);
     Deno.kill(-server.pid, "SIGINT");
     assert(workers.includes(Number(await slow)));
@@ -361,7 +362,7 @@ withEachKindOfWorker(
 withEachKindOfWorker("servePrefork() replaces workers after --max-requests", async (kind) => {
   await using server = await startServer([...kind, "--max-requests", "50"]);
   await using crowd = new Crowd(server, 2, 20);
-  await until(() => crowd.fresh.answers.size >= 6, "three generations of workers");
+  await until(() => crowd.fresh.answers.size >= 6, "three generations of workers", 60_000);
   await crowd.unharmed();
   const counts = new Map(crowd.fresh.answers);
   for (const [pid, count] of crowd.kept.answers) counts.set(pid, (counts.get(pid) ?? 0) + count);

@@ -60,7 +60,7 @@ withEachKindOfWorker("servePrefork() streams bodies in and out", async (kind) =>
   await using server = await startServer(kind);
   const url = `http://127.0.0.1:${server.port}`;
   // Out: the first piece is here long before the last one exists.
-  const response = await fetch(`${url}/stream?count=3&ms=100`);
+  const response = await fetch(`${url}/stream?count=3&ms=500`);
   const pieces: number[] = [];
   for await (const _ of response.body!) pieces.push(performance.now());
   assertEquals(pieces.length, 3);

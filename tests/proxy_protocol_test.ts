@@ -126,7 +126,7 @@ Deno.test("`--proxy-protocol` works with a UNIX socket, TLS, HTTP/2 and WebSocke
     await secure.write(encoder.encode(GET));
     assertStringIncludes(await readAll(secure), CLIENT);
   }
-  await using server = await startServer([...ARGS, "--workers", "1", "--idle-timeout", "0.5"]);
+  await using server = await startServer([...ARGS, "--workers", "1", "--idle-timeout", "1"]);
   // The preface of HTTP/2, and its empty settings: the server answers with its own.
   const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
   const frames = await send(server, VERSION_1, preface);
@@ -142,18 +142,18 @@ Deno.test("`--proxy-protocol` works with a UNIX socket, TLS, HTTP/2 and WebSocke
     / 101 /,
   );
   // It may be silent for longer than the idle timeout.
-  await new Promise((resolve) => setTimeout(resolve, 1500));
+  await new Promise((resolve) => setTimeout(resolve, 2500));
   await connection.write(Uint8Array.of(0x81, 0x82, 0, 0, 0, 0, 104, 105));
   const count = await within(connection.read(buffer), 15_000, "the echo");
   assertMatch(new TextDecoder().decode(buffer.subarray(2, count!)), /^\d+ hi$/);
 });
 
 Deno.test("the limits of a connection hold behind the PROXY protocol", async () => {
-  const args = [...ARGS, "--workers", "1", "--body-timeout", "0.5", "--idle-timeout", "0.5"];
+  const args = [...ARGS, "--workers", "1", "--body-timeout", "1.5", "--idle-timeout", "1.5"];
   await using server = await startServer([
     ...args,
     "--header-timeout",
-    "0.5",
+    "1.5",
     "--max-body-bytes",
     "100",
   ]);
@@ -163,7 +163,7 @@ Deno.test("the limits of a connection hold behind the PROXY protocol", async () 
     send(server, VERSION_2, `${begin("POST /upload")}Content-Length: 9\r\n\r\nhalf`),
     send(server, VERSION_2, `${begin("GET /")}Half: `),
     // Its connection is not idle.
-    send(server, VERSION_1, `${begin("GET /sleep?ms=2000")}Connection: close\r\n\r\n`),
+    send(server, VERSION_1, `${begin("GET /sleep?ms=4000")}Connection: close\r\n\r\n`),
     send(server, VERSION_1, `${begin("POST /upload")}Content-Length: 101\r\n\r\nhalf`),
     send(server, VERSION_1, `${begin("GET /")}\r\n`),
   ]);
@@ -189,11 +189,11 @@ Deno.test("requests behind the PROXY protocol survive a restart, and connections
   };
   const clients = Promise.all(Array.from({ length: 60 }, client));
   clients.catch(() => {});
-  await until(() => count > 200, "200 requests");
+  await until(() => count > 200, "200 requests", 60_000);
   server.kill("SIGHUP");
   await server.replaced(old);
   const before = count;
-  await until(() => count > before + 200, "200 more requests");
+  await until(() => count > before + 200, "200 more requests", 60_000);
   isDone = true;
   await clients;
   server.kill("SIGTERM");

@@ -339,6 +339,7 @@ Deno.test("SIGHUP names what it cannot change, and keeps it", async () => {
   const fresh = await server.replaced(old, 1);
   const log = () => server.stderr + read(`${path}/errors`);
   const refusals = () => log().match(/SIGHUP cannot change .*/g);
+  await until(() => refusals(), "a refusal");
   assertEquals(refusals(), [
     "SIGHUP cannot change hostname, backlog, pidFile, admin, model: stop the server and start it " +
     "again for that",
@@ -351,7 +352,8 @@ Deno.test("SIGHUP names what it cannot change, and keeps it", async () => {
   configure(path, before);
   server.kill("SIGHUP");
   await server.replaced(fresh, 1);
-  assertEquals(refusals()?.[1]?.split(":")[0], "SIGHUP cannot change errorLog");
+  await until(() => refusals()?.[1], "the next refusal");
+  assertEquals(refusals()![1]!.split(":")[0], "SIGHUP cannot change errorLog");
   server.kill();
   assertEquals((await server.ended()).code, 0);
   assertMatch(log(), /Stopped\n$/);

@@ -48,7 +48,7 @@ Deno.test("servePrefork() re-executes a master in which one of V8's threads got 
     for (const tid of tids) ptrace(PTRACE_DETACH, tid, 0n, 0n);
     libc.close();
   }
-  assertMatch(server.stderr, /This process can no longer fork: re-executing the master/);
+  await server.logged(/This process can no longer fork: re-executing the master/);
   await until(() => server.workers.length === 2, "new workers");
   assertMatch(await ask(server.port, "/pid"), /^\d+/);
 });

@@ -70,7 +70,7 @@ export class Program implements AsyncDisposable {
     const status = await within(this.status, milliseconds, "the program's end").catch((error) => {
       throw new Error(`${error.message}\nstdout: ${this.stdout}\nstderr: ${this.stderr}`);
     });
-    await within(Promise.all(this.#readers), 5000, "the end of the program's output");
+    await within(Promise.all(this.#readers), 15_000, "the end of the program's output");
     return { code: status.code, signal: status.signal };
   }
 
@@ -89,7 +89,7 @@ export class Program implements AsyncDisposable {
     this.kill("SIGKILL");
     for (const pid of family) killIfThere(pid);
     await this.status;
-    await within(Promise.all(this.#readers), 5000, "the end of the program's output");
+    await within(Promise.all(this.#readers), 15_000, "the end of the program's output");
   }
 }
 
@@ -153,7 +153,7 @@ export async function run(
 export async function until<T>(
   condition: () => T | Promise<T>,
   what: string,
-  milliseconds = 15_000,
+  milliseconds = 30_000,
 ): Promise<NonNullable<T> & Exclude<T, false>> {
   const end = performance.now() + milliseconds;
   for (;;) {
@@ -399,7 +399,7 @@ export class Server extends Program {
   }
 
   /** Waits until this many workers are ready that are not among the given ones. */
-  async replaced(old: readonly number[], count = 2, milliseconds = 15_000): Promise<number[]> {
+  async replaced(old: readonly number[], count = 2, milliseconds = 60_000): Promise<number[]> {
     return await until(
       () => {
         const { workers } = this;
@@ -423,7 +423,7 @@ export class Server extends Program {
   async #get(path: string, init?: RequestInit): Promise<string> {
     using client = Deno.createHttpClient({ poolMaxIdlePerHost: 0 });
     const response = await fetch(`http://127.0.0.1:${this.port}${path}`, {
-      signal: AbortSignal.timeout(15_000),
+      signal: AbortSignal.timeout(30_000),
       client,
       ...init,
     });
@@ -538,7 +538,7 @@ export async function ask(port: number, path: string, hostname = "127.0.0.1"): P
   try {
     const request = `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`;
     await connection.write(new TextEncoder().encode(request));
-    const reply = await within(readAll(connection), 15_000, `the answer to ${path}`);
+    const reply = await within(readAll(connection), 30_000, `the answer to ${path}`);
     return reply.slice(reply.indexOf("\r\n\r\n") + 4);
   } finally {
     connection.close();
