@@ -53,7 +53,7 @@ Deno.test("`client3` keeps its connections open, reports progress and gives up i
   listenSocket.bind(["127.0.0.1", 0]);
   listenSocket.listen(3);
   const port = Number(listenSocket.getsockname()[1]);
-  await using client = startClient(port, "--max-clients=1", "--max-conns=9", "--timeout=2");
+  await using client = startClient(port, "--max-clients=1", "--max-conns=9", "--timeout=4");
   await until(() => client.stderr.includes("client3: 4 of 9 connected ...\n"), "progress");
   const [child] = childrenOf(client.pid);
   const sockets = (pid: number): Set<string> =>
@@ -64,7 +64,7 @@ Deno.test("`client3` keeps its connections open, reports progress and gives up i
   assertEquals(client.stdout, "client3: 4 connected, 5 failed\n");
   assertMatch(
     client.stderr,
-    /^client3: No connection within 2 seconds: the server's queue is full$/m,
+    /^client3: No connection within 4 seconds: the server's queue is full$/m,
   );
 });
 

@@ -70,14 +70,14 @@ onEachRung("bodies stream both ways at the same time, whatever their size", asyn
 });
 
 onEachRung("a WebSocket may be silent for longer than --idle-timeout", async (start) => {
-  await using server = await start("--idle-timeout", "0.2");
+  await using server = await start("--idle-timeout", "0.5");
   const socket = new WebSocket(`ws://127.0.0.1:${server.port}/websocket`);
   const messages: string[] = [];
   socket.onmessage = ({ data }) => messages.push(data);
   await within(new Promise((resolve) => socket.onopen = resolve), 15_000, "the upgrade");
   socket.send("hello");
   await until(() => messages[0] === "echo hello", "the echo");
-  await new Promise((resolve) => setTimeout(resolve, 600));
+  await new Promise((resolve) => setTimeout(resolve, 1200));
   socket.send("again");
   await until(() => messages[1] === "echo again", "the second echo");
   const closed = new Promise((resolve) => socket.onclose = resolve);
@@ -149,8 +149,8 @@ onEachRung("HTTPS is served with a certificate", async (start) => {
 });
 
 onEachRung("idle connections, and those with a slow header, are closed", async (start, rung) => {
-  const header = rung === "prefork" ? ["--header-timeout", "0.3"] : [];
-  await using server = await start("--idle-timeout", "0.3", ...header);
+  const header = rung === "prefork" ? ["--header-timeout", "0.6"] : [];
+  await using server = await start("--idle-timeout", "0.6", ...header);
   using idle = await Client.connect(server.port);
   await idle.say(REQUEST("/"));
   await idle.hears("app");
@@ -170,9 +170,9 @@ onEachRung(
     const limit = {
       iterative: [],
       forking: ["--max-connections", "2"],
-      prefork: ["--max-connections", "2", "--workers", "1", "--body-timeout", "0.5"],
+      prefork: ["--max-connections", "2", "--workers", "1", "--body-timeout", "0.8"],
     };
-    await using server = await start("--idle-timeout", "0.5", ...limit[rung]);
+    await using server = await start("--idle-timeout", "0.8", ...limit[rung]);
     for (
       const request of [
         "POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf",
@@ -324,15 +324,21 @@ onEachRung("a second SIGTERM ends the server immediately, whatever is in flight"
 });
 
 onEachRung("two SIGINTs that come together are one", async (start) => {
-  await using server = await start("--grace", "60");
-  using busy = await Client.connect(server.port);
-  await busy.say(REQUEST("/slow?1"));
-  await server.printed(/slow begins/);
-  // As `deno task` does with a terminal's: it passes on what the server has already got.
-  server.kill("SIGINT");
-  await until(() => isPortFree(server.port), "the server to stop");
-  server.kill("SIGINT");
-  await busy.hears("slept");
-  await busy.ends();
-  assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
+  for (let attempt = 1;; attempt++) {
+    await using server = await start("--grace", "60");
+    using busy = await Client.connect(server.port);
+    await busy.say(REQUEST("/slow?1"));
+    await server.printed(/slow begins/);
+    // As `deno task` does with a terminal's: it passes on what the server has already got.
+    const first = performance.now();
+    server.kill("SIGINT");
+    await until(() => isPortFree(server.port), "the server to stop");
+    server.kill("SIGINT");
+    const isInTime = performance.now() - first < 300; // not so on a busy machine
+    if (isInTime) await busy.hears("slept");
+    await busy.ends();
+    assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
+    if (isInTime) break;
+    assert(attempt < 20, "the second SIGINT came too late each time");
+  }
 });

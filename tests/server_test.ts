@@ -96,7 +96,7 @@ Deno.test("serveForking() serves several clients at the same time, and logs one 
   for (const line of server.stderr.trim().split("\n")) {
     assertMatch(line, /^127\.0\.0\.1:\d+ pid \d+ exit 0 \d+\.\d{3}s [01]\/40$/);
   }
-  assertMatch(server.stdout, /^exited \d+ 127\.0\.0\.1 {"kind":"exited","code":0,"raw":0}$/m);
+  await server.printed(/^exited \d+ 127\.0\.0\.1 {"kind":"exited","code":0,"raw":0}$/m);
 });
 
 Deno.test("serveForking() lets clients wait in the backlog at its limit, and serves them in turn", async () => {
@@ -137,7 +137,7 @@ Deno.test("serveForking() closes further connections of an address at its limit"
 });
 
 Deno.test("serveForking() ends a child at its deadline, whatever it does", async () => {
-  await using server = startForking({ timeout: 1 });
+  await using server = startForking({ timeout: 2 });
   const port = await portOf(server);
   using looping = await Client.connect(port);
   await looping.say("loop");
@@ -170,7 +170,7 @@ Deno.test("serveForking() finishes gracefully on SIGTERM and on SIGINT", async (
     assert(await client.echoes());
     server.kill(signal);
     await until(() => server.stderr.includes("stopping, 1 children to finish"), "the log line");
-    assert(isPortFree(port), "the port is taken");
+    await until(() => isPortFree(port), "the port to be free");
     assert(await client.echoes(), "the child did not go on");
     client.connection.close();
     assertEquals(await server.ended(), { code: 0, signal: null });
@@ -226,11 +226,12 @@ Deno.test("serveForking() logs a failing accept, backs off, and continues when d
   });
   const port = await portOf(server);
   const answer = await exchange(port, "");
-  assertEquals(
-    server.stdout.match(/Cannot accept: EMFILE \(Too many open files\)\. Trying again in 100 ms/g)
-      ?.length,
-    3,
-  );
+  const lines = () =>
+    server.stdout.match(
+      /Cannot accept: EMFILE \(Too many open files\)\. Trying again in 100 ms at /g,
+    );
+  await until(() => (lines()?.length ?? 0) >= 3, "three log lines");
+  assertEquals(lines()!.length, 3);
   const times = [...server.stdout.matchAll(/ at (\d+\.?\d*)$/gm)].map(([, at]) => Number(at));
   assert(times[2]! - times[0]! >= 190, `it tried again too soon: ${times}`);
   assertEquals(answer, "!");
@@ -273,7 +274,7 @@ Deno.test("serveForking() leaks nothing over 300 connections, 8 at a time", asyn
   }
   await until(() => childrenOf(server.pid).length === 0, "the children's end");
   assertEquals(zombiesOf(server.pid), []);
-  assertEquals(descriptorsOf(server.pid), before);
+  await until(() => descriptorsOf(server.pid).size <= before.size, "the descriptors from before");
 });
 
 Deno.test("a child of serveForking() has only its own connection open", async () => {
@@ -329,7 +330,7 @@ Deno.test("serveIterative() serves one client at a time, and survives handlers t
       const data = connection.recv(4096);
       if (new TextDecoder().decode(data) === "throw") throw new Error("thrown by the handler");
       connection.sendall(data);
-    }, { timeout: 0.3, signal: stop.signal });
+    }, { timeout: 1, signal: stop.signal });
     console.log("stopped");
   });
   const port = await portOf(server);
@@ -342,7 +343,10 @@ Deno.test("serveIterative() serves one client at a time, and survives handlers t
   await until(() => server.stderr.trim().split("\n").length === 3, "three log lines");
   const lines = server.stderr.trim().split("\n");
   assertMatch(lines[0]!, /^127\.0\.0\.1:\d+ Error: thrown by the handler \d+\.\d{3}s$/);
-  assertMatch(lines[1]!, /^127\.0\.0\.1:\d+ SyscallError: Cannot recv: EAGAIN .* 0\.3\d\ds$/);
+  assertMatch(
+    lines[1]!,
+    /^127\.0\.0\.1:\d+ SyscallError: Cannot recv: EAGAIN .* [1-9]\d*\.\d{3}s$/,
+  );
   assertMatch(lines[2]!, /^127\.0\.0\.1:\d+ ok \d+\.\d{3}s$/);
   server.kill("SIGTERM");
   assertEquals(await server.ended(), { code: 0, signal: null });
