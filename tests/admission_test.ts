@@ -287,7 +287,7 @@ Deno.test("--header-timeout answers an unfinished header with 408 while others a
   const { text, seconds } = await ending;
   assertStringIncludes(text, "HTTP/1.1 408 Request Timeout\r\n");
   assertStringIncludes(text, "connection: close\r\n");
-  assert(seconds >= 0.6 && seconds < 5, `closed after ${seconds} seconds`);
+  assert(seconds >= 0.6 && seconds < 10, `closed after ${seconds} seconds`);
   assert(served > 1, "the other client was not served");
   await header;
 });
@@ -367,7 +367,7 @@ Deno.test("a request that the app gets is never answered with 408, however late 
     using client = await Client.connect(server);
     await client.say(`GET /late/${i}/compute?ms=1 HTTP/1.1\r\n`);
     const ending = client.end().catch(() => ({ text: "" }));
-    await new Promise((resolve) => setTimeout(resolve, 200 + 60 * i));
+    await new Promise((resolve) => setTimeout(resolve, 60 * i));
     await client.say("Host: test\r\nConnection: close\r\n\r\n").catch(() => {});
     return (await ending).text;
   }));
@@ -427,7 +427,7 @@ Deno.test("--idle-timeout closes an idle connection, not earlier and not by the 
 });
 
 Deno.test("timeouts do not affect a slow handler, an idle stream or a WebSocket", async () => {
-  const all = ["--header-timeout", "0.2", "--idle-timeout", "0.2", "--body-timeout", "0.2"];
+  const all = ["--header-timeout", "0.6", "--idle-timeout", "0.6", "--body-timeout", "0.6"];
   await using server = await serve(all);
   using slow = await Client.connect(server);
   await slow.say(get("/sleep?ms=1500"));
@@ -449,7 +449,7 @@ Deno.test("timeouts do not affect a slow handler, an idle stream or a WebSocket"
 });
 
 Deno.test("timeouts do not affect WebSockets, but all other connections", async () => {
-  await using server = await serve(["--idle-timeout", "0.3"]);
+  await using server = await serve(["--idle-timeout", "0.6"]);
   const open = async (path: string) => {
     const socket = new WebSocket(`ws://127.0.0.1:${server.port}${path}`);
     await within(new Promise((resolve) => socket.onopen = resolve), 15_000, "the WebSocket");
@@ -484,7 +484,7 @@ Deno.test("--idle-timeout closes a connection whose client does not read", async
   assertEquals(established(server.port), 1);
   await until(() => established(server.port) === 0, "the connection to be closed");
   // Nor does the kernel go on offering what the client does not read.
-  await until(() => connections(server.port).length === 0, "the connection to be reset", 5000);
+  await until(() => connections(server.port).length === 0, "the connection to be reset");
   assertEquals(server.workers, [worker]);
 });
 
@@ -535,7 +535,7 @@ for (
   }]] as const
 ) {
   Deno.test(`--body-timeout and --max-body-bytes apply however a body is read${name}`, async () => {
-    await using server = await serve(["--body-timeout", "0.5", "--max-body-bytes", "200"], { env });
+    await using server = await serve(["--body-timeout", "1.5", "--max-body-bytes", "200"], { env });
     await Promise.all(WAYS.flatMap((way) =>
       [
         // What is sent in two pieces, and what comes back.
@@ -588,13 +588,13 @@ for (
 }
 
 Deno.test("--body-timeout allows a slow body that takes longer", async () => {
-  await using server = await serve(["--body-timeout", "0.6", "--max-body-bytes", "100"]);
+  await using server = await serve(["--body-timeout", "1", "--max-body-bytes", "100"]);
   await Promise.all(["/text", "/stream"].map(async (path) => {
     using client = await Client.connect(server);
     await client.say(post(path, 10));
     for (let i = 0; i < 10; i++) {
       await client.say("x");
-      await new Promise((resolve) => setTimeout(resolve, 120));
+      await new Promise((resolve) => setTimeout(resolve, 150));
     }
     assertMatch(await client.hear(), /10 read$/);
   }));

@@ -580,7 +580,7 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
   signalsAfter: async (seconds) => {
     // The event loop may be late, when the machine is busy, but it is never early.
     let seen: unknown;
-    for (let attempt = 0; attempt < 10; attempt++) {
+    for (let attempt = 0; attempt < 20; attempt++) {
       const [first, started] = await shown(async () => {
         const caught = () => Deno.readTextFileSync("/proc/self/status").match(/^SigCgt:.*/m)![0];
         const before = caught();
@@ -608,9 +608,14 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
     return names.length > 0 && names.every(isKnown) ? beginnings : names;
   },
   poolSize: async () => (await pool()).size,
-  poolIdleSeconds: async () => {
-    const { seconds } = await shown(lookAtPool, [READ_ASYNC, "idle"]) as Pool;
-    return Math.floor(seconds);
+  poolIdleSeconds: async (expected) => {
+    // The look may be late, when the machine is busy.
+    let seen: number | undefined;
+    for (let attempt = 0; attempt < 3 && seen !== expected; attempt++) {
+      const { seconds } = await shown(lookAtPool, [READ_ASYNC, "idle"]) as Pool;
+      seen = Math.floor(seconds);
+    }
+    return seen;
   },
   poolEndsBeforeReport: async () => {
     const output = await run(
@@ -659,21 +664,28 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
     return calls.length === 1 && calls[0] === `${Deno.build.arch} futex` ? "futex" : calls;
   },
   waitingCalls: async (calls) => {
-    const seen = await shown(async () => {
-      const worker = new Worker("data:text/javascript,setInterval(() => {}, 1e6)", {
-        type: "module",
+    const look = () =>
+      shown(async () => {
+        const worker = new Worker("data:text/javascript,setInterval(() => {}, 1e6)", {
+          type: "module",
+        });
+        Deno.addSignalListener("SIGUSR1", () => {});
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        const tasks = [...Deno.readDirSync("/proc/self/task")].map(({ name }) => name);
+        const found = tasks.filter((tid) => Number(tid) !== Deno.pid)
+          .map((tid) => Deno.readTextFileSync(`/proc/self/task/${tid}/syscall`).split(" ")[0]);
+        console.log(JSON.stringify([...new Set(found)]));
+        worker.terminate();
+        Deno.exit();
       });
-      Deno.addSignalListener("SIGUSR1", () => {});
-      await new Promise((resolve) => setTimeout(resolve, 300));
-      const tasks = [...Deno.readDirSync("/proc/self/task")].map(({ name }) => name);
-      const found = tasks.filter((tid) => Number(tid) !== Deno.pid)
-        .map((tid) => Deno.readTextFileSync(`/proc/self/task/${tid}/syscall`).split(" ")[0]);
-      console.log(JSON.stringify([...new Set(found)]));
-      worker.terminate();
-      Deno.exit();
-    }) as string[];
-    const known = seen.filter((call) => calls.includes(Number(call) as typeof calls[number]));
-    return known.length === seen.length && seen.length > 1 ? calls : seen;
+    const isKnown = (call: string) => calls.includes(Number(call) as typeof calls[number]);
+    let seen: string[] = [];
+    // A thread may be running just then.
+    for (let attempt = 0; attempt < 10; attempt++) {
+      seen = await look() as string[];
+      if (seen.length > 1 && seen.every(isKnown)) return calls;
+    }
+    return seen;
   },
 
   uuidsAtOnce: () => shown(countShared, [HEAP, LIBC, "uuid"]),
@@ -818,9 +830,12 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
             response.on("end", resolve).resume();
           })
         );
-        await new Promise((resolve) => setTimeout(resolve, 20));
         // deno-lint-ignore no-explicit-any
-        const [[socket]] = Object.values((http.globalAgent as any).freeSockets) as any;
+        const free = () => Object.values((http.globalAgent as any).freeSockets) as any;
+        for (let i = 0; i < 500 && free().length === 0; i++) {
+          await new Promise((resolve) => setTimeout(resolve, 20));
+        }
+        const [[socket]] = free();
         console.log(JSON.stringify({
           event: socket.listenerCount(event) > 0 && event,
           request: socket[request] === null && request,

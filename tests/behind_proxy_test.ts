@@ -103,8 +103,8 @@ Deno.test("the other end of a UNIX socket is a proxy, whatever `--trust-proxy` s
 });
 
 Deno.test("the limits of a connection hold, whichever client a proxy names", async () => {
-  const args = ["--trust-proxy", "loopback", "--workers", "1", "--body-timeout", "0.5"];
-  args.push("--idle-timeout", "0.5", "--header-timeout", "0.5");
+  const args = ["--trust-proxy", "loopback", "--workers", "1", "--body-timeout", "1.5"];
+  args.push("--idle-timeout", "1.5", "--header-timeout", "1.5");
   await using server = await startServer(args);
   const begin = (line: string) =>
     `${line} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9:1\r\n`;
@@ -113,7 +113,7 @@ Deno.test("the limits of a connection hold, whichever client a proxy names", asy
     exchange(server.port, `${begin("POST /upload")}Content-Length: 9\r\n\r\nhalf`),
     exchange(server.port, `${begin("GET /")}Half: `),
     // Its connection is not idle.
-    exchange(server.port, `${begin("GET /sleep?ms=2000")}Connection: close\r\n\r\n`),
+    exchange(server.port, `${begin("GET /sleep?ms=4000")}Connection: close\r\n\r\n`),
   ]);
   assertMatch(stuck, /^HTTP\/1.1 408 /);
   assertMatch(streamed, /^HTTP\/1.1 408 /);

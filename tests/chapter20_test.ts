@@ -170,7 +170,7 @@ Deno.test("zombiepoll continues if its child is alive when it wakes up", async (
   const child = await forkedChild(program);
   try {
     assertEquals((await within(program.status, 30_000, "its end")).code, 0);
-    assertEquals(processState(child)?.state, "S");
+    await until(() => processState(child)?.state === "S", "the child to sleep");
   } finally {
     Deno.kill(child, "SIGKILL");
   }
@@ -290,6 +290,7 @@ Deno.test("echoserver closes unneeded descriptors after it has forked", async ()
   using _connection = await Deno.connect({ port });
   await server.printed(/being handled/);
   const child = await livingChild(server);
+  await until(() => socketsOf(server.pid).length === before.length, "the parent to close");
   assertEquals(socketsOf(server.pid), before);
   const shared = before.filter((socket) => socketsOf(child).includes(socket));
   assertEquals(before.length - shared.length, 1, "The child has the listening socket");

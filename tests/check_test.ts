@@ -190,5 +190,5 @@ Deno.test("check can be interrupted while an app's top level does not finish", a
   program.kill("SIGINT");
   const { code, signal } = await program.ended();
   assert(code !== 0 || signal === "SIGINT");
-  assert(family.every((pid) => !isRunning(pid)));
+  await until(() => family.every((pid) => !isRunning(pid)), "the end of all processes");
 });

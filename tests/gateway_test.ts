@@ -87,12 +87,14 @@ Deno.test("the forking rung serves clients at the same time, each in a child tha
   }
   const children = childrenOf(server.pid);
   assertEquals(children.length, 2);
+  await server.printed(/(start \d+ \d\n[^]*){2}/);
   assertEquals(
     server.stdout.match(/^start .*$/gm)?.toSorted(),
     [`start ${Math.min(...children)} 1`, `start ${Math.max(...children)} 2`],
   );
   // A child has its connection, and not the socket that listens.
   for (const child of children) assertEquals(socketsOf(child, port), ["established"]);
+  await until(() => socketsOf(server.pid, port).length === 1, "the parent to close");
   assertEquals(socketsOf(server.pid, port), ["listening"]);
   first[Symbol.dispose]();
   await server.printed(new RegExp(`^stop ${Math.min(...children)}$`, "m"));
@@ -104,21 +106,20 @@ Deno.test("the forking rung serves clients at the same time, each in a child tha
   // The number is free again. A child can read files and run commands.
   assertStringIncludes(await get(port, "/file"), "The app of the gateway's tests");
   assertEquals(await get(port, "/command"), "from echo\n");
-  assert(server.stdout.match(/^start \d+ 1$/gm)!.length > 1);
+  await server.printed(/(^start \d+ 1\n[^]*){2}/m);
 });
 
 Deno.test("the forking rung ends a connection while its child still works", async () => {
   await using server = startRung("forking", {}, { STOP_SECONDS: "3" });
-  const start = performance.now();
   assertEquals(await get(await portOf(server), "/"), "the gateway's app\n");
   // A duplicate of the connection, kept by the child or the parent, would have kept it open.
-  assert(performance.now() - start < 3000);
-  assertEquals(childrenOf(server.pid).length, 1);
+  const [child] = childrenOf(server.pid);
+  assertMatch(processState(child!)?.state ?? "", /^[RS]$/, "the child has ended");
   await server.printed(/^stop/m);
 });
 
 Deno.test("the forking rung loses only the child that hangs, exits or is killed", async () => {
-  await using server = startRung("forking", { timeout: 1 });
+  await using server = startRung("forking", { timeout: 2 });
   const port = await portOf(server);
   using witness = await Client.connect(port);
   await witness.say("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -127,8 +128,8 @@ Deno.test("the forking rung loses only the child that hangs, exits or is killed"
   assertEquals(await exchange(port, `GET /exit ${CLOSE}`), "");
   await until(() => /killed by SIGALRM[^]*exit 3/.test(server.stderr), "two log lines");
   // Longer than the timeout, with an event loop that turns.
-  await witness.say("GET /slow?1.5 HTTP/1.1\r\nHost: x\r\n\r\n");
-  await witness.hears("slept 1.5");
+  await witness.say("GET /slow?2.5 HTTP/1.1\r\nHost: x\r\n\r\n");
+  await witness.hears("slept 2.5");
   assertEquals(zombiesOf(server.pid), []);
 });
 
@@ -292,7 +293,7 @@ Deno.test("webserver3h.ts serves an app with a child for each connection", async
   await first.say("GET /who HTTP/1.1\r\nHost: x\r\n\r\n");
   await first.hears("pid");
   assertEquals(await get(port, "/slow?0.1"), "slept 0.1\n");
-  assertEquals(JSON.parse(first.heard.split("\r\n\r\n")[1]!).pid, childrenOf(server.pid)[0]);
+  assert(childrenOf(server.pid).includes(JSON.parse(first.heard.split("\r\n\r\n")[1]!).pid));
   first[Symbol.dispose]();
   await until(() => childrenOf(server.pid).length === 0, "all children reaped");
 });

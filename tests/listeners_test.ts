@@ -119,7 +119,7 @@ withEachKindOfWorker(
     Deno.kill(first!, "SIGKILL");
     await until(() => server.workers.length === 2 && !server.workers.includes(first!), "a worker");
     // The requests in progress are answered, on each address, and none is accepted any more.
-    const last = targets.map((target) => ask(target, "/sleep?ms=500"));
+    const last = targets.map((target) => ask(target, "/sleep?ms=2000"));
     await until(() => server.inFlight === last.length, "the requests in flight");
     server.kill();
     for (const answer of last) assertMatch(await answer, /^\d+$/);
@@ -206,7 +206,7 @@ withEachKindOfWorker(
       const before = signal === "SIGUSR2" ? old : other;
       const connection = await connect({ url, trusts: [Deno.readTextFileSync(before.cert)] });
       const rest = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-      await send(connection, `GET /sleep?ms=700 ${rest}`);
+      await send(connection, `GET /sleep?ms=2000 ${rest}`);
       await until(() => server.inFlight === 1, "the request");
       install(next);
       await replaceWorkers(signal);
@@ -219,11 +219,12 @@ withEachKindOfWorker(
     Deno.copyFileSync(other.cert, used.cert); // which is not that of the key
     await replaceWorkers("SIGUSR2");
     const kept = /used\/cert\.pem and its key: .*\. The old certificates stay in use/;
+    await server.logged(kept);
     assertEquals(server.stderr.match(new RegExp(kept, "g"))?.length, 1, server.stderr);
     await all(old.cert);
     Deno.removeSync(used.key);
     await replaceWorkers("SIGUSR2");
-    assertMatch(server.stderr, /Cannot read .*key\.pem: No such.*The old certificates stay in use/);
+    await server.logged(/Cannot read .*key\.pem: No such.*The old certificates stay in use/);
     await all(old.cert);
     const { workers } = server;
     server.kill("SIGHUP");
@@ -294,6 +295,7 @@ withEachKindOfWorker(
     const all = ["http:", "https:", "http+unix:"].map((scheme) => `${scheme}//localhost/url`);
     const askAll = () => Promise.all(targets.map((target) => ask(target)));
     assertEquals(await askAll(), all);
+    await server.printed(/(listening\n){2}/);
     assertEquals(server.stdout, "listening\n".repeat(2));
     const { workers } = server;
     server.kill("SIGHUP");
@@ -422,8 +424,8 @@ Deno.test("SIGHUP cannot change the addresses of a server, which keep their cert
     assertEquals(await ask(targets[0]!), "http://localhost/url");
     assertEquals(await ask(targets[1]!), "https://localhost/url");
   }
-  const refusals = server.stderr.match(/SIGHUP cannot change .*/g);
-  assertEquals(refusals, [
+  await server.logged(/SIGHUP cannot change .*\n/);
+  assertEquals(server.stderr.match(/SIGHUP cannot change .*/g), [
     "SIGHUP cannot change listen: stop the server and start it again for that",
   ]);
 });

@@ -131,8 +131,11 @@ Deno.test("Deno.serve() calls onError, and its status is counted and logged", as
   assertEquals(await server.get("/rejected"), "rejected");
   const [worker] = readStatus(server.pid).workers;
   assertEquals([worker!.requests, worker!.errors], [2, 2]);
-  const log = Deno.readTextFileSync(`${folder.path}/log`);
-  assertEquals([...log.matchAll(/" (\d+) /g)].map(([, status]) => status), ["503", "503"]);
+  const statuses = await until(() => {
+    const lines = [...Deno.readTextFileSync(`${folder.path}/log`).matchAll(/" (\d+) .*\n/g)];
+    return lines.length >= 2 && lines.map(([, status]) => status);
+  }, "two lines of the log");
+  assertEquals(statuses, ["503", "503"]);
 });
 
 Deno.test("Deno.serve() ends with shutdown() and an aborted signal, in that worker only", async () => {
@@ -287,7 +290,7 @@ Deno.test("a WebSocket on a server of Node's may be silent, and is closed with 1
        socket.on("end", () => socket.end());
      });
      server.listen();`,
-    ["--workers", "1", "--idle-timeout", "0.5", "--header-timeout", "0.5"],
+    ["--workers", "1", "--idle-timeout", "1", "--header-timeout", "1"],
   );
   using silent = await Client.connect(server.port);
   using client = await Client.connect(server.port);
