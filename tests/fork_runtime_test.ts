@@ -190,6 +190,42 @@ Deno.test("the client of a connection sees its end even if runtime children exis
   assertEquals(output, "null\n");
 });
 
+Deno.test("a client of `Deno.createHttpClient()` has connections of its own in each runtime child", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      const server = Deno.serve(
+        { port: 0, hostname: "127.0.0.1", onListen() {} },
+        (request, { remoteAddr }) =>
+          new Response(`${remoteAddr.port} ${new URL(request.url).host}`),
+      );
+      const client = Deno.createHttpClient({
+        proxy: { url: `http://127.0.0.1:${server.addr.port}` },
+      });
+      // Only through the proxy is there such a host.
+      const ask = async () => await (await fetch("http://nowhere.invalid/", { client })).text();
+      const before = await ask();
+      const forkAndAsk = async (known: string[], next: (known: string[]) => Promise<void>) => {
+        const pid = await tine.forkRuntimeChild(async () => {
+          tine.alarm(20);
+          const own = await ask();
+          console.log(!known.includes(own), own.endsWith(" nowhere.invalid"), own === await ask());
+          await next([...known, own]);
+        });
+        while (tine.waitpid(pid, tine.WNOHANG).status === undefined) {
+          await new Promise((resolve) => setTimeout(resolve, 5));
+        }
+      };
+      await forkAndAsk([before], (known) => forkAndAsk(known, () => Promise.resolve()));
+      console.log("parent", before === await ask());
+      tine._exit(0);
+    },
+    [],
+    { flags: ["-A"] },
+  );
+  assertEquals(output, "true true true\ntrue true true\nparent true\n");
+});
+
 Deno.test("200 runtime children with files, WebCrypto, DNS, a subprocess and fetch: none fails", async () => {
   const output = await run(
     async () => {

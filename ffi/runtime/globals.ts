@@ -40,6 +40,12 @@ interface Replaceable {
   "globalThis.fetch": typeof fetch;
 
   /**
+   * When tine is loaded (`fetch.ts`), to remember the options: in a child, `fetch` uses another
+   * client with the same ones. The replacement calls the previous function.
+   */
+  "Deno.createHttpClient": typeof Deno.createHttpClient;
+
+  /**
    * Before the first fork (`fork.ts`), as a getter that asks the kernel: Deno's value in each child
    * is the parent's pid.
    */
