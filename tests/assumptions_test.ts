@@ -524,6 +524,26 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
     }) as string;
     return name.startsWith(beginning) ? beginning : name;
   },
+  inotifyLink: () =>
+    shown(() => {
+      Deno.watchFs("/proc/self/cwd");
+      const links = [...Deno.readDirSync("/proc/self/fd")].map(({ name }) => {
+        try {
+          return Deno.readLinkSync(`/proc/self/fd/${name}`);
+        } catch {
+          return ""; // the folder's own
+        }
+      });
+      console.log(JSON.stringify(links.find((link) => /inotify/.test(link))));
+      Deno.exit();
+    }) as Promise<"anon_inode:inotify">,
+  moduleHooks: async (name) => {
+    const found = await shown(async () => {
+      const module = await import("node:module");
+      console.log(JSON.stringify(Object.keys(module).filter((key) => key === Deno.args[0])));
+    }, [name]) as (typeof name)[];
+    return found[0]!;
+  },
   v8FlagsVariable: async (name) => {
     const text = await printed("console.log(typeof gc)", ["run", "-"], { [name]: "--expose-gc" });
     return text === "function\n" ? name : text;

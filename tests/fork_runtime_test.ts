@@ -821,24 +821,111 @@ for (const when of ["before the first fork", "between two forks"]) {
   });
 }
 
-Deno.test("under --watch, the first fork with a runtime says once what a child cannot do", async () => {
+/** Runs a program under --watch until it has printed "done", and returns its output. */
+async function runWatched(text: string, args: string[] = []): Promise<string> {
   await using folder = scratch();
+  writeApp(
+    folder.path,
+    'import { two } from "./two.ts"; export const one: number = two - 1;',
+    "one.ts",
+  );
+  writeApp(folder.path, "export const two: number = 2;", "two.ts");
+  Deno.writeTextFileSync(`${folder.path}/three.json`, "3");
+  writeApp(folder.path, 'postMessage("works")', "worker.ts");
+  for (const name of ["own0.ts", "own1.ts"]) writeApp(folder.path, "", name);
   const program = writeApp(
     folder.path,
-    `
-    import { becomeForkable, forkRuntimeChild, waitpid } from ${JSON.stringify(MOD)};
-    becomeForkable();
-    Deno.watchFs(import.meta.dirname);
-    for (let i = 0; i < 2; i++) console.log(waitpid(await forkRuntimeChild(async () => 7)).status.code);
+    `import * as tine from ${JSON.stringify(MOD)};
+    tine.becomeForkable();
+    ${text}
     console.log("done");
-    `,
-    "program.js",
+    Deno.exit();`,
+    "program.ts",
   );
-  for (const flags of [["-A", "--watch"], ["-A"]]) {
-    // An argument of the program's own is not Deno's.
-    await using started = start(program, ["--watch"], { flags });
-    await started.printed(/7\n7\ndone/);
-    const warnings = started.stderr.match(/^warning: Under --watch, a forked child hangs/gm);
-    assertEquals(warnings?.length ?? 0, flags.length - 1);
-  }
+  await using started = start(program, args, { flags: ["-A", "--watch"] });
+  await started.printed(/^(done|.*error.*)$/m);
+  return started.stdout + started.stderr.replaceAll(/^.*(Watcher|Process).*\n/gm, "");
+}
+
+Deno.test("under --watch, a runtime child and its own children import modules that are new to them", async () => {
+  const output = await runWatched(`
+    const importAll = async () => {
+      tine.alarm(20); // it would wait forever
+      const { one } = await import("./one.ts");
+      const { default: three } = await import("./three.json", { with: { type: "json" } });
+      const missing = await import("./missing.ts").catch(({ code }) => code);
+      console.log(one, three, missing);
+    };
+    for (let i = 0; i < 2; i++) {
+      await import("./own" + i + ".ts"); // Deno tells of it in a later turn
+      const pid = await tine.forkRuntimeChild(async () => {
+        if (i === 0) await importAll();
+        tine.waitpid(await tine.forkRuntimeChild(importAll));
+      });
+      console.log(tine.waitpid(pid).status.raw);
+    }`);
+  const line = "1 3 ERR_MODULE_NOT_FOUND\n";
+  assertEquals(output, `${line}${line}0\n${line}0\ndone\n`);
+});
+
+Deno.test("under --watch, a runtime child gets an error from Worker, which would never return", async () => {
+  const output = await runWatched(`
+    const startWorker = async () => {
+      tine.alarm(20);
+      try {
+        const worker = new Worker(import.meta.resolve("./worker.ts"), { type: "module" });
+        const message = new Promise((resolve) => worker.onmessage = ({ data }) => resolve(data));
+        console.log(await message);
+        worker.terminate();
+      } catch (error) {
+        console.log(error.message.replace(/file:\\S+\\//, ""));
+      }
+    };
+    tine.waitpid(await tine.forkRuntimeChild(startWorker));
+    await startWorker();`);
+  assertEquals(
+    output,
+    "Cannot start the worker worker.ts in this child: under --watch, Deno would wait for its " +
+      "thread for watching files, which only the parent has\nworks\ndone\n",
+  );
+});
+
+Deno.test("under --watch, fork({ runtime: true }) throws until a child would not hang at its first turn", async () => {
+  const output = await runWatched(`
+    const forkTimer = async () => {
+      const pid = tine.fork({ runtime: true });
+      if (pid === 0) {
+        tine.alarm(20);
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        tine._exit(7);
+      }
+      console.log(tine.waitpid(pid).status.code);
+    };
+    await forkTimer().catch(({ message }) => console.log(message));
+    console.log(tine.waitpid(await tine.forkRuntimeChild(async () => 7)).status.code);
+    await forkTimer();`);
+  assertEquals(
+    output,
+    "Cannot fork with a runtime under --watch before Deno watches the program's files, which it " +
+      "does in the first turn of the event loop: use forkRuntimeChild(), which waits for that\n" +
+      "7\n7\ndone\n",
+  );
+});
+
+Deno.test("--watch as an argument of the program's own changes nothing", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      const pid = tine.fork({ runtime: true });
+      if (pid === 0) {
+        const worker = new Worker("data:text/javascript,postMessage('works')", { type: "module" });
+        console.log(await new Promise((resolve) => worker.onmessage = ({ data }) => resolve(data)));
+        tine._exit(0);
+      }
+      tine.waitpid(pid);
+    },
+    ["--watch"],
+    ALL,
+  );
+  assertEquals(output, "works\n");
 });

@@ -23,6 +23,11 @@ import {
 import { ASSUMPTIONS } from "../runtime/assumptions.ts";
 import { discardStock, makeEntropyForkSafe } from "../runtime/entropy.ts";
 import { renewFetch } from "../runtime/fetch.ts";
+import {
+  checkModuleWatcher,
+  leaveModuleWatcher,
+  refuseFileWatchers,
+} from "../runtime/file_watcher.ts";
 import { replaceGetter, replaceGlobal } from "../runtime/globals.ts";
 import { forkWithHeap } from "../runtime/heap.ts";
 import { findFixedIds } from "../runtime/id_pools.ts";
@@ -38,7 +43,6 @@ import {
   tryToParkPool,
   unparkedThreads,
 } from "../runtime/pool.ts";
-import { hasFileWatcher } from "../runtime/threads.ts";
 import {
   type EpollInstance,
   hasWork,
@@ -46,7 +50,6 @@ import {
   surveyEventLoop,
 } from "../runtime/event_loop.ts";
 import { abandonTimers, watchTimers } from "../runtime/timers.ts";
-import { denosArguments } from "../runtime/v8_flags.ts";
 import { awaitV8Workers, describeV8Workers, restartV8Workers } from "../runtime/v8_workers.ts";
 
 /**
@@ -200,13 +203,10 @@ function forkProcess(): number {
   return pid;
 }
 
-let warned = false;
-
 /** @param known What the event loop watches, if that is known. */
 function forkWithRuntime(known?: readonly EpollInstance[]): number {
   prepare();
-  if (!warned && watcher !== undefined) warnOfReloading();
-  warned = true;
+  checkModuleWatcher();
   // Check before the threads are given work, which would keep them alive.
   if (poolRoom() < LEAST_ROOM) {
     throw new Error(
@@ -231,6 +231,7 @@ function forkWithRuntime(known?: readonly EpollInstance[]): number {
     rebuildEventLoop(survey);
     if (hasWork(survey)) renewFetch();
     if (signals.foreign.length > 0) refuseSignalListeners();
+    leaveModuleWatcher();
     abandonTimers();
     return 0;
   } catch (error) {
@@ -331,33 +332,6 @@ function refuseSignalListeners(): void {
         "that does not await",
     );
   });
-}
-
-/** The process that has Deno's thread for watching files, which no child inherits. */
-let watcher: number | undefined;
-
-// A watcher would wait for that thread, in a child without one for ever.
-function refuseFileWatchers(): void {
-  if (hasFileWatcher()) watcher = getpid();
-  replaceGlobal("Deno.watchFs", (original) => (...args) => {
-    watcher ??= getpid();
-    if (watcher === getpid()) return original(...args);
-    throw new Error(
-      `Cannot watch ${
-        args[0]
-      } in this child: Deno started its thread for watching files before the ` +
-        "fork, in the parent. Watch files in the child only, and not under --watch",
-    );
-  });
-}
-
-/** Deno watches the modules that a program imports, and waits for the same thread. */
-function warnOfReloading(): void {
-  if (!denosArguments().some((one) => /^--watch(-hmr)?(=|$)/.test(one))) return;
-  console.error(
-    "warning: Under --watch, a forked child hangs when it imports a module that its parent has not " +
-      "imported: import it before the fork, or watch with the command serve --watch",
-  );
 }
 
 const M_MXFAST = 1;

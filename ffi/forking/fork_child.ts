@@ -2,6 +2,7 @@ import { _exit } from "../process.ts";
 import { fork, LEAST_ROOM } from "./fork.ts";
 import { ASSUMPTIONS } from "../runtime/assumptions.ts";
 import { poolRoom } from "../runtime/pool.ts";
+import { awaitModuleWatcher } from "../runtime/file_watcher.ts";
 import { delay, nextTurn } from "../runtime/timers.ts";
 
 /**
@@ -72,6 +73,7 @@ const ROOM_PATIENCE = 1000 * ASSUMPTIONS.poolIdleSeconds.value + 5000;
 export async function forkRuntimeChild(child: () => Promise<number | void>): Promise<number> {
   let pid: number | undefined;
   for (const end = performance.now() + ROOM_PATIENCE; pid === undefined;) {
+    await awaitModuleWatcher();
     // No promise job is pending when a turn of the event loop begins.
     await nextTurn();
     try {

@@ -75,11 +75,17 @@ interface Replaceable {
   "Deno.addSignalListener": typeof Deno.addSignalListener;
 
   /**
-   * Before the first fork (`fork.ts`). A child does not inherit the thread that all watchers need,
+   * Before the first fork (`file_watcher.ts`). A child does not inherit the thread that all watchers need,
    * and Deno would wait for it forever. A child whose parent has watched files therefore gets an
    * error; any other calls the previous function.
    */
   "Deno.watchFs": typeof Deno.watchFs;
+
+  /**
+   * In a child under `deno run --watch` (`file_watcher.ts`), permanently: Deno would wait for the
+   * same thread.
+   */
+  "globalThis.Worker": typeof Worker;
 
   /**
    * In a worker of the preforking server (`web_sockets.ts`). Deno's server no longer counts a

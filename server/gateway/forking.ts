@@ -3,6 +3,7 @@
  * for each connection, in which Deno's HTTP server serves it.
  */
 import { fork } from "../../ffi/forking/fork.ts";
+import { awaitModuleWatcher } from "../../ffi/runtime/file_watcher.ts";
 import { every, nextTurn } from "../../ffi/runtime/timers.ts";
 import { _exit, getpid, getppid } from "../../ffi/process.ts";
 import { MAP_ANONYMOUS, MAP_SHARED, mmap } from "../../ffi/memory.ts";
@@ -81,6 +82,7 @@ export async function serveFetchForking(
   await warmUp(options);
   app.onListen?.(addrOf(address));
   // Jobs that are pending here would run in each child too.
+  await awaitModuleWatcher();
   await nextTurn();
   const task = forkPerConnection(listenSocket, {
     hasRuntime: true,

@@ -14,6 +14,7 @@ import { findFixedIds } from "../../ffi/runtime/id_pools.ts";
 import { poolRoom } from "../../ffi/runtime/pool.ts";
 import { isServing, setServing } from "../../ffi/runtime/globals.ts";
 import { checkThrowAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
+import { awaitModuleWatcher } from "../../ffi/runtime/file_watcher.ts";
 import { after, delay, every, nextTurn, type Timer } from "../../ffi/runtime/timers.ts";
 import { getpid } from "../../ffi/process.ts";
 import { signal } from "../../ffi/signal.ts";
@@ -345,6 +346,7 @@ async function run(
       for (const one of describeOpenResources()) log(formatOpenResource(one));
       disownOpenResources();
     }
+    await awaitModuleWatcher();
     // No promise job is pending when a turn of the event loop begins, so none runs in a child.
     const turn = nextTurn();
     prepareWorkers();

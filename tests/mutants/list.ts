@@ -118,7 +118,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "watchers-before-the-first-fork-forgotten",
-    file: "ffi/forking/fork.ts",
+    file: "ffi/runtime/file_watcher.ts",
     text: "  if (hasFileWatcher()) watcher = getpid();\n",
     replacement: "",
     test: "tests/fork_runtime_test.ts",
@@ -126,11 +126,45 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "watchers-between-forks-forgotten",
-    file: "ffi/forking/fork.ts",
+    file: "ffi/runtime/file_watcher.ts",
     text: "    watcher ??= getpid();\n",
     replacement: "",
     test: "tests/fork_runtime_test.ts",
     filter: "gets an error from Deno.watchFs()",
+  },
+  {
+    name: "modules-of-a-child-watched",
+    file: "ffi/runtime/file_watcher.ts",
+    text:
+      "  registerHooks()?.({ resolve: (specifier, context, next) => next(specifier, context) });\n",
+    replacement: "",
+    test: "tests/fork_runtime_test.ts",
+    filter: "import modules that are new to them",
+  },
+  {
+    name: "worker-of-a-child-watched",
+    file: "ffi/runtime/file_watcher.ts",
+    text: "      construct(_target, [specifier]): never {\n",
+    replacement:
+      "      construct(target, [specifier, options]) {\n        if (watcher !== undefined) return new target(specifier, options);\n",
+    test: "tests/fork_runtime_test.ts",
+    filter: "gets an error from Worker, which would never return",
+  },
+  {
+    name: "fork-before-files-are-watched",
+    file: "ffi/runtime/file_watcher.ts",
+    text: "  hasBegun = watchesFiles();\n",
+    replacement: "  hasBegun = true;\n",
+    test: "tests/fork_runtime_test.ts",
+    filter: "throws until a child would not hang at its first turn",
+  },
+  {
+    name: "modules-not-awaited-under-watch",
+    file: "ffi/forking/fork_child.ts",
+    text: "    await awaitModuleWatcher();\n",
+    replacement: "",
+    test: "tests/fork_runtime_test.ts",
+    filter: "import modules that are new to them",
   },
   {
     name: "ignored-children-stay-ignored",
