@@ -89,6 +89,37 @@ Deno.test("a worker with too many idle connections makes clients reconnect to ot
   assertEquals(load.failures, []);
 });
 
+Deno.test("clients that connect at once are soon spread over the workers", async () => {
+  await using folder = scratch();
+  const app = `${folder.path}/app.mjs`;
+  Deno.writeTextFileSync(
+    app,
+    `import { createServer } from "node:http";
+     createServer((_, response) => response.end(String(process.pid))).listen(0);`,
+  );
+  // On one processor, the worker that runs first accepts all.
+  await using server = await startServer([], { app, shell: "taskset -pc 0 $$ >/dev/null;" });
+  const connections = () =>
+    readStatus(server.pid).workers.map(({ connections }) => connections).sort((a, b) => a - b);
+  const rounds: number[] = [];
+  for (let burst = 0; burst < 5; burst++) {
+    await until(() => connections().join() === "0,0", "the end of all connections");
+    await pause(600); // the workers have counted their connections again
+    const target = { hostname: "127.0.0.1", port: server.port };
+    await using load = new Load(target, { clients: 20, keepAlive: true, pause: 5 });
+    await until(() => {
+      const [fewest, most] = connections();
+      return fewest! >= 5 && most! <= 15;
+    }, "the connections to be spread");
+    rounds.push(load.ok / 20);
+    await load.stop();
+    assertEquals(load.failures, []);
+  }
+  // Two to four. After the next count it would be 25 to 200.
+  const median = rounds.sort((a, b) => a - b)[2]!;
+  assert(median < 15, `each client sent ${rounds} requests until then`);
+});
+
 Deno.test("a connection is accepted by another worker if the one that it woke has ended", async () => {
   await using folder = scratch();
   const slow = `${folder.path}/slow`;

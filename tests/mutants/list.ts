@@ -394,7 +394,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "workers-take-no-turns",
     file: "server/prefork/worker/balance.ts",
-    text: "      for (const acceptor of acceptors) acceptor.requeue();\n",
+    text: "    for (const acceptor of acceptors) acceptor.requeue();\n",
     replacement: "",
     test: "tests/prefork_accept_test.ts",
     filter: "workers take turns when connections come one at a time",
@@ -406,6 +406,14 @@ export const MUTANTS: readonly Mutant[] = [
     replacement: "      return false;",
     test: "tests/prefork_accept_test.ts",
     filter: "a worker with too many idle connections makes clients reconnect to other workers",
+  },
+  {
+    name: "many-connections-at-once-wait-for-the-count",
+    file: "server/prefork/worker/balance.ts",
+    text: "      after(SETTLE, findSurplus);\n",
+    replacement: "",
+    test: "tests/prefork_accept_test.ts",
+    filter: "clients that connect at once are soon spread over the workers",
   },
   {
     name: "worker-does-not-look-again",

@@ -1,7 +1,8 @@
 /**
  * Balances connections across the workers. The kernel wakes the first idle worker in the wait
- * queue. Under light load, one worker would therefore get all connections; when the load grows, its
- * clients with persistent connections would stay with it while other workers are idle.
+ * queue, and a worker that runs accepts all that wait. Under light load, or when many clients
+ * connect at once, one worker would therefore get all connections; its clients with persistent
+ * connections would stay with it while other workers are idle.
  */
 import { after } from "../../../ffi/runtime/timers.ts";
 import type { Acceptor } from "../../../ffi/runtime/acceptor.ts";
@@ -9,6 +10,11 @@ import { ADMIN, type Scoreboard, type Slot } from "../scoreboard.ts";
 
 /** The shortest interval at which a worker moves to the end of the wait queue, in milliseconds. */
 const TURN = 5;
+/**
+ * How long after it got too many connections a worker computes how many should move elsewhere, in
+ * milliseconds: by then the others have accepted theirs.
+ */
+const SETTLE = 10;
 /**
  * A worker has too many connections if it has more than its share times this factor, plus a few.
  */
@@ -19,6 +25,10 @@ const A_FEW = 2;
 export interface Balance {
   /** Called for each request: a worker that got a connection moves to the end of the wait queue. */
   takeTurn(): void;
+  /** Called for each new connection, instead of {@linkcode takeTurn}, by servers that can tell. */
+  connected(): void;
+  /** Called when a connection has ended of which {@linkcode connected} was told. */
+  disconnected(): void;
   /** Called after the connections were counted: computes how many should move elsewhere. */
   updateSurplus(): void;
   /** Called for each response: returns whether its client should open another connection. */
@@ -33,20 +43,43 @@ export function balance(
 ): Balance {
   let waits = false;
   let surplus = 0;
+  let peers: readonly Slot[] = [];
+  // Whether the surplus was computed between two counts: not twice, for clients that come back.
+  let isSettling = false;
+
+  function takeTurn(): void {
+    if (waits) return;
+    waits = true;
+    // Reading the clock at each request would cost more.
+    after(TURN, () => waits = false);
+    for (const acceptor of acceptors) acceptor.requeue();
+  }
+
+  function findSurplus(): void {
+    const ready = scoreboard.slots.filter((one) => one.state === "ready" && one.number !== ADMIN);
+    const all = ready.reduce((sum, { connections }) => sum + connections, 0);
+    const share = all / Math.max(1, ready.length);
+    const mine = slot.connections;
+    surplus = mine > share * TOLERANCE + A_FEW ? Math.floor(mine - share) : 0;
+    peers = ready.filter(({ index }) => index !== slot.index);
+  }
+
   return {
-    takeTurn(): void {
-      if (waits) return;
-      waits = true;
-      // Reading the clock at each request would cost more.
-      after(TURN, () => waits = false);
-      for (const acceptor of acceptors) acceptor.requeue();
+    takeTurn,
+    connected(): void {
+      slot.connections++;
+      takeTurn();
+      if (isSettling || !peers.some((one) => one.state === "ready" && isMuchLess(one))) return;
+      isSettling = true;
+      after(SETTLE, findSurplus);
+    },
+    disconnected(): void {
+      // It may have been left out of the last count already.
+      slot.connections = Math.max(0, slot.connections - 1);
     },
     updateSurplus(): void {
-      const peers = scoreboard.slots.filter((one) => one.state === "ready" && one.number !== ADMIN);
-      const all = peers.reduce((sum, { connections }) => sum + connections, 0);
-      const share = all / Math.max(1, peers.length);
-      const mine = slot.connections;
-      surplus = mine > share * TOLERANCE + A_FEW ? Math.floor(mine - share) : 0;
+      findSurplus();
+      isSettling = false;
     },
     sheds(): boolean {
       if (surplus === 0) return false;
@@ -54,4 +87,8 @@ export function balance(
       return true;
     },
   };
+
+  function isMuchLess({ connections }: Slot): boolean {
+    return slot.connections > connections * TOLERANCE + A_FEW;
+  }
 }

@@ -164,15 +164,17 @@ export async function acceptNode(
   function connect(socket: NodeSocket): void {
     const entry = sockets.add(socket);
     let isOpen = true;
+    spread.connected();
     socket.on("close", () => {
-      if (isOpen) sockets.remove(entry);
+      if (!isOpen) return;
       isOpen = false;
+      sockets.remove(entry);
+      spread.disconnected();
     });
     if (isHttp) return;
     // The protocol is not known: each connection counts as a request, and may be silent.
     const client = nameOf(clientOf(socket));
     shared.count();
-    spread.takeTurn();
     if (client !== undefined) connections.upgraded(client);
   }
 
@@ -184,7 +186,6 @@ export async function acceptNode(
     const { remoteAddr } = client;
     const exchange = meter.begin(client, method, url);
     slot.setRequest(method, url);
-    spread.takeTurn();
     requestIds?.giveNode(request, response);
     const endEntry = beginEntry(request, remoteAddr);
     const node = { remoteAddr, exchange, request, response, endEntry };
@@ -257,7 +258,6 @@ export async function acceptNode(
     const client = clientOf(socket);
     const { method = "", url = "" } = request;
     slot.setRequest(method, url);
-    spread.takeTurn();
     meter.end(meter.begin(client, method, url), 101, 0); // the program answers
     requestIds?.giveNode(request);
     beginEntry(request, client.remoteAddr)?.(101, 0);
