@@ -163,6 +163,12 @@ Deno.test("`compileFormat()` does not let a client forge a line", () => {
   assertEquals(JSON.parse(json).url, `/${evil}`);
 });
 
+Deno.test("`compileFormat()` rounds down how long a request took", () => {
+  const format = "%T %{s}T %{ms}T %{us}T %D %{sec}t %{end:msec}t";
+  const entry = { ...ENTRY, time: 1_000_999, duration: 1999.9996 };
+  assertEquals(formatEntry(format, entry), "1 1 1999 1999999 1999999 1000 1002998\n");
+});
+
 Deno.test("`compileFormat()` truncates a line to a valid line", () => {
   const pieces = ['"', "\\", "\n", "\x00", "\x7f", "ä", "\u{1f600}", "a", "x", "u", "/", "\ud800"];
   // The same in each run, and different enough.
@@ -197,6 +203,12 @@ Deno.test("`compileFormat()` truncates a line to a valid line", () => {
   }).match(COMBINED)!;
   assertEquals([request, referer], ["GET /index.html?a=b HTTP/1.1", "http://example.org/start"]);
   assertMatch(agent!, /^a{3900,}\.\.\.$/);
+  // No escape is cut, wherever the line ends.
+  for (let before = 0; before < 6; before++) {
+    const entry = { ...ENTRY, agent: "a".repeat(before) + "\0".repeat(5000) };
+    assertMatch(formatEntry("combined", entry), /"a*(\\x00)+\.\.\."\n$/);
+    assertMatch(formatEntry("json", entry), /"user_agent":"a*(\\u0000)+\.\.\."/);
+  }
 });
 
 Deno.test("`compileFormat()` escapes what Apache accepts as Apache does", {

@@ -397,3 +397,28 @@ Deno.test("acceptQueue() knows how many connections wait, and how many may", asy
     assertEquals(acceptQueue(listening), undefined);
   }
 });
+
+Deno.test("the status shows the connections that wait on each listening socket", async () => {
+  await using folder = scratch();
+  const path = `${folder.path}/app.sock`;
+  const addresses = ["--listen", "127.0.0.1:0", "--listen", `unix:${path}`];
+  await using server = await startServer([...addresses, "--workers", "1", "--backlog", "7"]);
+  const [worker] = server.workers;
+  const port = Number(server.url.match(/:(\d+)\//)![1]);
+  const queues = () =>
+    readStatus(server.pid).listeners.map(({ queue, backlog }) => `${queue} of ${backlog}`).join();
+  const areSeen = (expected: string) =>
+    until(() => queues() === expected, expected).catch((error) => {
+      throw new Error(`${error.message}: ${queues()}`);
+    });
+  await areSeen("0 of 7,0 of 7");
+  Deno.kill(worker!, "SIGSTOP");
+  {
+    using _first = await Deno.connect({ port });
+    using _second = await Deno.connect({ port });
+    using _third = await Deno.connect({ transport: "unix", path });
+    await areSeen("2 of 7,1 of 7");
+    Deno.kill(worker!, "SIGCONT");
+    await areSeen("0 of 7,0 of 7");
+  }
+});

@@ -14,6 +14,7 @@ const FETCH_APP = `
       const id = request.headers.get("x-id");
       if (pathname === "/empty") return together();
       if (pathname === "/immutable") return Response.redirect("http://x/");
+      if (pathname === "/fetched") return await fetch("data:,x"); // immutable, too
       if (pathname === "/own") return new Response("own", { headers: { "x-id": "mine" } });
       if (pathname === "/stream") return new Response(new Blob(["x"]).stream());
       if (pathname === "/error") throw new Error("wrong");
@@ -150,13 +151,14 @@ Deno.test("a response of any kind has the id of its request", async () => {
   assertEquals(await get("/immutable", "1"), [302, "1"]);
   assertEquals(await get("/own", "2"), [200, "2"]);
   assertEquals(await get("/stream", "3"), [200, "3"]);
+  assertEquals(await get("/fetched", "4"), [200, "4"]);
   // The same response again and again, at the same time.
   const ids = Array.from({ length: 20 }, (_, i) => `e${i}`);
   assertEquals(
     await Promise.all(ids.map((id) => get("/empty", id))),
     ids.map((id) => [204, id]),
   );
-  const lines = await linesOf(log, 23);
+  const lines = await linesOf(log, 24);
   const host = `localhost localhost:${server.port}`;
   for (
     const line of ["/immutable 302 1 1", "/own 200 2 2", "/stream 200 3 3", "/empty 204 e7 e7"]

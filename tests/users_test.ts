@@ -130,7 +130,8 @@ const APP = `
   const back = [symbols.setuid(0), symbols.setgid(0), symbols.setresuid(0, 0, 0)];
   const loaded = Deno.uid();
   Deno.writeTextFileSync("files/written", String(Deno.pid));
-  const variables = Object.keys(Deno.env.toObject()).filter((name) => /^TINE_(?!WORKER)/.test(name));
+  const variables = Object.keys(Deno.env.toObject())
+    .filter((name) => /^TINE_(?!WORKER|STARTED_BY_|TEST_)/.test(name)); // those are the tests' own
   const { USER, LOGNAME, HOME } = Deno.env.toObject();
   // A subprocess gets nothing of what root has opened or read.
   const inherited = () => {
