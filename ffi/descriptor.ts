@@ -11,8 +11,8 @@ import {
   read,
   write,
 } from "./descriptor_calls.ts";
-import { check, EBADF, SyscallError } from "./errno.ts";
-import { libc } from "./libc.ts";
+import { check, EBADF, ENOTDIR, SyscallError } from "./errno.ts";
+import { errno, libc } from "./libc.ts";
 import { architecture } from "./platform.ts";
 
 /** Open for reading. */
@@ -257,6 +257,18 @@ export function noFollowFlag(): number {
  */
 export function open(path: string, flags: number, mode = 0o666): Descriptor {
   return new Descriptor(check(libc().open(cString(path), flags, mode), "open", path));
+}
+
+/**
+ * Whether a path leads to a directory: open(2) with `O_DIRECTORY`.
+ *
+ * @throws {SyscallError} `ENOENT`, `EACCES`, ...
+ */
+export function isDirectory(path: string): boolean {
+  const fd = libc().open(cString(path), O_PATH | O_CLOEXEC | directoryFlag(), 0);
+  if (fd === -1 && errno() === ENOTDIR) return false;
+  close(check(fd, "open", path));
+  return true;
 }
 
 /**

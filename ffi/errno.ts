@@ -23,6 +23,7 @@ export const ESRCH = 3;
 export const EINTR = 4;
 export const EBADF = 9;
 export const EAGAIN = 11;
+export const ENOTDIR = 20;
 export const EINVAL = 22;
 export const ERANGE = 34;
 export const EINPROGRESS = 115;

@@ -4,8 +4,8 @@
  */
 import { cString } from "./c_string.ts";
 import { directoryFlag, O_CLOEXEC, O_RDONLY } from "./descriptor.ts";
-import { check, isSyscallError } from "./errno.ts";
-import { libc } from "./libc.ts";
+import { check, ENOENT, isSyscallError } from "./errno.ts";
+import { errno, libc } from "./libc.ts";
 import { architecture, SYSTEM_CALLS, UnsupportedPlatformError } from "./platform.ts";
 
 const PATH_MAX = 4096;
@@ -21,7 +21,20 @@ const decoder = new TextDecoder();
 
 /** Reads a small text file: open(2), read(2) to its end, close(2). */
 export function readText(path: string): string {
-  const fd = check(libc().open(cString(path), O_RDONLY | O_CLOEXEC, 0), "open", path);
+  return readAll(check(openText(path), "open", path), path);
+}
+
+/** Reads a small text file; `undefined` if there is none, which costs less than an error. */
+export function readTextIfThere(path: string): string | undefined {
+  const fd = openText(path);
+  return fd === -1 && errno() === ENOENT ? undefined : readAll(check(fd, "open", path), path);
+}
+
+function openText(path: string): number {
+  return libc().open(cString(path), O_RDONLY | O_CLOEXEC, 0);
+}
+
+function readAll(fd: number, path: string): string {
   try {
     for (let length = 0;;) {
       const free = buffer.subarray(length);

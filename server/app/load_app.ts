@@ -4,7 +4,7 @@
  * server.
  */
 
-import { directoryFlag, O_CLOEXEC, O_PATH, open } from "../../ffi/descriptor.ts";
+import { isDirectory } from "../../ffi/descriptor.ts";
 import { isSyscallError } from "../../ffi/errno.ts";
 
 /** A worker, as the app's hooks see it. */
@@ -107,12 +107,12 @@ export function specifierOf(name: string): string {
 export function checkFile(name: string): void {
   if (isUrl(name)) return;
   try {
-    open(name, O_PATH | O_CLOEXEC | directoryFlag()).close();
+    if (!isDirectory(name)) return;
   } catch (error) {
     if (isSyscallError(error, "ENOENT")) {
       throw new AppError(`Cannot load ${name}: there is no file ${absolute(name)}`);
     }
-    return; // a file; or Deno will tell what is wrong with it
+    return; // Deno will tell what is wrong with it
   }
   throw new AppError(`Cannot load ${name}: ${absolute(name)} is a directory: name the file in it`);
 }

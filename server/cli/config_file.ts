@@ -3,7 +3,7 @@
  * the model. `server/tine.schema.json` describes it for editors.
  */
 import { isSyscallError, SyscallError } from "../../ffi/errno.ts";
-import { readText } from "../../ffi/proc.ts";
+import { readTextIfThere } from "../../ffi/proc.ts";
 import { isUrl } from "../app/load_app.ts";
 import { cannot } from "../options.ts";
 import { checkTexts } from "../prefork/listen_option.ts";
@@ -35,14 +35,14 @@ export interface ConfigFile extends PreforkOptions {
  * @throws {ConfigFileError} If it cannot be read, is not JSON, or contains an invalid option.
  */
 export function readConfigFile(file: string): ConfigFile | undefined {
-  let text: string;
+  let text: string | undefined;
   try {
-    text = readText(file); // through libc: the app may have no permission to read it
+    text = readTextIfThere(file); // through libc: the app may have no permission to read it
   } catch (error) {
     if (!isSyscallError(error)) throw error;
-    if (error.code === "ENOENT") return undefined;
     throw new ConfigFileError(new SyscallError("read", error.errno, file).message);
   }
+  if (text === undefined) return undefined;
   try {
     return understand(parseJsonc(text), file.replace(/[^/]*$/, ""));
   } catch (error) {

@@ -8,7 +8,7 @@
 import { signalName } from "../../ffi/signals.ts";
 import { ASSUMPTIONS } from "../../ffi/runtime/assumptions.ts";
 import { HANDLED_SIGNALS } from "../prefork/signals.ts";
-import { LAUNCHED } from "./launched.ts";
+import { LAUNCHED, SEPARATOR } from "./launched.ts";
 import { SWITCHES } from "./options.ts";
 
 const FLAGS = "--v8-flags=--single_threaded,--no-lazy,--max-semi-space-size=4";
@@ -69,7 +69,8 @@ run() {
   exec ${env} ${mask} "$deno" ${run.join(" ")} --allow-all "$@"
 }
 serve() {
-  args=$(printf '%s\\037' "\${DENO_AUTO_SERVE+=}$DENO_AUTO_SERVE" "$@")
+  args="\${DENO_AUTO_SERVE+=}$DENO_AUTO_SERVE${SEPARATOR}" # without a process for it
+  for arg; do args="$args$arg${SEPARATOR}"; done
   app=
   while [ $# -gt 0 ]; do
     case $1 in

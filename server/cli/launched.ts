@@ -14,7 +14,8 @@ import { report } from "./report.ts";
  * (nothing, or `=` and its value) and the arguments of `serve`. `SEPARATOR` ends each.
  */
 export const LAUNCHED = "TINE_ARGS";
-const SEPARATOR = "\x1f";
+/** What ends each argument there. */
+export const SEPARATOR = "\x1f";
 
 /** Reads the arguments that the launcher has passed on. Ends the process if they are invalid. */
 export function readLaunched(): void {

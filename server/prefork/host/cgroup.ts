@@ -4,7 +4,7 @@
  * and with more memory the kernel would kill it.
  */
 import { isSyscallError } from "../../../ffi/errno.ts";
-import { readText } from "../../../ffi/proc.ts";
+import { readTextIfThere } from "../../../ffi/proc.ts";
 
 /** The limits of a cgroup; `Infinity` where it has none. */
 export interface CgroupLimits {
@@ -82,7 +82,7 @@ function findFolders(root: string): (controller: string) => string[] {
 /** Returns the text of a file; nothing if it does not exist, or may not be read. */
 function readIfThere(path: string): string {
   try {
-    return readText(path);
+    return readTextIfThere(path) ?? "";
   } catch (error) {
     if (isSyscallError(error)) return "";
     throw error;
