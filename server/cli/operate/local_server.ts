@@ -71,12 +71,14 @@ export class LocalServer implements RunningServer {
   async scale(workers: number): Promise<void> {
     let wanted = (await this.look()).master.workers;
     const [signum, step] = workers > wanted ? [SIGTTIN, 1] : [SIGTTOU, -1];
-    for (; wanted !== workers; wanted += step) {
+    for (let left = Math.abs(workers - wanted); left > 0; left--) {
       this.#signal(signum);
       const now = await this.#otherThan(wanted);
-      if (now !== wanted + step) {
+      // Another command may have added or removed some, too, and all count.
+      if (Math.sign(now - wanted) !== step) {
         throw new StatusError(`Cannot scale ${this.name}: something else changes its workers, too`);
       }
+      wanted = now;
     }
   }
 
