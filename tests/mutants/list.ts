@@ -1276,8 +1276,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "check-leaves-subprocesses",
     file: "server/prefork/serve.ts",
-    text: "  killOpenSubprocesses();\n",
-    replacement: "",
+    text: "describeOpenResources() : [];\n  killOpenSubprocesses();\n",
+    replacement: "describeOpenResources() : [];\n",
     test: "tests/check_test.ts",
     filter: "check tells what would not survive the fork",
   },
