@@ -537,13 +537,6 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
       console.log(JSON.stringify(links.find((link) => /inotify/.test(link))));
       Deno.exit();
     }) as Promise<"anon_inode:inotify">,
-  moduleHooks: async (name) => {
-    const found = await shown(async () => {
-      const module = await import("node:module");
-      console.log(JSON.stringify(Object.keys(module).filter((key) => key === Deno.args[0])));
-    }, [name]) as (typeof name)[];
-    return found[0]!;
-  },
   v8FlagsVariable: async (name) => {
     const text = await printed("console.log(typeof gc)", ["run", "-"], { [name]: "--expose-gc" });
     return text === "function\n" ? name : text;

@@ -52,11 +52,6 @@ export const ASSUMPTIONS = {
     value: "anon_inode:inotify",
     otherwise: "fork({ runtime: true }) throws under --watch, as if it were too early",
   },
-  /** The function of `node:module` that registers hooks for modules. */
-  moduleHooks: {
-    value: "registerHooks",
-    otherwise: "under --watch, a child hangs when it imports a module, of which it is warned",
-  },
   /** The environment variable from which Deno reads flags for V8 when it starts. */
   v8FlagsVariable: {
     value: "DENO_V8_FLAGS",

@@ -3,11 +3,12 @@
  * modules of the program. To watch another file, Deno sends such a thread a message, and waits for
  * the answer without a time limit. A child does not inherit the threads, so it would wait forever.
  */
+import { close } from "../descriptor_calls.ts";
 import { getpid } from "../process.ts";
 import { isSyscallError } from "../errno.ts";
 import { readText } from "../proc.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
-import { openDescriptors } from "./event_loop.ts";
+import { deadSocket, duplicateOnto, openDescriptors, surveyEventLoop } from "./event_loop.ts";
 import { replaceGlobal } from "./globals.ts";
 import { hasFileWatcher } from "./threads.ts";
 import { delay } from "./timers.ts";
@@ -46,11 +47,8 @@ let isLeft = false;
 const TURNS = 5;
 const TURN_MILLISECONDS = 10;
 
-/** What a hook for modules is called with last: the next hook. */
-type Resolve = (specifier: string, context: object) => object;
-type RegisterHooks = (hooks: {
-  resolve(specifier: string, context: object, next: Resolve): object;
-}) => void;
+/** The descriptors with which Deno wakes the thread. */
+let wakers: readonly number[] = [];
 
 /** Waits, before a fork, until Deno has told the thread of all modules that are imported. */
 export async function awaitModuleWatcher(): Promise<void> {
@@ -74,19 +72,27 @@ export function checkModuleWatcher(): void {
         "does in the first turn of the event loop: use forkRuntimeChild(), which waits for that",
     );
   }
-  if (registerHooks() !== undefined) return;
+  const links = openDescriptors();
+  wakers = surveyEventLoop()
+    .filter(({ work }) => work.some(({ fd }) => links.get(fd) === ASSUMPTIONS.inotifyLink.value))
+    .flatMap(({ waker }) => waker.map(({ fd }) => fd));
   console.error(
-    "warning: Under --watch, a forked child hangs when it imports a module that its parent has not " +
-      "imported: import it before the fork, or watch with the command serve --watch",
+    "warning: Under --watch, a forked child ends with an error (Deno has panicked) when it imports a " +
+      "module that its parent does not know: import it before the fork, with a literal name, or " +
+      "watch with the command serve --watch",
   );
 }
 
-/** In a child, has Deno no longer report modules to the thread that watches its parent's. */
+/**
+ * In a child, breaks what wakes the thread that watches its parent's modules: where Deno would wait
+ * for an answer forever, it ends the child with an error instead.
+ */
 export function leaveModuleWatcher(): void {
   if (isLeft || !watchesModules()) return;
   isLeft = true;
-  // Deno does not report what is resolved by a hook, even by one that changes nothing.
-  registerHooks()?.({ resolve: (specifier, context, next) => next(specifier, context) });
+  const dead = deadSocket();
+  for (const fd of wakers) duplicateOnto(dead, fd);
+  close(dead);
   replaceGlobal("globalThis.Worker", (original) =>
     new Proxy(original, {
       construct(_target, [specifier]): never {
@@ -101,13 +107,6 @@ export function leaveModuleWatcher(): void {
 function watchesModules(): boolean {
   return known ??= hasFileWatcher() &&
     denosArguments().some((one) => /^--watch(-hmr)?(=|$)/.test(one));
-}
-
-function registerHooks(): RegisterHooks | undefined {
-  const { process } = globalThis as unknown as {
-    process?: { getBuiltinModule?(name: string): Record<string, RegisterHooks> };
-  };
-  return process?.getBuiltinModule?.("node:module")[ASSUMPTIONS.moduleHooks.value];
 }
 
 /** Whether an inotify instance of this process has a file to watch. */

@@ -133,13 +133,12 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "gets an error from Deno.watchFs()",
   },
   {
-    name: "modules-of-a-child-watched",
+    name: "child-waits-for-the-module-watcher",
     file: "ffi/runtime/file_watcher.ts",
-    text:
-      "  registerHooks()?.({ resolve: (specifier, context, next) => next(specifier, context) });\n",
-    replacement: "",
+    text: "  for (const fd of wakers) duplicateOnto(dead, fd);\n",
+    replacement: "  for (const fd of wakers) duplicateOnto(fd, fd + 1000);\n",
     test: "tests/fork_runtime_test.ts",
-    filter: "import modules that are new to them",
+    filter: "ends instead of hanging",
   },
   {
     name: "worker-of-a-child-watched",
@@ -164,7 +163,7 @@ export const MUTANTS: readonly Mutant[] = [
     text: "    await awaitModuleWatcher();\n",
     replacement: "",
     test: "tests/fork_runtime_test.ts",
-    filter: "import modules that are new to them",
+    filter: "goes on after what its parent has imported just before the fork",
   },
   {
     name: "ignored-children-stay-ignored",
