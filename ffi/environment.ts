@@ -42,3 +42,40 @@ export function setenv(name: string, value: string): void {
 export function unsetenv(name: string): void {
   check(libc().unsetenv(cString(name)), "unsetenv", name);
 }
+
+/**
+ * Returns the addresses of this process's variables, and a null pointer: `extern char **environ`.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man7/environ.7.html environ(7)}
+ */
+export function environ(): BigUint64Array<ArrayBuffer> {
+  const variable = libc().environ;
+  const list = variable && new Deno.UnsafePointerView(variable).getPointer();
+  if (!list) return new BigUint64Array(1);
+  const view = new Deno.UnsafePointerView(list);
+  const addresses: bigint[] = [];
+  do addresses.push(view.getBigUint64(8 * addresses.length)); while (addresses.at(-1) !== 0n);
+  return new BigUint64Array(addresses);
+}
+
+/** Returns all variables of the environment, by name. */
+export function environment(): Map<string, string> {
+  const variables = new Map<string, string>();
+  for (const address of environ().subarray(0, -1)) {
+    const text = textAt(Deno.UnsafePointer.create(address)!);
+    const end = text.indexOf("=");
+    if (end > 0) variables.set(text.slice(0, end), text.slice(end + 1));
+  }
+  return variables;
+}
+
+/**
+ * Sets and removes variables until the environment is as it was.
+ *
+ * @param before What {@linkcode environment} returned.
+ */
+export function restoreEnvironment(before: ReadonlyMap<string, string>): void {
+  const now = environment();
+  for (const [name, value] of before) if (now.get(name) !== value) setenv(name, value);
+  for (const name of now.keys()) if (!before.has(name)) unsetenv(name);
+}

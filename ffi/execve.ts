@@ -1,4 +1,5 @@
 import { cString } from "./c_string.ts";
+import { environ } from "./environment.ts";
 import { SyscallError } from "./errno.ts";
 import { handlerOf } from "./interruption.ts";
 import { errno, libc } from "./libc.ts";
@@ -82,15 +83,4 @@ function stringVector(texts: readonly string[]): BigUint64Array<ArrayBuffer> {
   });
   memory.set(vector, bytes);
   return vector;
-}
-
-/** Returns this process's current environment: `extern char **environ`. */
-function environ(): BigUint64Array<ArrayBuffer> {
-  const variable = libc().environ;
-  const list = variable && new Deno.UnsafePointerView(variable).getPointer();
-  if (!list) return new BigUint64Array(1);
-  const view = new Deno.UnsafePointerView(list);
-  const addresses: bigint[] = [];
-  do addresses.push(view.getBigUint64(8 * addresses.length)); while (addresses.at(-1) !== 0n);
-  return new BigUint64Array(addresses);
 }

@@ -84,6 +84,28 @@ Deno.test("servePrefork() restarts an app that changes the working directory", a
   }
 });
 
+Deno.test("servePrefork() restarts an app with the environment that it was given, not with what it set", async () => {
+  await using folder = scratch();
+  // As packages do that read a .env file: what is set already takes precedence.
+  const source = (text: string) => `
+    const given = Deno.env.get("GIVEN");
+    Deno.env.delete("GIVEN");
+    if (Deno.env.get("TEXT") === undefined) Deno.env.set("TEXT", "${text}");
+    if (Deno.env.get("PORT") === undefined) Deno.env.set("PORT", "1");
+    const text = Deno.env.get("TEXT") + " " + given;
+    export default { fetch: () => new Response(text + " " + Deno.env.get("GIVEN")) };`;
+  const app = writeApp(folder.path, source("old"));
+  await using server = await startServer([], { app, env: { GIVEN: "given" } });
+  assertEquals(await server.get("/"), "old given undefined");
+  for (const text of ["new", "newest"]) {
+    const old = server.workers;
+    writeApp(folder.path, source(text));
+    server.kill("SIGHUP");
+    await server.replaced(old);
+    assertEquals(await server.get("/"), `${text} given undefined`);
+  }
+});
+
 Deno.test("servePrefork() restarts with the release to which the directory's link then points", async () => {
   await using folder = scratch();
   const link = `${folder.path}/current`;

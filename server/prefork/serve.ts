@@ -42,6 +42,7 @@ import {
 } from "../listen.ts";
 import { isCanary, LOADED } from "./master/canary.ts";
 import type { ChildContext, Context, Inheritance, Place } from "./master/context.ts";
+import { rememberEnvironment, restoreGivenEnvironment } from "./master/given_environment.ts";
 import { inherit } from "./master/inheritance.ts";
 import { supervise } from "./master/loop.ts";
 import {
@@ -587,6 +588,7 @@ async function load(
   if (isProgram(source)) return source;
   if (!preload) return nameOf(app)!;
   const unwatch = watchCreation();
+  rememberEnvironment();
   try {
     return await loadProgram(source, catchServers(bind, hasCertificate(listen)));
   } finally {
@@ -605,6 +607,7 @@ function loadAgain({ startDirectory, variables }: Origin, cleanUp: () => void): 
   cleanUp();
   killOpenSubprocesses();
   Deno.chdir(startDirectory);
+  restoreGivenEnvironment();
   for (const [name, value] of Object.entries(variables)) setenv(name, value);
   setenv(AGAIN, String(getpid()));
   runAsMaster();

@@ -17,6 +17,7 @@ import { oneLine } from "../../app/load_app.ts";
 import { reliable } from "../../log.ts";
 import { passPem } from "../host/pem_files.ts";
 import type { Context } from "./context.ts";
+import { restoreGivenEnvironment } from "./given_environment.ts";
 
 /** The environment variable that contains the canary's pid. */
 const CANARY = "TINE_CANARY";
@@ -78,6 +79,7 @@ export function startCanary(
     const pid = forkChild(() => {
       end.fcntl(F_SETFD, 0);
       file.dup2(STDERR);
+      restoreGivenEnvironment();
       const all = { ...variables, ...passPem() };
       for (const [name, value] of Object.entries(all)) setenv(name, value);
       setenv(CANARY, String(getpid()));

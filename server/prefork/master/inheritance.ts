@@ -5,7 +5,13 @@
  */
 import { Descriptor } from "../../../ffi/descriptor.ts";
 import { F_SETFD, fcntl, FD_CLOEXEC } from "../../../ffi/descriptor_calls.ts";
-import { getenv, setenv, unsetenv } from "../../../ffi/environment.ts";
+import {
+  environment,
+  getenv,
+  restoreEnvironment,
+  setenv,
+  unsetenv,
+} from "../../../ffi/environment.ts";
 import { runAgain } from "../../../ffi/forking/become_forkable.ts";
 import { getpid } from "../../../ffi/process.ts";
 import { programSignals } from "../../../ffi/signal_mask.ts";
@@ -16,6 +22,7 @@ import { HANDLED_SIGNALS } from "../signals.ts";
 import { stringifyJson } from "../json.ts";
 import type { Config } from "../options.ts";
 import type { Context, Inheritance, InheritedWorker, Knowledge } from "./context.ts";
+import { restoreGivenEnvironment } from "./given_environment.ts";
 
 /** The name of the environment variable. */
 const INHERITANCE = "TINE_INHERITANCE";
@@ -75,21 +82,18 @@ export function executeAnew(context: Context, { workers, config, ...knowledge }:
   };
   const directory = Deno.cwd();
   const variables = { ...context.variables, ...passPem() };
-  const names = [INHERITANCE, ...Object.keys(variables)];
-  const before = names.map((name) => [name, getenv(name)] as const);
+  const before = environment();
   try {
     Deno.chdir(context.startDirectory);
     setCloseOnExec(record, false);
+    restoreGivenEnvironment();
     setenv(INHERITANCE, stringifyJson(record));
     for (const [name, value] of Object.entries(variables)) setenv(name, value);
     runAgain(new Set(HANDLED_SIGNALS), programSignals());
   } catch (error) {
     setCloseOnExec(record, true);
     holdPem();
-    for (const [name, value] of before) {
-      if (value === undefined) unsetenv(name);
-      else setenv(name, value);
-    }
+    restoreEnvironment(before);
     Deno.chdir(directory);
     return error as Error;
   }
