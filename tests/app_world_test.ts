@@ -250,6 +250,28 @@ Deno.test("the installed command serves in its first execution, and takes argume
   }
 });
 
+Deno.test("the processor time that an app has read while it was loaded does not decrease in workers", async () => {
+  await using folder = scratch();
+  // As packages for metrics do; and it needs more time than a worker that has just been started.
+  const app = writeApp(
+    folder.path,
+    `import process from "node:process";
+    while (process.cpuUsage().user < 500_000);
+    const before = process.cpuUsage();
+    export default {
+      fetch() {
+        const { user } = process.cpuUsage();
+        return Response.json([process.cpuUsage(before).user >= 0, user >= before.user, user < 5e6]);
+      },
+    };`,
+  );
+  await using server = await startServer(["--workers", "1"], { app });
+  assertEquals(await server.get("/"), "[true,true,true]");
+  Deno.kill(server.workers[0]!, "SIGKILL"); // the next one is forked later
+  await server.logged(/killed by SIGKILL/);
+  assertEquals(await server.get("/"), "[true,true,true]");
+});
+
 Deno.test("a model other than prefork loads the app in its own world, too", async () => {
   await using folder = scratch();
   write(folder.path, JSX);

@@ -88,6 +88,13 @@ interface Replaceable {
   "globalThis.Worker": typeof Worker;
 
   /**
+   * Before the preforking server forks a worker (`cpu_usage.ts`), in which it goes on from the
+   * master's: a program may have read it while it was loaded. The replacement calls the previous
+   * function.
+   */
+  "Deno.cpuUsage": () => { readonly user: number; readonly system: number };
+
+  /**
    * In a worker of the preforking server (`web_sockets.ts`). Deno's server no longer counts a
    * WebSocket as a request and does not close it when the worker ends. The replacement calls the
    * previous function.

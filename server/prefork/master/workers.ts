@@ -6,6 +6,7 @@ import { AwakeThreadsError, forkWithoutWaiting } from "../../../ffi/forking/fork
 import { concludeTest, UnsupportedRuntimeError } from "../../../ffi/forking/self_check.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { _exit, getpid, kill } from "../../../ffi/process.ts";
+import { carryCpuUsageOn } from "../../../ffi/runtime/cpu_usage.ts";
 import { SIGKILL } from "../../../ffi/signals.ts";
 import { SOCK_SEQPACKET, type Socket, socketpair } from "../../../ffi/socket.ts";
 import type { WaitStatus } from "../../../ffi/wait.ts";
@@ -152,7 +153,9 @@ export class Workers {
     slot.reopened = this.#context.scoreboard.reopenings; // its logs are open with the master's
     let pid: number;
     try {
-      pid = this.#context.config.preload || number === ADMIN
+      const isForked = this.#context.config.preload || number === ADMIN;
+      if (isForked) carryCpuUsageOn();
+      pid = isForked
         ? forkWithoutWaiting()
         : executeWorker(this.#context, { number, slot, channel: theirs });
     } catch (error) {
