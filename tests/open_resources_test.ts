@@ -1,5 +1,5 @@
 /** What an app holds open when it is loaded before the fork: said at the start, and in workers. */
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes, fail } from "@std/assert";
 import {
   childrenOf,
   isPortFree,
@@ -235,6 +235,28 @@ Deno.test("nothing is said of an app that holds nothing, nor with --no-preload, 
   });
   assertEquals(linesOf(fresh), []);
   assertEquals(await fresh.get("/connection"), "4");
+});
+
+Deno.test("a subprocess of Node's that runs Deno is told, and no worker or watcher is taken for one", async () => {
+  await using folder = scratch();
+  writeApp(folder.path, "setInterval(() => {}, 1000);", "child.mjs");
+  const app = writeApp(
+    folder.path,
+    `import { fork } from "node:child_process";
+    fork("${folder.path}/child.mjs");
+    export default { fetch: () => new Response() };`,
+  );
+  await using server = await startServer(["--watch"], { app });
+  const pattern = /^subprocess \S+ \(pid (\d+)\): workers cannot talk to it/;
+  for (let turn = 1;; turn++) {
+    await until(() => linesOf(server).length === turn, "the line");
+    const [, pid] = linesOf(server).at(-1)!.match(pattern) ?? fail(server.stderr);
+    assertStringIncludes(Deno.readTextFileSync(`/proc/${pid}/cmdline`), "child.mjs");
+    if (turn === 2) break;
+    const old = server.workers;
+    Deno.kill(server.pid, "SIGHUP");
+    await server.replaced(old);
+  }
 });
 
 Deno.test("--strict: an app that holds something open is an error, and nothing is left behind", async () => {

@@ -6,7 +6,7 @@ import { readNumbers } from "../proc.ts";
 import { ASSUMPTIONS } from "./assumptions.ts";
 import { onFirstAssignment, replaceProperty, type WATCHED, wrapGlobal } from "./globals.ts";
 import { denoResources, type ResourceKind } from "./resources.ts";
-import { threads } from "./threads.ts";
+import { ofThread, threads } from "./threads.ts";
 import { timerNumber } from "./timers.ts";
 
 /** What the program opened with one call. */
@@ -35,9 +35,10 @@ let timers = new Map<number, Error>();
 /** The places where sockets of Node's were connected. */
 const sockets = new WeakMap<object, Error>();
 /** What the process had before, by its numbers. */
-let before: { readonly [kind in "fd" | "task"]: ReadonlySet<number> } = {
+let before: { readonly [kind in "fd" | "task" | "child"]: ReadonlySet<number> } = {
   fd: new Set(),
   task: new Set(),
+  child: new Set(),
 };
 /** What puts back the properties of prototypes. */
 let restores: (() => void)[] = [];
@@ -49,7 +50,7 @@ let restores: (() => void)[] = [];
  */
 export function watchCreation(): () => void {
   [isWatching, creations, timers] = [true, [], new Map()];
-  before = { fd: numbersOf("fd"), task: numbersOf("task") };
+  before = { fd: numbersOf("fd"), task: numbersOf("task"), child: numbersOf("child") };
   restores = [
     watch("Deno.addSignalListener", "signal", String),
     watch("Deno.connect", "connection", addressOf),
@@ -76,13 +77,21 @@ export function watchedCreations(): readonly Creation[] {
   return creations;
 }
 
-/** Returns the descriptors or the threads that did not exist before {@linkcode watchCreation}. */
-export function newNumbers(kind: "fd" | "task"): number[] {
+/**
+ * Returns the descriptors, the threads or the child processes that did not exist before
+ * {@linkcode watchCreation}.
+ */
+export function newNumbers(kind: keyof typeof before): number[] {
   return [...numbersOf(kind).difference(before[kind])];
 }
 
-function numbersOf(kind: "fd" | "task"): Set<number> {
-  return new Set(readNumbers(`/proc/self/${kind}`));
+function numbersOf(kind: keyof typeof before): Set<number> {
+  return new Set(kind === "child" ? childProcesses() : readNumbers(`/proc/self/${kind}`));
+}
+
+function childProcesses(): number[] {
+  const tids = readNumbers("/proc/self/task");
+  return tids.flatMap((tid) => ofThread(tid, "children")?.match(/\d+/g) ?? []).map(Number);
 }
 
 /** Returns an error with the stack of the call that set a timer. */

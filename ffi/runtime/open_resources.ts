@@ -125,30 +125,22 @@ function about(creation: Creation | undefined): Pick<Open, "detail" | "place"> {
 function subprocesses(): Open[] {
   const count = denoResources().filter(({ kind }) => kind === "subprocess").length;
   if (count === 0) return [];
-  const all = childProcesses().map((pid) => ({
+  // A process that has executed this program anew may have older children.
+  const all = newNumbers("child").sort((a, b) => a - b).map((pid) => ({
     pid,
     name: nameOfProcess(pid),
     creation: find("subprocess", pid),
   }));
   const known = all.filter(({ creation }) => creation !== undefined);
-  // The others are Node's. A process that has executed this program anew may have further children,
-  // which run it too.
-  const others = all.filter(({ name, creation }) =>
-    creation === undefined && name !== ofThread(getpid(), "comm")?.trim()
-  );
-  const left = Math.max(0, count - known.length);
-  return [...known, ...others.slice(Math.max(0, others.length - left))]
+  // The others are Node's, and later ones tine's.
+  const others = all.filter(({ creation }) => creation === undefined);
+  return [...known, ...others.slice(0, Math.max(0, count - known.length))]
     .map(({ pid, name, creation }): Open => ({
       kind: "subprocess",
       detail: `${name} (pid ${pid})`,
       place: about(creation).place,
       pid,
     }));
-}
-
-function childProcesses(): number[] {
-  const pids = threads().flatMap(({ tid }) => ofThread(tid, "children")?.match(/\d+/g) ?? []);
-  return pids.map(Number).sort((a, b) => a - b);
 }
 
 function nameOfProcess(pid: number): string {
