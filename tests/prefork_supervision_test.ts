@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import * as tine from "../mod.ts";
 import { readStatus } from "../server/prefork/status/status.ts";
 import { withEachKindOfWorker } from "./rungs.ts";
 import {
@@ -373,6 +374,32 @@ Deno.test("servePrefork() kills a worker that does not stop within --grace, even
   await server.logged(pattern);
   const [told, killed] = [/SIGUSR2/, pattern].map((line) => timesOf(server, line)[0]!);
   assert(killed! - told! >= 1998, server.stderr);
+});
+
+Deno.test("servePrefork() tells why it has killed a worker, even one whose end it sees after a restart", async () => {
+  const PTRACE_SEIZE = 0x4206;
+  const libc = Deno.dlopen("libc.so.6", {
+    ptrace: { parameters: ["i32", "i32", "usize", "usize"], result: "i64" },
+  });
+  try {
+    await using server = await startServer(["--workers", "1", "--grace", "1"]);
+    const [worker] = server.workers;
+    const slow = server.get("/sleep?ms=60000").catch(() => "killed");
+    await until(() => server.inFlight === 1, "the request");
+    // Its parent does not see the end of a process until its tracer has.
+    assertEquals(libc.symbols.ptrace(PTRACE_SEIZE, worker!, 0n, 0n), 0n);
+    server.kill("SIGUSR2");
+    await until(() => processState(worker!)?.state === "Z", "the worker's end");
+    server.kill("SIGHUP");
+    await server.logged(/re-executing the master/);
+    tine.waitpid(worker!);
+    await server.logged(
+      new RegExp(`\\(pid ${worker}\\) ended: killed because it did not stop within 1 s`),
+    );
+    assertEquals(await slow, "killed");
+  } finally {
+    libc.close();
+  }
 });
 
 // What is left of workers

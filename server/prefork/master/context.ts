@@ -25,6 +25,8 @@ export interface InheritedWorker extends ChildContext {
   readonly stopping: boolean;
   /** The number of milliseconds until the worker is killed; `null` if it is not to be killed. */
   readonly timeLeft: number | null;
+  /** Why the worker has been killed, if its end has not been seen yet. */
+  readonly killedFor?: string | undefined;
 }
 
 /** The sockets a server listens on, and what it shares with its workers. */

@@ -39,7 +39,7 @@ interface Record extends Omit<Knowledge, "workers"> {
   readonly scoreboard: number;
   readonly workers: readonly (
     & { slot: number; channel: number }
-    & Pick<InheritedWorker, "pid" | "number" | "ready" | "stopping" | "timeLeft">
+    & Pick<InheritedWorker, "pid" | "number" | "ready" | "stopping" | "timeLeft" | "killedFor">
   )[];
 }
 
@@ -70,7 +70,9 @@ export function executeAnew(context: Context, { workers, config, ...knowledge }:
     admin: context.admin?.fileno(),
     isActivated: context.isActivated,
     scoreboard: context.scoreboardFile.fileno(),
-    workers: workers.map(({ pid, number, slot, channel, ready, stopping, timeLeft }) => ({
+    workers: workers.map((
+      { pid, number, slot, channel, ready, stopping, timeLeft, killedFor },
+    ) => ({
       pid,
       number,
       slot: slot.index,
@@ -78,6 +80,7 @@ export function executeAnew(context: Context, { workers, config, ...knowledge }:
       ready,
       stopping,
       timeLeft,
+      killedFor,
     })),
   };
   const directory = Deno.cwd();

@@ -193,7 +193,8 @@ export class Workers {
     }
   }
 
-  #adopt({ pid, number, slot, channel, ready, stopping, timeLeft }: InheritedWorker): void {
+  #adopt(inherited: InheritedWorker): void {
+    const { pid, number, slot, channel, ready, stopping, timeLeft, killedFor } = inherited;
     this.#add({ pid, number, slot, channel }, {
       spawnedAt: -Infinity,
       ready,
@@ -201,6 +202,7 @@ export class Workers {
       heartbeat: slot.heartbeat,
       killAt: performance.now() + (timeLeft ?? Infinity),
       ...this.#context.hasApp || stopping ? { retiring: "SIGHUP" } : {},
+      ...killedFor === undefined ? {} : { killedFor },
     });
   }
 
