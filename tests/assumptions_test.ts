@@ -191,11 +191,14 @@ async function lookAtTimers(): Promise<void> {
   const server = http.createServer((_, response) => response.end());
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as { port: number };
-  await (await fetch(`http://127.0.0.1:${port}/`)).text();
   const called: string[] = [];
-  for (const list of lists) {
-    for (let one = list._idleNext; one !== list; one = one._idleNext) {
-      called.push(one._onTimeout?.name);
+  // More than once: the timer for the date may fire at once, at the end of a second.
+  for (let i = 0; i < 3; i++) {
+    await (await fetch(`http://127.0.0.1:${port}/`)).text();
+    for (const list of lists) {
+      for (let one = list._idleNext; one !== list; one = one._idleNext) {
+        called.push(one._onTimeout?.name);
+      }
     }
   }
   const node = Object.entries(Object.getOwnPropertyDescriptors(timeout));
@@ -743,8 +746,10 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
         (await import("node:dgram")).createSocket("udp4").bind(0, resolve);
         await bound;
         const server = Deno.serve({ ...tcp, onListen() {} }, (request) => {
+          if (request.headers.get("upgrade") === null) return new Response("unread");
           return Deno.upgradeWebSocket(request).response;
         });
+        await fetch(`http://127.0.0.1:${server.addr.port}/`);
         const socket = new WebSocket(`ws://127.0.0.1:${server.addr.port}/`);
         await new Promise((resolve) => socket.onopen = resolve);
         new Deno.Command("cat", { stdin: "piped" }).spawn();

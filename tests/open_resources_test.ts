@@ -25,6 +25,12 @@ function startPeers(): { tcp: number; http: number } & AsyncDisposable {
     }
   })();
   const http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
+    if (request.url.endsWith("/events")) {
+      const endless = new ReadableStream<string>({ start: (one) => one.enqueue("data: 1\n\n") });
+      return new Response(endless.pipeThrough(new TextEncoderStream()), {
+        headers: { "content-type": "text/event-stream" },
+      });
+    }
     if (request.headers.get("upgrade") !== "websocket") return new Response("answer");
     return Deno.upgradeWebSocket(request).response;
   });
@@ -78,6 +84,8 @@ setInterval(() => {}, 1234);
 setTimeout(() => {}, 99_000);
 clearTimeout(setTimeout(() => {}, 98_000));
 (await Deno.connect({ port: tcp, hostname: "127.0.0.1" })).close();
+const events = new EventSource(\`http://127.0.0.1:\${http}/events\`);
+await new Promise((resolve) => events.onopen = resolve);
 const file = await Deno.open(folder + "/app.js");
 await (await fetch(\`http://127.0.0.1:\${http}/\`)).text();
 const uses = {
@@ -129,6 +137,11 @@ Deno.test("the start says what an app holds open that does not survive, where it
   const expected: [what: string, where: string | undefined, advice: RegExp][] = [
     [`connection to ${tcp}`, "connection = await", /^workers cannot use it\. Open it in onWorker/],
     [`WebSocket to ws://127.0.0.1:${peers.http}/chat`, "new WebSocket", /Open it in onWorkerStart/],
+    [
+      "response of fetch() or EventSource that has not been read to its end",
+      undefined,
+      /fetch it in onWorkerStart$/,
+    ],
     [`subprocess cat (pid ${cat})`, "new Deno.Command", /Start it in onWorkerStart/],
     [`Deno.openKv() database "${folder.path}/store"`, "Deno.openKv", /Open it in onWorkerStart/],
     [`BroadcastChannel "news"`, "new BroadcastChannel", /stay within one worker/],

@@ -212,6 +212,7 @@ export const ASSUMPTIONS = {
       connection: ["tcpStream", "tlsStream", "unixStream"],
       datagramSocket: ["udpSocket", "unixDatagram", "nodeUdpSocket"],
       webSocket: ["serverWebSocket"],
+      response: ["fetchResponse"],
       subprocess: ["child"],
       kv: ["database"],
       cron: ["cron"],
