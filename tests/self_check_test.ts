@@ -185,7 +185,9 @@ for (const change of OF_SERVERS) {
     const { code } = await server.ended();
     assertEquals(code, 1, server.stderr);
     assertEquals(countErrors(server.stderr, change.problem), 1, server.stderr);
-    assert(!/Serving|again/.test(server.stderr), server.stderr);
+    // It may load the app again first: on a busy machine, loading all files takes many threads.
+    const rest = server.stderr.replace(/^.*Loading it again$/m, "");
+    assert(!/Serving|again/.test(rest), server.stderr);
   });
 }
 
@@ -224,6 +226,30 @@ for (let i = 0; i < 2; i++) {
     assertMatch(running.stdout, /^[0-9a-f-]{36}\n$/);
   });
 }
+
+Deno.test("children share no UUID where Deno draws up to twice as many at once, and no test finds that", async () => {
+  await using folder = scratch();
+  // As if it drew 128 instead of 100.
+  copySource(folder.path, { ...UUIDS, replacement: "value: 100" });
+  const program = `${folder.path}/program.ts`;
+  // The children that are tested find 68 and 94 left, the third one 121: after 100 it would draw
+  // the same as the fourth.
+  Deno.writeTextFileSync(
+    program,
+    `import * as tine from "./mod.ts";
+tine.becomeForkable();
+for (let drawn = 1; drawn < 60; drawn++) crypto.randomUUID();
+for (let i = 0; i < 6; i++) {
+  tine.waitpid(tine.forkChild(() => {
+    console.log(Array.from({ length: 130 }, () => crypto.randomUUID()).join("\\n"));
+  }));
+}`,
+  );
+  await using running = start(program);
+  assertEquals((await running.ended()).code, 0, running.stderr);
+  const ids = running.stdout.trim().split("\n");
+  assertEquals([ids.length, new Set(ids).size], [780, 780]);
+});
 
 Deno.test("serveForking() throws before it accepts where Deno draws more UUIDs at once", async () => {
   await using folder = scratch();

@@ -319,7 +319,7 @@ function forkAndPart(signals: ChildSignals): number {
     : undefined;
   regainSignals(signals);
   if (failure !== undefined) throw failure;
-  discardStock();
+  discardStock(needsTest(false));
   return pid;
 }
 
