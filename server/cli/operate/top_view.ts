@@ -126,17 +126,20 @@ export function formatTop(now: Status, view: View): Screen {
 
 function rowsOf(now: Status, earlier: Status | undefined): Row[] {
   const before = comparable(now, earlier);
-  const elders = new Map(before?.workers.map((worker) => [worker.pid, worker]));
+  const workersBefore = new Map(before?.workers.map((worker) => [worker.pid, worker]));
   const time = now.master.uptime - (before?.master.uptime ?? 0);
   return now.workers.map((worker) => {
-    const elder = elders.get(worker.pid);
-    const seconds = elder === undefined ? worker.age : time;
-    const requests = worker.requests - (elder?.requests ?? 0);
+    const old = workersBefore.get(worker.pid);
+    const seconds = old === undefined ? worker.age : time;
+    const requests = worker.requests - (old?.requests ?? 0);
     return {
       worker,
       rate: seconds > 0 ? requests / seconds : 0,
       rateText: formatRate(requests, seconds),
-      p99: formatQuantile(since(worker.latency, elder?.latency), 0.99).replace("over ", ">"),
+      p99: formatQuantile(since(worker.latency, old?.latency), 0.99).replace(
+        "over ",
+        ">",
+      ),
     };
   });
 }

@@ -147,8 +147,8 @@ function formatSeconds(seconds: number): string {
  */
 export function heading(status: Status, earlier: Status | undefined): string[] {
   const { master, admin, workers, listeners } = status;
-  const elder = comparable(status, earlier);
-  const before = elder?.master;
+  const previous = comparable(status, earlier);
+  const before = previous?.master;
   const time = master.uptime - (before?.uptime ?? 0);
   const perSecond = (count: number, until = 0) => ` (${formatRate(count - until, time)}/s)`;
   const times = formatPercentiles(since(master.latency, before?.latency));
@@ -171,9 +171,11 @@ export function heading(status: Status, earlier: Status | undefined): string[] {
       count(master.requests, "request") + perSecond(master.requests, before?.requests),
       count(master.errors, "error") + perSecond(master.errors, before?.errors),
       `${inFlight} in flight`,
-      ...listeners.length === 1 ? listeners.map((one) => queueOf(one, elder)) : [],
+      ...listeners.length === 1 ? listeners.map((one) => queueOf(one, previous)) : [],
     ],
-    ...listeners.length > 1 ? listeners.map((one) => [`${one.url}: ${queueOf(one, elder)}`]) : [],
+    ...listeners.length > 1
+      ? listeners.map((one) => [`${one.url}: ${queueOf(one, previous)}`])
+      : [],
     ...times === "" ? [] : [[`Response times ${period}: ${times}`]],
   ].map((facts) => facts.join(", ")).concat(master.draining ? ["The server is stopping"] : []);
 }

@@ -321,7 +321,7 @@ export function show(functions) {
     // All other processes are the master's children.
     top.list ??= top.element.appendChild(create("ul"));
 
-    const elders = new Map(looks[0]?.workers.map((worker) => [worker.pid, worker]));
+    const atFirst = new Map(looks[0]?.workers.map((worker) => [worker.pid, worker]));
     for (const worker of workers) {
       const { number, pid, state, stalled, reason, inFlight, connections, ...rest } = worker;
       const row = rowOf(pid, "worker " + number + ", " + pid, top.list);
@@ -339,7 +339,7 @@ export function show(functions) {
       setNumbers(row, {
         ...rest,
         rate: rateOf(worker.requests, old?.requests, seconds),
-        p99: p99Of(recent(worker.latency, elders.get(pid)?.latency)),
+        p99: p99Of(recent(worker.latency, atFirst.get(pid)?.latency)),
         flight: inFlight,
         connections,
         // For a stalled worker, the value is as old as its last heartbeat.
