@@ -261,15 +261,18 @@ Deno.test("a subprocess of Node's that runs Deno is told, and no worker or watch
   );
   await using server = await startServer(["--watch"], { app });
   const pattern = /^subprocess \S+ \(pid (\d+)\): workers cannot talk to it/;
+  const told = new Set<string>();
   for (let turn = 1;; turn++) {
     await until(() => linesOf(server).length === turn, "the line");
     const [, pid] = linesOf(server).at(-1)!.match(pattern) ?? fail(server.stderr);
     assertStringIncludes(Deno.readTextFileSync(`/proc/${pid}/cmdline`), "child.mjs");
+    told.add(pid!);
     if (turn === 2) break;
     const old = server.workers;
     Deno.kill(server.pid, "SIGHUP");
     await server.replaced(old);
   }
+  assertEquals(told.size, 2); // not the old code's
 });
 
 Deno.test("--strict: an app that holds something open is an error, and nothing is left behind", async () => {
