@@ -76,6 +76,7 @@ export function read(fd: number, size: number): Uint8Array<ArrayBuffer> {
  */
 export function write(fd: number, data: Uint8Array<ArrayBuffer>): number {
   checkDescriptor("write", fd);
+  checkData("write", data);
   const count = libc().write(fd, data, BigInt(data.byteLength));
   return check(Number(count), "write", `descriptor ${fd}`);
 }
@@ -192,6 +193,15 @@ export function checkDescriptor(syscall: string, fd: number): void {
   if (!Number.isInteger(fd) || fd < 0 || fd > 0x7fff_ffff) {
     throw new RangeError(
       `Cannot ${syscall} descriptor ${fd}: expected a whole number of at least 0`,
+    );
+  }
+}
+
+/** @throws {TypeError} If data is text, which has to be encoded. */
+export function checkData(syscall: string, data: unknown): void {
+  if (typeof data === "string") {
+    throw new TypeError(
+      `Cannot ${syscall} a string: expected bytes, such as new TextEncoder().encode(text)`,
     );
   }
 }

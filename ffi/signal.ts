@@ -2,7 +2,7 @@ import { check } from "./errno.ts";
 import { handlerEntry, handlerOf, setHandler, type SignalHandler } from "./interruption.ts";
 import { libc } from "./libc.ts";
 import { heldSignals, sigset, SIGSET_BYTES } from "./signal_mask.ts";
-import { checkSignal, SIGCHLD, signalName } from "./signals.ts";
+import { checkSignal, SIGCHLD, SIGKILL, signalName, SIGSTOP } from "./signals.ts";
 
 /** Perform the signal's default action, signal(7). */
 export const SIG_DFL: unique symbol = Symbol("SIG_DFL");
@@ -30,6 +30,7 @@ export const SIGACTION_BYTES = 8 + SIGSET_BYTES + 16;
  * @throws {Error} If a function is given for a signal that the runtime's threads do not block,
  *   because it was not passed to `becomeForkable()`.
  * @throws {RangeError} If there is no such signal.
+ * @throws {TypeError} If the action is none of the three.
  * @throws {SyscallError} `EINVAL` for SIGKILL and SIGSTOP.
  *
  * @example Reap every child, as webserver3g does
@@ -47,7 +48,13 @@ export const SIGACTION_BYTES = 8 + SIGSET_BYTES + 16;
 export function signal(signum: number, action: SignalAction): SignalAction {
   checkSignal(signum);
   const name = signalName(signum);
-  if (typeof action === "function" && !heldSignals().has(signum)) {
+  if (typeof action !== "function" && action !== SIG_IGN && action !== SIG_DFL) {
+    throw new TypeError(
+      `Cannot handle ${name} with ${Deno.inspect(action)}: expected a function, SIG_IGN or SIG_DFL`,
+    );
+  }
+  const isHandleable = signum !== SIGKILL && signum !== SIGSTOP; // the kernel will say so
+  if (typeof action === "function" && isHandleable && !heldSignals().has(signum)) {
     throw new Error(
       `Cannot handle ${name}: a thread of the runtime could receive it. Name it in the first ` +
         `line of the program: becomeForkable({ signals: [${

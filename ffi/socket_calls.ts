@@ -3,7 +3,7 @@
  * Deno's. {@linkcode Socket} makes the same calls on the descriptor it owns.
  */
 import { type Address, decodeAddress, SOCKADDR_BYTES } from "./address.ts";
-import { checkDescriptor } from "./descriptor_calls.ts";
+import { checkData, checkDescriptor } from "./descriptor_calls.ts";
 import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
 import { secondsOfTimeval, timeval } from "./structs.ts";
@@ -164,6 +164,7 @@ function readAddress(syscall: "getsockname" | "getpeername", fd: number): Addres
  */
 export function send(fd: number, data: Uint8Array<ArrayBuffer>, flags = 0): number {
   checkDescriptor("send", fd);
+  checkData("send", data);
   const sent = libc().send(fd, data, BigInt(data.byteLength), flags | MSG_NOSIGNAL);
   return check(Number(sent), "send", `on descriptor ${fd}`);
 }

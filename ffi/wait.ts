@@ -63,6 +63,7 @@ export function wait(): { pid: number; status: WaitStatus } {
  *   changed state.
  * @throws {SyscallError} `ECHILD` if there is no such child, `EINTR` after a signal handler has
  *   run.
+ * @throws {RangeError} If the pid or the options are no whole number.
  *
  * @example Reap all children that have ended
  * ```ts
@@ -87,6 +88,12 @@ export function waitpid(
 ): { pid: number; status: WaitStatus | undefined } {
   if (!Number.isInteger(pid) || pid < -0x7fff_ffff || pid > 0x7fff_ffff) {
     throw new RangeError(`Cannot waitpid ${pid}: expected a pid`);
+  }
+  if (!Number.isInteger(options)) {
+    throw new RangeError(
+      `Cannot waitpid with options ${Deno.inspect(options)}: expected WNOHANG, WUNTRACED, ` +
+        "WCONTINUED, OR-ed together, or 0",
+    );
   }
   const changed = waitForChild("waitpid", pid, options);
   return { pid: changed, status: changed === 0 ? undefined : decodeWaitStatus(raw[0]!) };

@@ -103,6 +103,18 @@ Deno.test("waitpid() returns the exit code, or the signal that ended the process
   assertEquals(output, "wrong codes: [], wrong signals: []\n");
 });
 
+Deno.test("waitpid() says what it expects when it gets an object as options", () => {
+  const error = assertThrows(
+    () => tine.waitpid(-1, { WNOHANG: true } as unknown as number),
+    RangeError,
+  );
+  assertEquals(
+    error.message,
+    "Cannot waitpid with options { WNOHANG: true }: expected WNOHANG, WUNTRACED, WCONTINUED, " +
+      "OR-ed together, or 0",
+  );
+});
+
 Deno.test("execve() gives the new program its arguments, environment and old signal mask", async () => {
   const program = () => {
     tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM] });

@@ -224,8 +224,18 @@ Deno.test("signal() rejects a handler for a signal that a thread of the runtime 
   );
   assertThrows(() => tine.signal(0, tine.SIG_IGN), RangeError, "Cannot use 0 as a signal");
   assertThrows(() => tine.signal(65, tine.SIG_IGN), RangeError);
-  const error = assertThrows(() => tine.signal(tine.SIGKILL, tine.SIG_IGN), tine.SyscallError);
-  assertEquals(error.message, "Cannot signal SIGKILL: EINVAL (Invalid argument)");
+  for (const action of [tine.SIG_IGN, () => {}] as const) {
+    const error = assertThrows(() => tine.signal(tine.SIGKILL, action), tine.SyscallError);
+    assertEquals(error.message, "Cannot signal SIGKILL: EINVAL (Invalid argument)");
+  }
+  const error = assertThrows(
+    () => tine.signal(tine.SIGUSR1, undefined as unknown as typeof tine.SIG_DFL),
+    TypeError,
+  );
+  assertEquals(
+    error.message,
+    "Cannot handle SIGUSR1 with undefined: expected a function, SIG_IGN or SIG_DFL",
+  );
 });
 
 Deno.test("signalName() names every signal", () => {

@@ -42,6 +42,17 @@ Deno.test("Socket transfers bytes over IPv4, and both ends agree on the socket p
   assertEquals(server.recv(1000).length, 0);
 });
 
+Deno.test("what sends bytes says what to do with a string", () => {
+  const [client, server] = connected();
+  using _client = client;
+  using _server = server;
+  const text = "text" as unknown as Uint8Array<ArrayBuffer>;
+  const how = "a string: expected bytes, such as new TextEncoder().encode(text)";
+  assertThrows(() => client.send(text), TypeError, `Cannot send ${how}`);
+  assertThrows(() => client.sendall(text), TypeError, `Cannot send ${how}`);
+  assertThrows(() => client.write(text), TypeError, `Cannot write ${how}`);
+});
+
 Deno.test("Socket transfers bytes over IPv6", () => {
   using listener = listening(tine.AF_INET6, "::1");
   using client = new tine.Socket(tine.AF_INET6, tine.SOCK_STREAM);
