@@ -218,7 +218,7 @@ withEachKindOfWorker(
 
     Deno.copyFileSync(other.cert, used.cert); // which is not that of the key
     await replaceWorkers("SIGUSR2");
-    const kept = /used\/cert\.pem and its key: .*\. The old certificates stay in use/;
+    const kept = /used\/cert\.pem and its key \S+: .*\. The old certificates stay in use/;
     await server.logged(kept);
     assertEquals(server.stderr.match(new RegExp(kept, "g"))?.length, 1, server.stderr);
     await all(old.cert);

@@ -2,7 +2,7 @@
 import { canChooseCertificate } from "../../ffi/runtime/certificate_choice.ts";
 import type { ServerTls } from "../../ffi/runtime/throw_away_address.ts";
 import { AppError } from "../app/load_app.ts";
-import { readPem } from "./host/pem_files.ts";
+import { keptPem, readPem } from "./host/pem_files.ts";
 import { dnsNames } from "./certificate_names.ts";
 import type { Certificate, ListenAddress } from "../listen.ts";
 
@@ -30,6 +30,8 @@ export function readCertificates(
     certificates: one.certificates.map((certificate) => {
       const { files } = certificate;
       if (files === undefined) return certificate;
+      const [cert, key] = keptPem([files.cert, files.key]) ?? [];
+      if (cert !== undefined && key !== undefined) return { cert, key, files };
       return { cert: read(files.cert, "cert"), key: read(files.key, "key"), files };
     }),
   }));
@@ -67,12 +69,21 @@ function checkCertificate(certificate: Certificate): void {
     Deno.listenTls({ hostname: "127.0.0.1", port: 0, cert, key }).close();
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) throw error; // it is not about the certificate
-    const reason = (error as Error).message;
+    const { files } = certificate;
     throw new AppError(
-      `Cannot use the certificate${nameOf(certificate)} and its key: ${reason}`,
+      `Cannot use the certificate${nameOf(certificate)} and its key${
+        files === undefined ? "" : ` ${files.key}`
+      }: ${reasonOf(error as Error, key)}`,
       { cause: error },
     );
   }
+}
+
+function reasonOf({ message }: Error, key: string): string {
+  if (key.includes("ENCRYPTED")) {
+    return "the key is encrypted. `openssl pkey -in KEY -out FILE` writes one that is not";
+  }
+  return message.includes("KeyMismatch") ? "it is the key of another certificate" : message;
 }
 
 function nameOf({ files }: Certificate): string {

@@ -24,6 +24,7 @@ import { type Bind, catchServers } from "../app/caught_servers.ts";
 import { type App, AppError } from "../app/load_app.ts";
 import { isProgram, loadProgram, type Program } from "../app/load_program.ts";
 import type { MainModule } from "../app/main_module.ts";
+import type { Log } from "../log.ts";
 import { sleepInterruptibly } from "../sleep_interruptibly.ts";
 import { VERSION } from "../version.ts";
 import { adminHandler } from "./status/admin.ts";
@@ -153,9 +154,7 @@ async function serveOnce(
   }
   const kept = { ...config, ...fixed, givenAddress: inheritance.config.givenAddress, listen };
   const begun = await restart(app, kept, inheritance);
-  for (const path of unreadablePem()) {
-    stderrLog("master")(`Cannot read ${path} any more: what root read at the start stays in use`);
-  }
+  reportUnreadable(stderrLog("master"));
   const names = [...Object.keys(fixed), ...refused];
   if (names.length > 0) {
     stderrLog("master")(
@@ -372,6 +371,7 @@ async function run(
           const listen = readCertificates(current.listen);
           checkCertificates(listen);
           current = { ...current, listen };
+          reportUnreadable(log);
         } catch (error) {
           log(`${(error as Error).message}. The old certificates stay in use`);
         }
@@ -386,6 +386,15 @@ async function run(
       : serveAsWorker(current, place, outcome, loaded!));
   } finally {
     cleanUp();
+  }
+}
+
+function reportUnreadable(log: Log): void {
+  for (const path of unreadablePem()) {
+    log(
+      `Cannot read ${path} any more: what root read at the start stays in use. Let the user read ` +
+        "it, or start the server again",
+    );
   }
 }
 

@@ -17,44 +17,63 @@ const PEM = "TINE_PEM";
 let memory: Descriptor | undefined;
 /** The files that this process has read. */
 const read = new Set<string>();
-/** Those of them that it could not read again. */
+/** Those that root has kept, and that this process could not read again. */
 const unreadable = new Set<string>();
 
 /**
- * Reads a file with a certificate or a key. Where permission is missing, it is the text that root
- * has read when the server started.
+ * Reads a file with a certificate or a key.
  *
  * @param path The file.
  * @returns The text.
  * @throws {Deno.errors.NotFound | Deno.errors.PermissionDenied | Error} If it cannot be read.
  */
 export function readPem(path: string): string {
-  let text: string | undefined;
-  try {
-    text = Deno.readTextFileSync(path);
-    unreadable.delete(path);
-  } catch (error) {
-    text = error instanceof Deno.errors.PermissionDenied ? kept()[absolute(path)] : undefined;
-    if (text === undefined) throw error;
-    unreadable.add(path);
-  }
+  const text = Deno.readTextFileSync(path);
   read.add(absolute(path));
   return text;
 }
 
-/** Returns the files that {@linkcode readPem} could not read any more. */
+/**
+ * Returns what root has read when the server started, if permission is missing now for one of
+ * several files: they belong together, and the others may have been replaced since.
+ *
+ * @param paths The files.
+ * @returns The texts; `undefined` if all can be read, or if root has not kept them.
+ */
+export function keptPem(paths: readonly string[]): string[] | undefined {
+  const texts = kept();
+  const found = paths.flatMap((path) => texts[absolute(path)] ?? []);
+  if (found.length < paths.length) return undefined;
+  for (const path of paths) {
+    if (isForbidden(path)) unreadable.add(path);
+    else unreadable.delete(path);
+  }
+  return paths.some((path) => unreadable.has(path)) ? found : undefined;
+}
+
+function isForbidden(path: string): boolean {
+  try {
+    Deno.readTextFileSync(path);
+    return false;
+  } catch (error) {
+    return error instanceof Deno.errors.PermissionDenied;
+  }
+}
+
+/** Returns the files for which permission was missing when they were to be read again. */
 export function unreadablePem(): readonly string[] {
   return [...unreadable];
 }
 
 /**
- * Keeps files that have been read for the program that this process executes.
+ * Keeps the files that have been read for the program that this process executes, if it cannot read
+ * all of them itself.
  *
- * @param isReadable Whether that program can read a file itself.
+ * @param isReadable Whether that program can read a file.
  */
 export function keepPem(isReadable: (path: string) => boolean): void {
-  const files = [...read].filter((path) => !isReadable(path));
-  if (files.length === 0) return;
+  const files = [...read];
+  if (files.every(isReadable)) return;
   const texts = Object.fromEntries(files.map((path) => [path, Deno.readTextFileSync(path)]));
   memory = memfd_create("tine-pem");
   memory.write(new TextEncoder().encode(JSON.stringify(texts)));
