@@ -270,6 +270,11 @@ withEachKindOfWorker(
     assert(workers.includes(Number(await slow)));
     assertEquals(await endless, "cut");
     await until(() => workers.every((pid) => processState(pid) === undefined), "the end");
+    await server.ended(); // and what the workers have written
+    // There is nobody else to tell why the server has ended.
+    const said = /\[worker \d (\d+)\] The master has ended unexpectedly: stopping, within 4 s/g;
+    const pids = [...server.stderr.matchAll(said)].map(([, pid]) => Number(pid));
+    assertEquals(pids.sort(), [...workers].sort());
     assert(isPortFree(server.port));
   },
 );

@@ -117,9 +117,13 @@ export async function runWorker(context: WorkerContext): Promise<never> {
     prctl(PR_SET_PDEATHSIG, 0);
     const next = () => followOrders(channel, service, () => reopenLogs(context, service, log));
     let end = 0;
+    let isOrphaned = false;
     const beginEnd = (order: Ending) => {
       end = Math.min(end || Infinity, performance.now() + LINGER[order]);
-      if (order === "orphaned") endWithin(config.grace);
+      if (order !== "orphaned" || isOrphaned) return;
+      isOrphaned = true;
+      log(`The master has ended unexpectedly: stopping, within ${config.grace} s`);
+      endWithin(config.grace);
     };
     const order = await next();
     beginEnd(order);
