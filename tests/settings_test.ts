@@ -177,6 +177,7 @@ Deno.test("serve reports a wrong setting in one line that names its source", asy
     [{ accessLogFormat: "%h\n%Z" }, /with accessLogFormat "%h\\n%Z": expected one line of print/],
     [{ app: 1 }, /^error: tine\.json: Cannot serve with app 1: expected a string$/],
     [{ workrs: 1 }, /^error: tine\.json: Unknown option "workrs": expected one of .*, workers,/],
+    [{ unix: "a" }, /^error: tine\.json: Unknown option "unix": it is called "path" here$/],
     [{ cert: "app.ts" }, /only one of cert in tine\.json and --key: expected both$/],
     [{ model: "forking", maxRequests: 1 }, /: maxRequests in tine\.json does not apply to --mod/],
     [["port"], /^error: tine\.json: Cannot serve with options .*: expected an object/],

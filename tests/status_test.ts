@@ -687,10 +687,15 @@ Deno.test("`status` reads the status by pid or pid file, with exit code 1 if the
     assertEquals([gone.code, gone.stdout], [1, ""]);
     assertEquals(
       gone.stderr,
-      `error: Cannot read the status of process ${pid}: there is no such process\n`,
+      `error: Cannot use the pid file ${pidFile}: the server has ended without removing it: ` +
+        `there is no process ${pid}\n`,
     );
-    Deno.writeTextFileSync(pidFile, "nonsense");
-    assertStringIncludes((await status("--pid-file", pidFile)).stderr, "it does not contain a pid");
+    for (
+      const [content, problem] of [["nonsense", "it does not contain a pid"], ["", "it is empty"]]
+    ) {
+      Deno.writeTextFileSync(pidFile, content!);
+      assertStringIncludes((await status("--pid-file", pidFile)).stderr, problem!);
+    }
     const missing = await status("--pid-file", `${folder}/none`);
     assertEquals(missing.code, 1);
     assertMatch(missing.stderr, /^error: Cannot read the pid file .*: it does not exist, so .*\n$/);

@@ -18,6 +18,9 @@ import { JsoncError, parseJsonc } from "./jsonc.ts";
 import { type Model, MODELS } from "./options.ts";
 import { ConfigFileError } from "./usage.ts";
 
+/** The options that the command line calls something else. */
+const MEANT = new Map([["unix", "path"], ["host", "hostname"], ["adminHost", "adminHosts"]]);
+
 /** What a configuration file says. */
 export interface ConfigFile extends PreforkOptions {
   /** The app's module. */
@@ -99,7 +102,14 @@ function valueOf(name: string, value: unknown, folder: string): unknown {
   }
   if (!isOption(name)) {
     const names = ["app", "model", ...PREFORK_OPTIONS].join(", ");
-    throw new TypeError(`Unknown option ${Deno.inspect(name)}: expected one of ${names}`);
+    const meant = MEANT.get(name);
+    throw new TypeError(
+      `Unknown option ${Deno.inspect(name)}: ${
+        meant === undefined
+          ? `expected one of ${names}`
+          : `it is called ${Deno.inspect(meant)} here`
+      }`,
+    );
   }
   checkOption(name, value);
   return value;

@@ -58,11 +58,23 @@ const ADVICE = new Map([
   ["write ENOENT", "Create the folder, or choose another path"],
 ]);
 
+/** Whether a path is that of something else than a socket. */
+function isOther(path: string): boolean {
+  try {
+    return Deno.lstatSync(path).isSocket === false;
+  } catch {
+    return false;
+  }
+}
+
 function adviceFor(error: Error): string {
   // The error of a program that cannot listen contains that of the call.
   const call = error instanceof SyscallError
     ? `${error.syscall} ${error.code}`
     : error.message.match(/Cannot (bind) \S+: (E[A-Z]+) \(/)?.slice(1).join(" ") ?? "";
-  const advice = ADVICE.get(call);
+  const path = call === "bind EADDRINUSE" && error.message.match(/Cannot bind (\/.*): E/)?.[1];
+  const advice = path && isOther(path)
+    ? "It is not a socket: remove it, or choose another path"
+    : ADVICE.get(call);
   return advice === undefined ? "" : `. ${advice}`;
 }

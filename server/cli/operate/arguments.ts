@@ -1,5 +1,7 @@
 /** The arguments of the commands for operators: which server, and what else a command takes. */
 import { parseArgs as parseUntyped } from "npm:deno-std@1.3.0/cli/parse_args.js";
+import { isSyscallError } from "../../../ffi/errno.ts";
+import { kill } from "../../../ffi/process.ts";
 import { findMasters, readStatus, StatusError } from "../../prefork/status/status.ts";
 import { UsageError } from "../usage.ts";
 import { LocalServer } from "./local_server.ts";
@@ -144,8 +146,23 @@ function readPid(file: string): number {
       : error;
     throw new StatusError(`Cannot read the pid file ${file}: ${reason}`);
   }
-  if (!isPid(text)) {
-    throw new StatusError(`Cannot use the pid file ${file}: it does not contain a pid`);
+  const pid = Number(text);
+  const problem = text === ""
+    ? "it is empty, so the server has ended or is about to start"
+    : !isPid(text)
+    ? "it does not contain a pid"
+    : hasEnded(pid)
+    ? `the server has ended without removing it: there is no process ${pid}`
+    : undefined;
+  if (problem !== undefined) throw new StatusError(`Cannot use the pid file ${file}: ${problem}`);
+  return pid;
+}
+
+function hasEnded(pid: number): boolean {
+  try {
+    kill(pid, 0);
+    return false;
+  } catch (error) {
+    return isSyscallError(error, "ESRCH");
   }
-  return Number(text);
 }
