@@ -5,6 +5,7 @@ import { PidFileError, removePidFile, writePidFile } from "../server/prefork/hos
 import {
   childrenOf,
   freePort,
+  install,
   isInstalled,
   Program,
   ROOT,
@@ -698,8 +699,7 @@ function example(name: string): string {
 /** The example's unit with the paths of this machine in it. */
 function serviceUnit(folder: string): string {
   return example("tine.service")
-    .replaceAll("/usr/local/bin/deno", Deno.execPath())
-    .replaceAll("/opt/tine/", ROOT.pathname)
+    .replaceAll("/usr/local/bin", folder)
     .replaceAll("/opt/app", folder)
     .replaceAll("/var/log/tine", folder)
     .replaceAll("/run/tine", folder);
@@ -718,11 +718,12 @@ Deno.test("`tine.service` and `tine.socket` are valid systemd units (needs syste
     // Other units of the machine may have faults of their own.
     return new TextDecoder().decode(stderr).split("\n").filter((line) => /tine/.test(line));
   };
+  await install(folder.path);
   const unit = serviceUnit(folder.path);
   assertEquals(await verify(unit), []);
   // So that the test can fail: a word that systemd does not know, and a program that is not there.
   assertMatch((await verify(unit.replace("KillMode=", "KillMood=")))[0] ?? "", /KillMood/);
-  const without = unit.replaceAll(Deno.execPath(), `${folder.path}/missing/deno`);
+  const without = unit.replace(`${folder.path}/tine serve`, `${folder.path}/missing/tine serve`);
   assertMatch((await verify(without))[0] ?? "", /is not executable/);
   // What stops the service must give the workers the time that they are promised.
   const [, grace] = unit.match(/--grace (\d+)/)!;
@@ -757,10 +758,30 @@ Deno.test(
 Deno.test("`tine.service` serves on the sockets of systemd (needs systemd-socket-activate)", {
   ignore: !isInstalled("systemd-socket-activate"),
 }, async () => {
-  await using folder = folderWithApp();
-  const [, line] = serviceUnit(folder.path).match(/^ExecStart=((?:.*\\\n)*.*)$/m)!;
+  await using folder = scratch();
+  await install(folder.path);
+  const current = `${folder.path}/current`;
+  const next = `throw new Error("no configuration");`;
+  for (const [release, app] of [APP, APP.replaceAll("hello", "welcome"), next].entries()) {
+    Deno.mkdirSync(`${folder.path}/${release}`);
+    Deno.writeTextFileSync(`${folder.path}/${release}/app.ts`, app);
+  }
+  const deploy = (release: number) => {
+    Deno.symlinkSync(`${release}`, `${folder.path}/new`);
+    Deno.renameSync(`${folder.path}/new`, current);
+  };
+  const unit = serviceUnit(folder.path).replace(/^(WorkingDirectory)=.*/m, `$1=${current}`)
+    .replace(/ PWD=\S+/, ` PWD=${current}`);
+  const [, variables] = unit.match(/^Environment=DENO_DIR=\S+ (.*)$/m)!;
+  const [, line] = unit.match(/^ExecStart=((?:.*\\\n)*.*)$/m)!;
   const command = line!.replaceAll("\\\n", " ").trim().split(/\s+/);
+  const reload = async () => {
+    const [, line] = unit.match(/^ExecReload=(.*)$/m)!;
+    await using program = new Program("/bin/sh", ["-c", line!], { env: { NO_COLOR: "1" } });
+    return { ...await program.ended(), stdout: program.stdout, stderr: program.stderr };
+  };
   for (const family of ["tcp", "unix"]) {
+    deploy(0);
     using manager = listenAsManager(`${folder.path}/notify-${family}`);
     const port = freePort();
     const path = `${folder.path}/activated.sock`;
@@ -768,26 +789,36 @@ Deno.test("`tine.service` serves on the sockets of systemd (needs systemd-socket
       `--listen=${family === "tcp" ? `127.0.0.1:${port}` : path}`,
       "--fdname=http",
       `--setenv=NOTIFY_SOCKET=${folder.path}/notify-${family}`,
-      "--setenv=NO_COLOR=1",
+      ...variables!.split(" ").map((variable) => `--setenv=${variable}`),
       ...Deno.env.has("DENO_DIR") ? ["--setenv=DENO_DIR"] : [],
       ...command,
-    ], { cwd: folder.path });
+    ], { cwd: current });
     // The first client starts the server.
-    using client = Deno.createHttpClient(
-      family === "tcp" ? {} : { proxy: { transport: "unix", path } },
-    );
+    using client = Deno.createHttpClient({
+      poolMaxIdlePerHost: 0, // old workers answer on the connections that they have
+      ...family === "tcp" ? {} : { proxy: { transport: "unix", path } },
+    });
     const url = `http://127.0.0.1:${port}`;
     const ask = async (what: string) => await (await fetch(`${url}${what}`, { client })).text();
     await until(() => ask("/sockets").catch(() => false), "the first response");
     assertEquals(await ask("/sockets"), "[]");
     assertEquals(Deno.readTextFileSync(`${folder.path}/tine.pid`), `${server.pid}\n`);
     await manager.hears("READY=1");
-    // The reload of the unit.
-    server.kill("SIGHUP");
-    await manager.hears("READY=1", "RELOADING=1", "READY=1");
     assertMatch(await ask("/"), /^hello/);
+    deploy(1);
+    const { code, stdout, stderr } = await reload();
+    assertEquals([code, stdout], [0, "Reloaded: 2 workers serve the new code\n"], stderr);
+    await manager.hears("READY=1", "RELOADING=1", "READY=1");
+    assertMatch(await ask("/"), /^welcome/);
+    deploy(2);
+    const broken = await reload();
+    assertEquals(broken.code, 1);
+    assertMatch(broken.stderr, /^error: The reload failed: .*no configuration.* old code stays in/);
+    await manager.hears("READY=1", "RELOADING=1", "READY=1", "RELOADING=1", "READY=1");
+    assertMatch(await ask("/"), /^welcome/);
     server.kill("SIGTERM");
-    await manager.hears("READY=1", "RELOADING=1", "READY=1", "STOPPING=1");
+    const reloads = Array(2).fill(["RELOADING=1", "READY=1"]).flat();
+    await manager.hears("READY=1", ...reloads, "STOPPING=1");
     server.kill("SIGTERM"); // immediately
     assertEquals((await server.ended()).code, 0, readIfThere(`${folder.path}/error.log`));
     assertMatch(
@@ -798,6 +829,44 @@ Deno.test("`tine.service` serves on the sockets of systemd (needs systemd-socket
     if (family === "unix") assert(Deno.lstatSync(path).isSocket, "the socket file");
   }
 });
+
+Deno.test(
+  "the documentation makes of `nginx.conf` a site for an nginx that is there (needs nginx)",
+  {
+    ignore: !isInstalled("nginx"),
+  },
+  async () => {
+    await using folder = scratch();
+    const [, command] = Deno.readTextFileSync(new URL("docs/operate.md", ROOT))
+      .match(/^# (sed .* nginx\.conf) >\/etc\/nginx\/sites-available\//m)!;
+    const made = await new Deno.Command("/bin/sh", {
+      args: ["-c", `cd examples/operations && ${command}`],
+      cwd: ROOT,
+    }).output();
+    const site = new TextDecoder().decode(made.stdout);
+    assertMatch(site, /^\s+listen 80;$/m);
+    assertMatch(site, /^\s+server unix:\/run\/tine\.sock /m);
+    const path = `${folder.path}/nginx.conf`;
+    const config = (site: string) =>
+      `pid ${folder.path}/pid; events {} http { access_log off;\n${
+        ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) =>
+          `${name}_temp_path ${folder.path}/${name};\n`
+        ).join("")
+      }${site}}`;
+    const test = async (site: string) => {
+      Deno.writeTextFileSync(path, config(site));
+      const { code, stderr } = await new Deno.Command("nginx", {
+        args: ["-t", "-e", "stderr", "-p", folder.path, "-c", path],
+      }).output();
+      return { code, error: new TextDecoder().decode(stderr) };
+    };
+    const { code, error } = await test(
+      site.replace("listen 80;", `listen 127.0.0.1:${freePort()};`),
+    );
+    assertEquals(code, 0, error);
+    assertEquals((await test(site.replace("upstream tine", "upstream other} {"))).code, 1);
+  },
+);
 
 Deno.test("`nginx.conf` forwards requests and WebSockets to the workers (needs nginx)", {
   ignore: !isInstalled("nginx"),
