@@ -383,7 +383,8 @@ withEachKindOfWorker(
     const slow = server.get("/sleep?ms=2500");
     const fat = Number(await server.get("/leak?mb=200"));
     const pattern = new RegExp(
-      `Worker 1 \\(pid ${fat}\\) will be replaced: it uses 2\\d\\d MB`,
+      `Worker 1 \\(pid ${fat}\\) will be replaced: it uses 2\\d\\d MB of private memory, ` +
+        "more than its limit of 157 MB",
       "g",
     );
     await server.logged(pattern);

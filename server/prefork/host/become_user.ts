@@ -27,7 +27,7 @@ import {
   open,
 } from "../../../ffi/descriptor.ts";
 import { getenv, setenv } from "../../../ffi/environment.ts";
-import { isSyscallError } from "../../../ffi/errno.ts";
+import { isSyscallError, SyscallError } from "../../../ffi/errno.ts";
 import { executable } from "../../../ffi/forking/become_forkable.ts";
 import { getpid, initgroups, PR_SET_DUMPABLE, prctl, setgroups } from "../../../ffi/process.ts";
 import type { Socket } from "../../../ffi/socket.ts";
@@ -256,7 +256,8 @@ function createPidFile(path: string, account: Account, created: string[]): void 
       unlink(probe);
     });
   } catch (error) {
-    if (!isSyscallError(error, "EACCES")) throw error;
+    if (!isSyscallError(error)) throw error;
+    if (error.code !== "EACCES") throw new SyscallError("write", error.errno, `pid file ${path}`);
     if (exists(path)) unlink(path);
     createFor(path, account, created);
   }

@@ -85,7 +85,11 @@ export class Health {
       const bytes = privateMemory(worker.pid);
       if (bytes <= limit) continue;
       worker.retiring = `${Math.round(bytes / 1e6)} MB of private memory`;
-      log(`${nameOf(worker)} will be replaced: it uses ${worker.retiring}`);
+      log(
+        `${nameOf(worker)} will be replaced: it uses ${worker.retiring}, more than its limit of ${
+          Math.round(limit / 1e6)
+        } MB`,
+      );
     }
   }
 }
