@@ -295,11 +295,12 @@ Deno.test(
     Deno.copyFileSync(renewed.cert, cert);
     Deno.copyFileSync(renewed.key, key);
     const advice = /Cannot read \S+key\.pem any more.*Let the user read it, or start the server/g;
+    const count = () => [...server.stderr.matchAll(advice)].length;
     for (const signal of ["SIGHUP", "SIGUSR2"] as const) {
-      const [old, said] = [server.workers, [...server.stderr.matchAll(advice)].length];
+      const [old, said] = [server.workers, count()];
       server.kill(signal);
       await server.replaced(old);
-      assertEquals([...server.stderr.matchAll(advice)].length, said + 1, server.stderr);
+      await until(() => count() === said + 1, "the advice in the log");
       assertEquals(await get(), answer(NOBODY!));
     }
     // It is read again once it can be.
@@ -610,6 +611,8 @@ Deno.test(
     Deno.writeTextFileSync(`${path}/tine.pid`, "1\n");
     await check([], /tine\.pid: it belongs to process 1, which is running/);
     Deno.removeSync(`${path}/tine.pid`);
+    const missing = await fails(path, ["--user", "nobody", "--pid-file", "missing/tine.pid"]);
+    assertMatch(missing.error, /^error: Cannot write pid file \S+missing\/tine\.pid: ENOENT/);
     // What has been created is removed if something else cannot be opened.
     await check(["--unix", "missing/app.sock"], /bind .*missing\/app\.sock: ENOENT/);
     assertEquals([...Deno.readDirSync(path)].length, before + 1); // deno_dir
