@@ -404,6 +404,7 @@ export default {
       socket.onmessage = ({ data }) => socket.send("echo " + data);
       return response;
     }
+    if (pathname === "/spin") while (true);
     if (pathname === "/print") console.error("printed by the app");
     if (pathname === "/sockets") {
       return Response.json(Object.keys(Deno.env.toObject()).filter((name) => /^LISTEN_/.test(name)));
@@ -880,6 +881,8 @@ Deno.test("`nginx.conf` forwards requests and WebSockets to the workers (needs n
     "error.log",
     "--access-log",
     "access.log",
+    "--timeout",
+    "3", // longer than nginx repeats requests
   ];
   await using server = startServer(folder.path, ["--unix", socket, ...options]);
   await found(`${folder.path}/error.log`, /with 2 workers/);
@@ -926,6 +929,12 @@ Deno.test("`nginx.conf` forwards requests and WebSockets to the workers (needs n
   const closed = new Promise((resolve) => webSocket.onclose = resolve);
   webSocket.close();
   await within(closed, 15_000, "the end of the WebSocket");
+  // What hangs a worker does not hang the next one, too, on a connection that was kept open.
+  for (let i = 0; i < 10; i++) await get(url);
+  const spun = await fetch(`${url}/spin`);
+  assertEquals(spun.status, 502, await spun.text());
+  const log = Deno.readTextFileSync(`${folder.path}/error.log`);
+  assertEquals(log.match(/killed because its event loop was blocked/g)?.length, 1, log);
   // A reload behind it: each request is answered, the last by a new worker.
   const old = childrenOf(server.pid);
   server.kill("SIGHUP");
