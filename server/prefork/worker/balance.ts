@@ -11,8 +11,8 @@ import { ADMIN, type Scoreboard, type Slot } from "../scoreboard.ts";
 /** The shortest interval at which a worker moves to the end of the wait queue, in milliseconds. */
 const TURN = 5;
 /**
- * How long after it got too many connections a worker computes how many should move elsewhere, in
- * milliseconds: by then the others have accepted theirs.
+ * How long after it got a connection a worker computes how many should move elsewhere, in
+ * milliseconds: clients that connected at the same time have been accepted by then.
  */
 const SETTLE = 10;
 /**
@@ -43,8 +43,6 @@ export function balance(
 ): Balance {
   let waits = false;
   let surplus = 0;
-  let peers: readonly Slot[] = [];
-  // Whether the surplus was computed between two counts: not twice, for clients that come back.
   let isSettling = false;
 
   function takeTurn(): void {
@@ -56,12 +54,11 @@ export function balance(
   }
 
   function findSurplus(): void {
-    const ready = scoreboard.slots.filter((one) => one.state === "ready" && one.number !== ADMIN);
-    const all = ready.reduce((sum, { connections }) => sum + connections, 0);
-    const share = all / Math.max(1, ready.length);
+    const peers = scoreboard.slots.filter((one) => one.state === "ready" && one.number !== ADMIN);
+    const all = peers.reduce((sum, { connections }) => sum + connections, 0);
+    const share = all / Math.max(1, peers.length);
     const mine = slot.connections;
     surplus = mine > share * TOLERANCE + A_FEW ? Math.floor(mine - share) : 0;
-    peers = ready.filter(({ index }) => index !== slot.index);
   }
 
   return {
@@ -69,9 +66,13 @@ export function balance(
     connected(): void {
       slot.connections++;
       takeTurn();
-      if (isSettling || !peers.some((one) => one.state === "ready" && isMuchLess(one))) return;
+      if (isSettling) return;
       isSettling = true;
-      after(SETTLE, findSurplus);
+      after(SETTLE, () => {
+        findSurplus();
+        // Not twice between two counts: the clients may come back because the others are too busy.
+        isSettling = surplus > 0;
+      });
     },
     disconnected(): void {
       // It may have been left out of the last count already.
@@ -87,8 +88,4 @@ export function balance(
       return true;
     },
   };
-
-  function isMuchLess({ connections }: Slot): boolean {
-    return slot.connections > connections * TOLERANCE + A_FEW;
-  }
 }
