@@ -359,6 +359,11 @@ Deno.test("serve reports an app that ends or fails while it is loaded", async ()
       1,
       /^error: .*top level: Error: late at .*app\.ts:2:7$/,
     ],
+    [
+      `const express = require("express");`,
+      1,
+      /ReferenceError: require is not defined at .*app\.ts:1:17\. If it is a CommonJS module, say/,
+    ],
     [`console.log("done");`, 1, /^error: Cannot serve .*app\.ts: it has no default export/],
     [`Deno.exit(7);`, 7, /^$/],
     [

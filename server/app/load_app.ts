@@ -198,7 +198,18 @@ export function explain(error: unknown, url: string): string {
   }
   const place = placeIn(error.stack ?? "", url);
   return `it threw at its top level: ${oneLine(`${error.name}: ${message}`)}` +
-    (place === undefined ? "" : ` at ${path(place)}`);
+    (place === undefined ? "" : ` at ${path(place)}`) +
+    (isOfCommonJs(error) ? `. ${COMMON_JS}` : "");
+}
+
+const COMMON_JS =
+  'If it is a CommonJS module, say so: with "type": "commonjs" in its package.json, or with a name ' +
+  "that ends in .cjs";
+
+/** Whether an error shows that Deno took a CommonJS module for another, as it does by default. */
+function isOfCommonJs({ name, message }: Error): boolean {
+  return name === "ReferenceError" &&
+    /^(require|module|exports|__dirname|__filename) is not defined/.test(message);
 }
 
 /** Returns the place in the app's own file from the stack, or else in the innermost file. */
