@@ -139,7 +139,11 @@ export class ProgramSockets {
       this.#used.push(...this.#forApp(1, only));
     }
     for (const { socket } of this.#used) this.#haveListen(socket);
-    if (program !== undefined) this.#closeNeedless();
+    if (program !== undefined) {
+      const needless = this.#rest.filter(({ requested }) => !requested.startsWith(LENT));
+      this.#rest = this.#rest.filter((entry) => !needless.includes(entry));
+      for (const { socket } of needless) socket.close();
+    }
     this.#list();
   }
 
@@ -245,17 +249,7 @@ export class ProgramSockets {
   }
 
   #haveListen(socket: Socket): void {
-    if (isListening(socket.fileno())) return;
-    // Root opens a port that is given without a host in two ways, of which only one can listen.
-    if (isGiven(this.#config) && !this.#config.givenAddress.listen) this.#closeNeedless();
-    socket.listen(this.#config.backlog);
-  }
-
-  /** Closes the sockets that exist and are not used, but for those that workers may ask for. */
-  #closeNeedless(): void {
-    const needless = this.#rest.filter(({ requested }) => !requested.startsWith(LENT));
-    this.#rest = this.#rest.filter((entry) => !needless.includes(entry));
-    for (const { socket } of needless) socket.close();
+    if (!isListening(socket.fileno())) socket.listen(this.#config.backlog);
   }
 
   /** Updates the list of all sockets. */
