@@ -5,6 +5,14 @@ const PASSES = 'Deno.test("passes", () => {});\n';
 const FAILS = 'Deno.test("fails", () => {\n  throw new Error("on purpose");\n});\n';
 const KILLED = 'Deno.test("ends the run", () => Deno.kill(Deno.pid, "SIGKILL"));\n';
 
+/** Fails at its first run, and at those whose numbers are in `tests/fails`. */
+const UNSTEADY = `Deno.test("unsteady", () => {
+  Deno.writeTextFileSync("tests/runs", "x", { append: true });
+  const run = Deno.readTextFileSync("tests/runs").length;
+  if (Deno.readTextFileSync("tests/fails").includes(\`\${run}\`)) throw new Error("on purpose");
+});
+`;
+
 /** A small project with the steps of this one, whose only tests are in `source`. */
 async function project(source: string): Promise<{ path: string } & AsyncDisposable> {
   const folder = scratch();
@@ -15,7 +23,7 @@ async function project(source: string): Promise<{ path: string } & AsyncDisposab
   const exported = "/** A number. */\nexport const NUMBER = 1;\n";
   for (const file of ["mod.ts", "ffi/mod.ts", "server/mod.ts"]) await write(file, exported);
   await write("tests/some_test.ts", source);
-  for (const file of ["tests/ok.ts", ".ci/run"]) {
+  for (const file of ["tests/ok.ts", "tests/retry.ts", ".ci/run"]) {
     await write(file, await Deno.readTextFile(new URL(file, ROOT)));
   }
   const { tasks: { ok }, fmt } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
@@ -51,6 +59,8 @@ async function outcomeOf(
   };
 }
 
+const ONCE_MORE = [1, 2, 3].map((i) => `tests/some_test.ts, once more: ${i} of 3`);
+
 const STEPS = ["format", "lint", "documentation", "types", "package", "tests"];
 
 Deno.test("deno task ok continues after a failed step, and counts it in addition to the tests", async () => {
@@ -59,8 +69,28 @@ Deno.test("deno task ok continues after a failed step, and counts it in addition
   Deno.writeTextFileSync(`${cwd}/mod.ts`, "/** A number. */\nexport let NUMBER = 1;\n");
   assertEquals(
     await outcomeOf(Deno.execPath(), ["task", "ok"], { cwd }),
-    { code: 1, steps: STEPS, last: "1 passed, 2 failed" },
+    { code: 1, steps: [...STEPS, ONCE_MORE[0]], last: "1 passed, 2 failed" },
   );
+});
+
+Deno.test("deno task ok goes on after a test that fails once and then passes three times", async () => {
+  await using folder = await project(PASSES + UNSTEADY);
+  const { path } = folder;
+  const ok = async (fails: string) => {
+    Deno.writeTextFileSync(`${path}/tests/fails`, fails);
+    Deno.writeTextFileSync(`${path}/tests/runs`, "");
+    return await outcomeOf(Deno.execPath(), ["task", "ok"], { cwd: path });
+  };
+  assertEquals(await ok("1"), {
+    code: 0,
+    steps: [...STEPS, ...ONCE_MORE],
+    last: "2 passed, 0 failed",
+  });
+  assertEquals(await ok("1 4"), {
+    code: 1,
+    steps: [...STEPS, ...ONCE_MORE],
+    last: "1 passed, 1 failed",
+  });
 });
 
 Deno.test("deno task ok counts tests that ended before they could count as a failure", async () => {
