@@ -135,6 +135,22 @@ Deno.test("servePrefork() keeps the number of workers set by SIGTTIN and SIGTTOU
   await server.replaced(others, 1);
 });
 
+Deno.test("servePrefork() says after two seconds that an app is still being loaded", async () => {
+  await using folder = scratch();
+  const app = writeApp(
+    folder.path,
+    `while (![...Deno.readDirSync("${folder.path}")].some(({ name }) => name === "go")) {
+       await new Promise((resolve) => setTimeout(resolve, 20));
+     }
+     export default { fetch: () => new Response() };`,
+  );
+  await using server = spawnServer([], { app });
+  await server.logged(/Still loading .*app\.ts after 2 s: .* take 60 s \(--boot-timeout\)$/m);
+  Deno.writeTextFileSync(`${folder.path}/go`, "");
+  await server.logged(/Serving /);
+  assertEquals(server.stderr.match(/Still loading/g)?.length, 1);
+});
+
 Deno.test("servePrefork() ends when the app's top level does not finish within --boot-timeout", async () => {
   await using folder = scratch();
   const app = writeApp(folder.path, "await new Promise(() => {}); export default {};");

@@ -81,6 +81,8 @@ const ADMIN_BACKLOG = 64;
 const ROOM = 8;
 /** How long to wait for that, in milliseconds. Idle threads end after ten seconds. */
 const ROOM_PATIENCE = 15_000;
+/** After how many milliseconds it is said that an app is still being loaded. */
+const LONG_LOAD = 2000;
 /** The environment variable that contains the pid of a process that loads its app again. */
 const AGAIN = "TINE_LOADS_AGAIN";
 
@@ -559,10 +561,19 @@ async function loadInTime(
     );
     timer = after(Math.min(bootTimeout * 1000, LONGEST_TIMER), () => reject(error), false);
   });
+  const notice = after(LONG_LOAD, () => {
+    stderrLog("master")(
+      `Still loading ${nameOf(app)} after ${
+        LONG_LOAD / 1000
+      } s: it neither listens nor has its top ` +
+        `level finished. That may take ${bootTimeout} s (--boot-timeout)`,
+    );
+  }, false);
   try {
     return await Promise.race([load(app, config, bind), late]);
   } finally {
     timer?.cancel();
+    notice.cancel();
   }
 }
 
