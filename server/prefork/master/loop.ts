@@ -1,8 +1,8 @@
 /**
- * The master forks workers, watches them, and replaces those that end. It never serves a request
- * itself. One loop does all of its work, in this order: reap ended children, act on signals, read
- * the workers' messages, check their health, spawn a missing worker, sleep. Signal handlers only
- * queue; the `switch` in `act()` documents the signals.
+ * The master forks workers, watches them, and replaces those that end. One loop does all of its
+ * work, in this order: reap ended children, act on signals, read the workers' messages, check their
+ * health, spawn a missing worker, sleep. Signal handlers only queue; the `switch` in `act()`
+ * documents the signals.
  */
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { POLLIN } from "../../../ffi/poll.ts";
@@ -21,11 +21,10 @@ import {
 } from "../../../ffi/signals.ts";
 import { waitpid, WNOHANG } from "../../../ffi/wait.ts";
 import { sleepInterruptibly } from "../../sleep_interruptibly.ts";
-import { StopRequests } from "../../stop_requests.ts";
 import { HANDLED_SIGNALS } from "../signals.ts";
 import type { ChildContext, Context } from "./context.ts";
+import { End } from "./end.ts";
 import { Health } from "./health.ts";
-import { stopListening } from "./listeners.ts";
 import { Restart } from "./restart.ts";
 import { Workers } from "./workers.ts";
 
@@ -47,16 +46,13 @@ const PAUSE_AFTER_ERROR = 1000;
  * @returns In the master, the exit code; in each child, its context.
  */
 export function supervise(context: Context): ChildContext | number {
-  const { config, log, notify, scoreboard } = context;
+  const { log, scoreboard } = context;
   const signals: number[] = [];
   const workers = new Workers(context);
   const health = new Health(context, workers);
   const restart = new Restart(context, workers);
+  const end = new End(context, workers, restart);
   let failed = false;
-  /** When to stop, once the server drains. */
-  let stopAt = Infinity;
-  const stops = new StopRequests();
-
   for (const signum of HANDLED_SIGNALS) {
     signal(signum, signum === SIGCHLD ? () => {} : () => signals.push(signum));
   }
@@ -71,11 +67,9 @@ export function supervise(context: Context): ChildContext | number {
       for (let command; (command = workers.commands.shift()) !== undefined;) obey(command);
       health.check();
       if (signals.length === 0) restart.proceed();
-      if (workers.haveFailed && !workers.stopping) stop(0, "Giving up");
-      if (!workers.stopping && performance.now() >= stopAt) {
-        stop(config.grace, "The drain delay is over");
-      }
-      if (workers.stopping && workers.size === 0) return end();
+      if (workers.haveFailed && !workers.stopping) end.stop(0, "Giving up");
+      end.proceed();
+      if (workers.stopping && workers.size === 0) return finish();
       if (workers.stopping && workers.count() === 0) workers.stopAdmin();
       const number = workers.missing();
       if (number !== undefined) {
@@ -96,9 +90,9 @@ export function supervise(context: Context): ChildContext | number {
     switch (signum) {
       case SIGTERM:
       case SIGINT: // gracefully, after the delay for load balancers; immediately the second time
-        return stopGracefully(signum);
+        return end.request(signum);
       case SIGQUIT: // immediately
-        return stop(0, signalName(signum));
+        return end.stop(0, signalName(signum));
       case SIGHUP: // new code, no connection dropped
         return restart.request();
       case SIGUSR2: // new workers with new certificates, one after the other
@@ -120,37 +114,6 @@ export function supervise(context: Context): ChildContext | number {
     if (word === "scale") return workers.resize(Number(workersWanted));
     const signum = SIGNALS.get(command);
     if (signum !== undefined) act(signum);
-  }
-
-  function stopGracefully(signum: number): void {
-    if (!stops.add()) return;
-    const { drainDelay, grace } = config;
-    if (scoreboard.draining) stop(0, signalName(signum));
-    else if (drainDelay > 0 && workers.isAnyReady()) drain(drainDelay, signalName(signum));
-    else stop(grace, signalName(signum));
-  }
-
-  /** Lets load balancers notice that the server is about to stop, before it does. */
-  function drain(seconds: number, why: string): void {
-    announceEnd();
-    stopAt = performance.now() + seconds * 1000;
-    log(`${why}: draining for ${seconds} s, then stopping ${workers.count()} workers`);
-    restart.abort();
-  }
-
-  /** Tells everyone who asks that the server is about to stop. */
-  function announceEnd(): void {
-    if (!scoreboard.draining) notify("stopping");
-    scoreboard.draining = true;
-  }
-
-  function stop(grace: number, why: string): void {
-    announceEnd();
-    const limit = grace === 0 ? " immediately" : grace === Infinity ? "" : `, within ${grace} s`;
-    log(`${why}: stopping ${workers.count()} workers${limit}`);
-    stopListening(context, grace > 0);
-    restart.abort();
-    workers.stop(grace);
   }
 
   function reopenLogs(): void {
@@ -176,11 +139,10 @@ export function supervise(context: Context): ChildContext | number {
   /** Sleeps until a signal arrives, a worker sends a message, or the next check is due. */
   function sleep(): void {
     const requests = workers.channels().map((fd) => ({ fd, events: POLLIN }));
-    const untilStop = workers.stopping ? Infinity : Math.max(0, stopAt - performance.now());
-    sleepInterruptibly(Math.min(health.interval, workers.untilSpawn(), untilStop), requests);
+    sleepInterruptibly(Math.min(health.interval, workers.untilSpawn(), end.delayLeft), requests);
   }
 
-  function end(): number {
+  function finish(): number {
     for (const signum of HANDLED_SIGNALS) signal(signum, SIG_DFL);
     log("Stopped");
     return workers.haveFailed ? 1 : 0;
