@@ -114,8 +114,10 @@ function twoOfBun(bun: string, program: string, app: string): HttpServer {
 function underLoad(server: HttpServer): Contestant {
   return contestant(server.label, async () => {
     await using running = await start(server);
-    await keepAlive(running.port, WARM_UP);
-    const { perSecond, errors } = await keepAlive(running.port, SECONDS);
+    // The same load as onPortsOfTheirOwn() makes.
+    const ports = Array(PROCESSES).fill(running.port);
+    await keepAliveOnEach(ports, WARM_UP);
+    const { perSecond, errors } = await keepAliveOnEach(ports, SECONDS);
     if (errors > 0) console.error(`${server.label}: ${errors} errors`);
     return perSecond;
   });
