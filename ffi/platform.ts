@@ -53,9 +53,14 @@ export function architecture(): Architecture {
  */
 export function checkDeno(): void {
   const { deno } = Deno.version;
-  const [own, least] = [numbersOf(deno), numbersOf(LEAST_DENO)];
-  const first = least.findIndex((number, i) => number !== own[i]);
-  if (own[first]! < least[first]!) throw new UnsupportedPlatformError(`this is Deno ${deno}`);
+  if (isOlder(deno, LEAST_DENO)) throw new UnsupportedPlatformError(`this is Deno ${deno}`);
+}
+
+/** Whether a version of Deno is older than another one. */
+export function isOlder(version: string, other: string): boolean {
+  const [own, others] = [numbersOf(version), numbersOf(other)];
+  const first = others.findIndex((number, i) => number !== own[i]);
+  return own[first]! < others[first]!;
 }
 
 /** Returns the numbers of a version, such as `2.9.6` or `2.10.0-rc.1`. */

@@ -229,8 +229,9 @@ for (let i = 0; i < 2; i++) {
 
 Deno.test("children share no UUID where Deno draws up to twice as many at once, and no test finds that", async () => {
   await using folder = scratch();
-  // As if it drew 128 instead of 100.
+  // As if it drew 128 instead of 100, and were newer than those that are known.
   copySource(folder.path, { ...UUIDS, replacement: "value: 100" });
+  applyChange(folder.path, { ...UUIDS, text: '"2.9.6"', replacement: '"2.9.5"' });
   const program = `${folder.path}/program.ts`;
   // The children that are tested find 68 and 94 left, the third one 121: after 100 it would draw
   // the same as the fourth.

@@ -187,10 +187,15 @@ export const ASSUMPTIONS = {
     otherwise: "a child's fetch gets a client of its own needlessly",
   },
 
-  /** The number of UUIDs that Deno draws at a time, to return them one by one. */
+  /** The number of UUIDs that Deno draws at a time, at most, to return them one by one. */
   uuidsAtOnce: {
     value: 128,
     otherwise: "a parent and its child may draw the same UUIDs",
+  },
+  /** The newest version of Deno in which they were counted: 128 since 2.9.3, 16 before. */
+  uuidsCounted: {
+    value: "2.9.6",
+    otherwise: "each fork discards more UUIDs than it needs to",
   },
   /** The number of bytes that Deno's random number generator draws at a time. */
   randomBlock: {

@@ -810,7 +810,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "versions-compared-as-texts",
     file: "ffi/platform.ts",
-    text: "if (own[first]! < least[first]!)",
+    text: "if (isOlder(deno, LEAST_DENO))",
     replacement: "if (deno < LEAST_DENO)",
     test: "tests/process_test.ts",
     filter: "an old Deno gets UnsupportedPlatformError at the first call, not at import",
