@@ -224,6 +224,35 @@ Deno.test("servePrefork() survives an import that breaks after the canary has lo
   assertEquals(Deno.readTextFileSync(loads), "..", "by the canary and the master");
 });
 
+Deno.test("servePrefork() survives what new code leaves behind that fails in the master alone", async () => {
+  await using folder = scratch();
+  writeApp(folder.path, answering("old"));
+  await using server = await startServer([], { app: "app.ts", cwd: folder.path });
+  const { workers } = server;
+  const loaded = `${folder.path}/loaded`;
+  writeApp(
+    folder.path,
+    `import { setImmediate } from "node:timers";
+     try {
+       Deno.writeTextFileSync("${loaded}", "by the canary", { createNew: true });
+     } catch {
+       const leaveBehind = () => {
+         Promise.reject(new Error("left behind"));
+         setImmediate(leaveBehind); // in each turn of the event loop
+       };
+       leaveBehind();
+       throw new Error("not in the master");
+     }
+     ${answering("new")}`,
+  );
+  server.kill("SIGHUP");
+  await server.logged(/cannot be loaded, the old workers keep serving: .*not in the master/);
+  writeApp(folder.path, answering("newest"));
+  server.kill("SIGHUP");
+  await server.replaced(workers);
+  assertEquals(await server.get("/"), "newest");
+});
+
 Deno.test("servePrefork() restarts as another version of tine with a different scoreboard", async () => {
   await using folder = scratch();
   for (const name of ["deno.json", "mod.ts", "ffi", "server"]) {

@@ -77,11 +77,9 @@ function evaluated(): Promise<Record<string, unknown>> {
 
   // Deno would end the process now if it is the main module that has failed; and if that was after
   // an `await`, there is no other event.
-  let hasFailed = false;
   const onRejection = (event: PromiseRejectionEvent) => {
     event.preventDefault();
     event.stopImmediatePropagation();
-    if (hasFailed) return;
     import(Deno.mainModule).catch(reject); // fulfilled even while it is being evaluated
     const later = nextTurn().then(() => "later");
     // Something else has failed: the program decides, and its listeners are told.
@@ -89,8 +87,9 @@ function evaluated(): Promise<Record<string, unknown>> {
     isMain.then((is) => is || Promise.reject(event.reason));
   };
   globalThis.addEventListener("unhandledrejection", onRejection);
-  // A master goes on without new code that has failed, whatever that code has left behind.
   const stop = () => globalThis.removeEventListener("unhandledrejection", onRejection);
-  promise.then(stop, () => hasFailed = true);
+  // A master goes on without new code that has failed, whatever that code has left behind: the
+  // listener stays.
+  promise.then(stop, () => {});
   return promise;
 }

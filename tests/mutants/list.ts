@@ -1216,6 +1216,14 @@ export const MUTANTS: readonly Mutant[] = [
     filter: "serve reports an app that ends or fails while it is loaded",
   },
   {
+    name: "rejections-after-a-failure-left-to-deno",
+    file: "server/app/main_module.ts",
+    text: "promise.then(stop, () => {});",
+    replacement: "promise.then(stop, stop);",
+    test: "tests/prefork_reexecution_test.ts",
+    filter: "survives what new code leaves behind that fails in the master alone",
+  },
+  {
     name: "new-imports-not-watched",
     file: "server/cli/watch.ts",
     text: "      modules = await findModules(task, modules);\n",
