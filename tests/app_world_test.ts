@@ -8,6 +8,7 @@ import {
   Server,
   serveRepository,
   type ServerOptions,
+  spawnServer,
   startServer,
   until,
   writeApp,
@@ -365,7 +366,17 @@ Deno.test("serve reports an app that ends or fails while it is loaded", async ()
       /ReferenceError: require is not defined at .*app\.ts:1:17\. If it is a CommonJS module, say/,
     ],
     [`console.log("done");`, 1, /^error: Cannot serve .*app\.ts: it has no default export/],
-    [`Deno.exit(7);`, 7, /^$/],
+    [
+      `Deno.exit(7);`,
+      7,
+      /^error: Cannot load .*app\.ts: it ended the process with exit code 7 whi/,
+    ],
+    [
+      `Deno.exit(0);`,
+      1,
+      /^error: Cannot load .*app\.ts: it ended the process with exit code 0 whi/,
+    ],
+    [`(await import("node:process")).exit();`, 1, /: it ended the process with exit code 0 whi/],
     [
       `Promise.reject(new Error("other")); await new Promise((r) => setTimeout(r, 99));`,
       1,
@@ -379,4 +390,34 @@ Deno.test("serve reports an app that ends or fails while it is loaded", async ()
     assertEquals(await program.ended(), { code, signal: null }, program.stderr);
     assertMatch(program.stderr.split("\n")[0]!, message);
   }
+});
+
+Deno.test("serve reports an app that ends the process while it is loaded by a simpler model or a worker", async () => {
+  await using folder = scratch();
+  const app = writeApp(
+    folder.path,
+    'addEventListener("unload", () => console.log("bye")); Deno.exit();',
+  );
+  const why =
+    /Cannot load .*app\.ts: it ended the process with exit code 0 while it was being loaded\n/;
+  for (const args of [["--model", "iterative"], ["--model", "forking"], ["--no-preload"]]) {
+    await using program = spawnServer(args, { app });
+    assertEquals(await program.ended(), { code: 1, signal: null }, program.stderr);
+    assertMatch(program.stderr, why);
+    assertMatch(program.stdout, /^(bye\n)+$/); // its own listeners are called
+    assert(!program.stderr.includes("in a row"), program.stderr);
+  }
+});
+
+Deno.test("serve can be told to stop while it loads the app, which is no failure of the app", async () => {
+  await using folder = scratch();
+  const app = writeApp(
+    folder.path,
+    'addEventListener("unload", () => console.log("bye")); console.log("waiting"); await new Promise(() => {});',
+  );
+  await using program = spawnServer([], { app });
+  await program.printed(/waiting/);
+  program.kill("SIGTERM");
+  assertEquals(await program.ended(), { code: 0, signal: null });
+  assertEquals([program.stdout, program.stderr], ["waiting\nbye\n", ""]);
 });

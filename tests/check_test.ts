@@ -159,7 +159,11 @@ Deno.test("check tells why an app cannot be served, with exit code 1", async () 
     [["none.ts"], 1, /there is no file .*none\.ts/],
     [["missing.ts"], 1, /none\.ts[^]*\/missing\.ts:1:8$/m],
     [["syntax.ts"], 1, /\/syntax\.ts:1:\d+$/m],
-    [["exit.ts"], 1, /^Cannot load exit\.ts: its top level called Deno\.exit\(3\)$/m],
+    [
+      ["exit.ts"],
+      1,
+      /^Cannot load exit\.ts: it ended the process with exit code 3 while it was being loaded$/m,
+    ],
     [["--boot-timeout", "0.5", "slow.ts"], 1, /its top level did not finish within 0\.5 s/],
   ];
   for (const [args, code, message] of wrong) {
@@ -170,7 +174,7 @@ Deno.test("check tells why an app cannot be served, with exit code 1", async () 
   }
   for (
     const [name, message] of [
-      ["exit.ts", /called Deno\.exit\(3\)$/],
+      ["exit.ts", /exit code 3 while it was being loaded$/],
       ["missing.ts", /^Cannot load missing\.ts: .*none\.ts.* at .*\/missing\.ts:1:8$/],
       ["syntax.ts", /^Cannot load syntax\.ts: .* at .*\/syntax\.ts:1:\d+$/],
     ] as const

@@ -209,7 +209,11 @@ Deno.test("the status tells whether the last reload succeeded, when, and the app
   const broken: [source: string, reason: RegExp][] = [
     ['throw new Error("no\\nluck");', /^Cannot load .*app\.ts: it threw at.*Error: no luck at \//],
     ["export default {};", /^Cannot serve .*app\.ts: its default export has no fetch function\. /],
-    ["Deno.exit(3);", /^The new code cannot be loaded \(exit 3\)$/],
+    ["Deno.exit(3);", /^Cannot load .*app\.ts: it ended the process with exit code 3 while it was/],
+    [
+      "Deno.exit(86);",
+      /^Cannot load .*app\.ts: it ended the process with exit code 86 while it was/,
+    ],
     [good + "const x = ;", /^SyntaxError: .* at \/.*app\.ts:1:\d+$/],
     [`import "./missing.ts";`, /^Module not found "\/.*missing\.ts" at \/.*app\.ts:1:8$/],
     ['export function onWorkerStart() { throw new Error("no\\nway"); }' + good, /^no$/],

@@ -95,7 +95,7 @@ Deno.test("servePrefork() serves new code after SIGHUP, and the old code while t
     [`throw new Error("no database");`]: /no database/,
     [`export default { get: () => new Response() };`]: /no fetch function/,
     [`export default { fetch: () => new Response() };\nimport "./missing.ts";`]: /missing\.ts/,
-    [`Deno.exit(0);`]: /cannot be loaded \(exit 0\)/,
+    [`Deno.exit(0);`]: /ended the process with exit code 0 [^]*cannot be loaded \(exit 1\)/,
   };
   for (const [source, reason] of Object.entries(broken)) {
     writeApp(folder.path, source);

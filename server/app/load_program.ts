@@ -45,6 +45,31 @@ export function loadProgram(source: MainModule | string, catcher: Catcher): Prom
     : programOf(source.load(), source.name, catcher);
 }
 
+/**
+ * Watches for a program that ends this process while it is loaded: it may say nothing itself, and
+ * its exit code be that of a server that was stopped.
+ *
+ * @param name The program's name, for messages.
+ * @param onExit Called with an error that says so. The process then ends with the program's exit
+ *   code, or with 1 for one that means something else.
+ * @param taken Exit codes besides 0 that mean something else.
+ * @returns A function that stops watching.
+ */
+export function watchExit(
+  name: string,
+  onExit: (error: AppError) => void,
+  taken: readonly number[] = [],
+): () => void {
+  const listener = () => {
+    const { exitCode } = Deno;
+    const how = `it ended the process with exit code ${exitCode} while it was being loaded`;
+    onExit(new AppError(`Cannot load ${name}: ${how}`));
+    if ([0, ...taken].includes(exitCode)) Deno.exitCode = 1;
+  };
+  globalThis.addEventListener("unload", listener);
+  return () => globalThis.removeEventListener("unload", listener);
+}
+
 /** Whether a program has been loaded. */
 export function isProgram(source: Program | MainModule | string): source is Program {
   return typeof source === "object" && "servers" in source;

@@ -3,7 +3,7 @@ import { Descriptor } from "../../ffi/descriptor.ts";
 import { dup2, F_DUPFD_CLOEXEC, fcntl } from "../../ffi/descriptor_calls.ts";
 import { releaseSignals } from "../../ffi/signal_mask.ts";
 import { SIGCHLD } from "../../ffi/signals.ts";
-import { AppError } from "../app/load_app.ts";
+import { watchExit } from "../app/load_program.ts";
 import { CHECK, type MainModule } from "../app/main_module.ts";
 import { memoryShare } from "../prefork/host/cgroup.ts";
 import type { ListenOptions } from "../prefork/listen_option.ts";
@@ -62,7 +62,7 @@ export async function check(
   // What the app prints while it is loaded is no part of the JSON.
   using output = new Descriptor(fcntl(STDOUT, F_DUPFD_CLOEXEC, STDERR + 1));
   if (form === "json") dup2(STDERR, STDOUT);
-  globalThis.addEventListener("unload", onExit);
+  const unwatch = watchExit(app.name, (error) => Deno.exit(tell(error)));
   try {
     // Deno itself reports, in words, that it cannot load the main module, and ends the process.
     if (form === "json") await app.check();
@@ -76,20 +76,13 @@ export async function check(
   }
 
   function leave(): void {
-    globalThis.removeEventListener("unload", onExit);
+    unwatch();
     dup2(output.fileno(), STDOUT);
   }
 
   function tell(error: unknown): number {
     leave();
     return form === "json" ? printError(error) : report(error);
-  }
-
-  /** Handles an app that calls `Deno.exit()`. */
-  function onExit(): void {
-    const code = Deno.exitCode;
-    const why = `its top level called Deno.exit(${code === 0 ? "" : code})`;
-    Deno.exit(tell(new AppError(`Cannot load ${app.name}: ${why}`)));
   }
 }
 

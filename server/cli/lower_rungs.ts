@@ -5,7 +5,7 @@ import { checkThrowAwayAddress } from "../../ffi/runtime/throw_away_address.ts";
 import { SIGCHLD, SIGINT, SIGTERM } from "../../ffi/signals.ts";
 import { catchServers } from "../app/caught_servers.ts";
 import { AppError } from "../app/load_app.ts";
-import { loadProgram } from "../app/load_program.ts";
+import { loadProgram, watchExit } from "../app/load_program.ts";
 import type { MainModule } from "../app/main_module.ts";
 import { serveFetchForking } from "../gateway/forking.ts";
 import { serveFetchIterative } from "../gateway/iterative.ts";
@@ -20,6 +20,7 @@ import { findSocketAccess } from "../prefork/host/account.ts";
 import { takeOpened } from "../prefork/host/opened.ts";
 import { bindOnTrial } from "../prefork/master/program_sockets.ts";
 import { HANDLED_SIGNALS } from "../prefork/signals.ts";
+import { report } from "./report.ts";
 import { nameOf, type Settings, SOURCES } from "./settings.ts";
 import { UsageError } from "./usage.ts";
 
@@ -73,7 +74,8 @@ export async function serveLower(
   releaseSignals(HANDLED_SIGNALS.filter((signum) => !used.includes(signum)));
   const opened = takeOpened(); // by root
   if (config.umask !== undefined) umask(parseInt(config.umask, 8));
-  const { app } = await loadProgram(main, catchServers(bindOnTrial));
+  const unwatch = watchExit(main.name, report);
+  const { app } = await loadProgram(main, catchServers(bindOnTrial)).finally(unwatch);
   if (app === undefined) {
     throw new AppError(
       `Cannot serve ${main.name} with --model ${model}: it listens itself. Only workers can do so`,

@@ -22,7 +22,7 @@ import { SIGINT, SIGQUIT, SIGTERM } from "../../ffi/signals.ts";
 import type { Socket } from "../../ffi/socket.ts";
 import { type Bind, catchServers } from "../app/caught_servers.ts";
 import { type App, AppError } from "../app/load_app.ts";
-import { isProgram, loadProgram, type Program } from "../app/load_program.ts";
+import { isProgram, loadProgram, type Program, watchExit } from "../app/load_program.ts";
 import type { MainModule } from "../app/main_module.ts";
 import type { Log } from "../log.ts";
 import { sleepInterruptibly } from "../sleep_interruptibly.ts";
@@ -41,7 +41,7 @@ import {
   type ListenAddress,
   removeStaleSocket,
 } from "../listen.ts";
-import { isCanary, LOADED } from "./master/canary.ts";
+import { isCanary, LOADED, reportFailure } from "./master/canary.ts";
 import type { ChildContext, Context, Inheritance, Place } from "./master/context.ts";
 import { rememberEnvironment, restoreGivenEnvironment } from "./master/given_environment.ts";
 import { inherit } from "./master/inheritance.ts";
@@ -85,6 +85,9 @@ const ROOM_PATIENCE = 15_000;
 const LONG_LOAD = 2000;
 /** The environment variable that contains the pid of a process that loads its app again. */
 const AGAIN = "TINE_LOADS_AGAIN";
+
+/** Stops watching for an app that ends this process while it is being loaded. */
+let unwatchExit = () => {};
 
 /** An app, or what it is loaded from. */
 type Source = App | string | URL | MainModule;
@@ -569,12 +572,20 @@ async function loadInTime(
         `level finished. That may take ${bootTimeout} s (--boot-timeout)`,
     );
   }, false);
+  unwatchExit = watchExit(nameOf(app) ?? "the app", reportExit, [LOADED]);
   try {
     return await Promise.race([load(app, config, bind), late]);
   } finally {
+    unwatchExit();
     timer?.cancel();
     notice.cancel();
   }
+}
+
+/** Reports an app that has ended this process. */
+function reportExit(error: AppError): void {
+  reportFailure(error);
+  console.error(`error: ${error.message}`);
 }
 
 /**
@@ -588,6 +599,7 @@ async function interruptibly<T>(work: Promise<T>, cleanUp: () => void): Promise<
     for (const signum of [SIGTERM, SIGINT, SIGQUIT]) signal(signum, () => stopped = true);
     sleepInterruptibly(0);
     if (!stopped) return;
+    unwatchExit(); // it is not the app
     cleanUp();
     Deno.exit(0);
   }, false);

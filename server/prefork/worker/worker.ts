@@ -28,7 +28,7 @@ import {
 } from "../../../ffi/time.ts";
 import { catchServers, type ListenRequest } from "../../app/caught_servers.ts";
 import { AppError, type WorkerInfo } from "../../app/load_app.ts";
-import { isProgram, loadProgram, type Program } from "../../app/load_program.ts";
+import { isProgram, loadProgram, type Program, watchExit } from "../../app/load_program.ts";
 import type { MainModule } from "../../app/main_module.ts";
 import { addrOf } from "../../app/request_host.ts";
 import { hasCertificate } from "../../listen.ts";
@@ -167,7 +167,9 @@ async function load(
   // Deno would end this process, and the master would not know why.
   if (typeof program === "object") await program.check();
   const catcher = catchServers(bind, hasCertificate(config.listen));
-  const loaded = await loadProgram(program, catcher);
+  const name = typeof program === "object" ? program.name : program;
+  const unwatch = watchExit(name, ({ message }) => tell(channel, "failed", message));
+  const loaded = await loadProgram(program, catcher).finally(unwatch);
   catcher.isServing = true;
   checkServers(loaded, config);
   const lent = loaded.app !== undefined || config.listen.length > 1 ? askForApp(channel) : [];
