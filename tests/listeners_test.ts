@@ -371,9 +371,7 @@ Deno.test("serve and check refuse --unix-mode for a program that listens on port
   await using server = start("server/cli.ts", ["serve", "--unix-mode", "0604", app], {
     flags: ["-A"],
   });
-  await until(() => server.stderr.includes("Serving"), "the server").catch((error) => {
-    throw new Error(`${error.message}: ${server.stderr}`);
-  });
+  await server.logged(/Serving/);
   assertEquals(Deno.lstatSync(socket).mode! & 0o777, 0o604);
 });
 

@@ -439,18 +439,14 @@ Deno.test({
       [new URL("../server/prefork.ts", import.meta.url).href, full],
       { flags: ["--allow-all"] },
     );
-    const said = (pattern: RegExp) =>
-      until(() => pattern.test(server.stderr), `${pattern} in the log`).catch((error) => {
-        throw new Error(`${error.message}: ${server.stderr}`);
-      });
     const port = await portOfServer(server);
     const [first, second] = childrenOf(server.pid);
     const descriptors = descriptorsOf(server.pid).size;
     Deno.writeTextFileSync(full, "");
     Deno.kill(first!, "SIGKILL");
-    await said(/(Cannot start a worker, trying again in a second: .*ENOMEM[^]*){2}/);
+    await server.logged(/(Cannot start a worker, trying again in a second: .*ENOMEM[^]*){2}/);
     server.kill("SIGHUP");
-    await said(/Cannot fork: ENOMEM .*, the old code stays in use/);
+    await server.logged(/Cannot fork: ENOMEM .*, the old code stays in use/);
     assertEquals(await ask(port, "/"), `${second}`);
     Deno.removeSync(full);
     await until(() => childrenOf(server.pid).length === 2, "another worker");

@@ -147,9 +147,7 @@ Deno.test("serve with sockets of a service manager's waits, and loads the app on
   const { pathname } = new URL("server/cli.ts", ROOT);
   const args = ["run", "--no-lock", "-A", pathname, "serve", "--workers", "1", `${path}/app.ts`];
   await using server = start(launcher, args, { flags: ["-A"] });
-  await until(() => WAITING.test(server.stderr), "the wait", 30_000).catch((error) => {
-    throw new Error(`${error.message}: ${server.stderr}`);
-  });
+  await server.logged(WAITING);
   assertNotMatch(server.stderr, AGAIN);
   server.kill();
   assertEquals(await server.ended(), { code: 0, signal: null });

@@ -65,6 +65,14 @@ export class Program implements AsyncDisposable {
     });
   }
 
+  /** Waits for a line in the log. */
+  async logged(pattern: RegExp, milliseconds = 30_000): Promise<RegExpMatchArray> {
+    return await until(() => this.stderr.match(pattern), `${pattern} in the log`, milliseconds)
+      .catch((error) => {
+        throw new Error(`${error.message}\nstderr: ${this.stderr}`);
+      });
+  }
+
   /** Waits for the program's end: its status, and all its output. */
   async ended(milliseconds = 30_000): Promise<{ code: number; signal: string | null }> {
     const status = await within(this.status, milliseconds, "the program's end").catch((error) => {
@@ -388,14 +396,6 @@ export class Server extends Program {
   /** The number of requests that are not completely answered yet. */
   get inFlight(): number {
     return readStatus(this.pid).workers.reduce((sum, { inFlight }) => sum + inFlight, 0);
-  }
-
-  /** Waits for a line in the log. */
-  async logged(pattern: RegExp, milliseconds = 30_000): Promise<RegExpMatchArray> {
-    return await until(() => this.stderr.match(pattern), `${pattern} in the log`, milliseconds)
-      .catch((error) => {
-        throw new Error(`${error.message}\nstderr: ${this.stderr}`);
-      });
   }
 
   /** Waits until this many workers are ready that are not among the given ones. */

@@ -789,7 +789,7 @@ Deno.test("serve --user refuses to run with a part of root left", AS_ROOT, async
       ...[...options, `${installed()}/tine`, "serve", "app.ts", "--user", "nobody", "--port", "0"],
     ], { cwd: path, env: environment(path) });
     // A server that starts would not end by itself.
-    await until(() => /error: .*\n|Serving/.test(program.stderr), "an error");
+    await program.logged(/error: .*\n|Serving/);
     assertEquals(program.stderr, `error: Cannot serve as user nobody: ${reason}\n`);
     assertEquals((await program.ended()).code, 1);
     assert(!exists(`${path}/files/written`), "the app was loaded");
