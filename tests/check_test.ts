@@ -3,6 +3,7 @@ import {
   descendants,
   freePort,
   isPortFree,
+  isRunning,
   type Program,
   ROOT,
   scratch,
@@ -125,14 +126,6 @@ Deno.test("check tells what would not survive the fork, and leaves no process be
   assertEquals((await later.ended()).code, 0);
   assertEquals(JSON.parse(later.stdout).open, []);
 });
-
-function isRunning(pid: number): boolean {
-  try {
-    return !/^State:\s+[XZ]/m.test(Deno.readTextFileSync(`/proc/${pid}/status`));
-  } catch {
-    return false;
-  }
-}
 
 Deno.test("check tells why an app cannot be served, with exit code 1", async () => {
   await using folder = scratch();

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { processState, ROOT, run, startFunction, until } from "./support.ts";
+import { isRunning, ROOT, run, startFunction, until } from "./support.ts";
 
 const CLEAN_UP = new URL("tests/clean_up.ts", ROOT).href;
 
@@ -23,7 +23,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     program.kill(signal);
     const code = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }[signal];
     assertEquals(await program.ended(), { code, signal: null });
-    await until(() => hasEnded(Number(orphan)), "the orphan's end");
+    await until(() => !isRunning(Number(orphan)), "the orphan's end");
     assertEquals(program.stdout.match(/cleaned up/g)?.length, 1);
   });
 }
@@ -32,16 +32,11 @@ Deno.test("cleaningUp() ends what was started when the program fails", async () 
   await using program = startFunction(startOrphan, [CLEAN_UP, "throw"], { flags: ["-A"] });
   const [, orphan] = await program.printed(/orphan (\d+)\n/);
   assertEquals((await program.ended()).code, 1);
-  await until(() => hasEnded(Number(orphan)), "the orphan's end");
+  await until(() => !isRunning(Number(orphan)), "the orphan's end");
   assertEquals(program.stdout.match(/cleaned up/g)?.length, 1);
 });
 
 Deno.test("cleaningUp() ends what was started when the program ends", async () => {
   const output = await run(startOrphan, [CLEAN_UP], { flags: ["-A"] });
-  await until(() => hasEnded(Number(output.match(/orphan (\d+)/)?.[1])), "the orphan's end");
+  await until(() => !isRunning(Number(output.match(/orphan (\d+)/)?.[1])), "the orphan's end");
 });
-
-/** Whether a process has ended, or waits to be reaped by its new parent. */
-function hasEnded(pid: number): boolean {
-  return ["Z", undefined].includes(processState(pid)?.state);
-}

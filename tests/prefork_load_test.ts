@@ -1,7 +1,7 @@
 /** How the preforking server loads an app that leaves many threads behind. */
 import { assertEquals, assertMatch, assertNotMatch } from "@std/assert";
 import {
-  processState,
+  isRunning,
   ROOT,
   scratch,
   spawnServer,
@@ -29,7 +29,6 @@ async function makeFifo(folder: string): Promise<void> {
   await new Deno.Command("mkfifo", { args: [`${folder}/fifo`] }).output();
 }
 
-const isGone = (pid: number) => [undefined, "Z"].includes(processState(pid)?.state);
 const pidsIn = (folder: string) =>
   Deno.readTextFileSync(`${folder}/pids`).trim().split(" ").map(Number);
 const loads = (folder: string) => Deno.readTextFileSync(`${folder}/loads`).length;
@@ -57,7 +56,7 @@ Deno.test("serve loads an app again at once if that started many threads the fir
   );
   using stack = new DisposableStack();
   stack.defer(() => {
-    for (const pid of pidsIn(path)) if (!isGone(pid)) Deno.kill(pid, "SIGKILL");
+    for (const pid of pidsIn(path)) if (isRunning(pid)) Deno.kill(pid, "SIGKILL");
   });
   await using server = await startServer(["--pid-file", "pid"], {
     app: "app.ts",
@@ -72,14 +71,14 @@ Deno.test("serve loads an app again at once if that started many threads the fir
   assertEquals(Deno.readTextFileSync(`${path}/pid`).trim(), String(server.pid));
   // The first load's subprocess has been killed: it would belong to nobody.
   const [first, second] = pidsIn(path);
-  await until(() => isGone(first!), "the end of the first subprocess");
-  assertEquals(isGone(second!), false);
+  await until(() => !isRunning(first!), "the end of the first subprocess");
+  assertEquals(isRunning(second!), true);
   const { workers } = server;
   server.kill("SIGHUP");
   await server.replaced(workers);
   const [, , canarys, last] = pidsIn(path);
-  await until(() => isGone(canarys!), "the end of the canary's subprocess");
-  assertEquals(isGone(last!), false);
+  await until(() => !isRunning(canarys!), "the end of the canary's subprocess");
+  assertEquals(isRunning(last!), true);
   server.kill();
   assertEquals(await server.ended(), { code: 0, signal: null });
 });

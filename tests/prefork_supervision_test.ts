@@ -5,6 +5,7 @@ import { withEachKindOfWorker } from "./rungs.ts";
 import {
   childrenOf,
   descriptorsOf,
+  isRunning,
   lowerLimit,
   processState,
   scratch,
@@ -160,7 +161,7 @@ Deno.test("servePrefork() logs why a worker failed, even if the reason arrives a
   );
   server.kill("SIGSTOP");
   flag("late");
-  await until(() => !isAlive(pid), "its end");
+  await until(() => !isRunning(pid), "its end");
   server.kill("SIGCONT");
   await server.logged(new RegExp(`\\(pid ${pid}\\) failed to start: exit 1: no database`));
 });
@@ -264,18 +265,13 @@ withEachKindOfWorker(
       const [worker] = childrenOf(server.pid);
       try {
         server.kill("SIGKILL");
-        await until(() => !isAlive(worker!), "the worker's end");
+        await until(() => !isRunning(worker!), "the worker's end");
       } finally {
-        if (isAlive(worker!)) Deno.kill(worker!, "SIGKILL");
+        if (isRunning(worker!)) Deno.kill(worker!, "SIGKILL");
       }
     }
   },
 );
-
-/** A zombie does not count: its new parent may reap it later. */
-function isAlive(pid: number): boolean {
-  return !/^[ZX]$/.test(processState(pid)?.state ?? "X");
-}
 
 // How many workers there are
 

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import * as tine from "../mod.ts";
-import { processState, run, startFunction, until } from "./support.ts";
+import { isRunning, processState, run, startFunction, until } from "./support.ts";
 
 /** The timers of setitimer(2), and what each sends. */
 const TIMERS = { ITIMER_REAL: "SIGALRM", ITIMER_VIRTUAL: "SIGVTALRM", ITIMER_PROF: "SIGPROF" };
@@ -293,7 +293,7 @@ Deno.test("prctl() makes a child end with its parent", async () => {
   });
   const child = Number((await program.printed(/child (\d+)/))[1]);
   program.kill("SIGKILL");
-  await until(() => (processState(child)?.state ?? "Z") === "Z", "the child's end");
+  await until(() => !isRunning(child), "the child's end");
   assertThrows(() => tine.prctl(-1), tine.SyscallError, "EINVAL");
 });
 

@@ -208,6 +208,11 @@ export function processState(
   }
 }
 
+/** Whether a process is running. A zombie is not: its parent may reap it later. */
+export function isRunning(pid: number): boolean {
+  return /^[RSDTt]$/.test(processState(pid)?.state ?? "");
+}
+
 /** Returns the children of a process, including zombies. */
 export function childrenOf(pid: number): number[] {
   return [...Deno.readDirSync("/proc")]
@@ -389,7 +394,7 @@ export class Server extends Program {
   /** The pids of the workers that are ready. */
   get workers(): number[] {
     return readStatus(this.pid).workers
-      .filter(({ state, pid }) => state === "ready" && !isDead(pid))
+      .filter(({ state, pid }) => state === "ready" && isRunning(pid))
       .map(({ pid }) => pid);
   }
 
@@ -429,10 +434,6 @@ export class Server extends Program {
     });
     return await response.text();
   }
-}
-
-function isDead(pid: number): boolean {
-  return !/^[RSDTt]$/.test(processState(pid)?.state ?? "");
 }
 
 /** How a preforking server is started. */

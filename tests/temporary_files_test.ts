@@ -4,6 +4,7 @@ import {
   childrenOf,
   descendants,
   descriptorsOf,
+  isRunning,
   processState,
   scratch,
   type Server,
@@ -38,8 +39,7 @@ async function killAll(server: Server): Promise<void> {
     }
   }
   await server.ended();
-  const isDead = (pid: number) => (processState(pid)?.state ?? "Z") === "Z";
-  await until(() => family.every(isDead), "the processes' end");
+  await until(() => !family.some(isRunning), "the processes' end");
 }
 
 const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import {
   childrenOf,
-  processState,
+  isRunning,
   scratch,
   type Server,
   startServer,
@@ -127,10 +127,7 @@ for (const signal of ["SIGKILL", "SIGTERM"] as const) {
     assertEquals(children.filter(isWatcher).length, 1);
     server.kill(signal);
     await server.ended();
-    await until(
-      () => children.every((pid) => /^[XZ]?$/.test(processState(pid)?.state ?? "")),
-      "the end of all processes",
-    );
+    await until(() => !children.some(isRunning), "the end of all processes");
   });
 }
 

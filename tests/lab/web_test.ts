@@ -4,6 +4,7 @@ import {
   DENO,
   descendants,
   descriptorsOf,
+  isRunning,
   processState,
   Program,
   ROOT,
@@ -161,12 +162,8 @@ class Reader implements AsyncDisposable {
 const STAGE_3D = "examples/part3/webserver3d.ts";
 const STAGE_3G = "examples/part3/webserver3g.ts";
 
-function isAlive(pid: number): boolean {
-  return (processState(pid)?.state ?? "Z") !== "Z";
-}
-
 async function allEnd(pids: readonly number[]): Promise<void> {
-  await until(() => !pids.some(isAlive), `the end of ${pids}`);
+  await until(() => !pids.some(isRunning), `the end of ${pids}`);
 }
 
 Deno.test("the lab serves its page, the catalogue, sources and differences", async () => {
@@ -494,7 +491,7 @@ Deno.test("a lesson is played, step by step if the reader wants to think", async
     "a third start",
   );
   await reader.does({ action: "stop" });
-  assert(!isAlive(pid));
+  assert(!isRunning(pid));
   assertEquals(has("verdict"), 1);
 });
 
@@ -537,7 +534,7 @@ Deno.test("two readers do not disturb each other, and what one started ends with
   assertEquals([...text.matchAll(/"ppid":/g)].length, 3);
   // Then the page is closed.
   const rest = lab.sessions.flatMap(family);
-  assert(rest.includes(two.pid) && rest.every(isAlive));
+  assert(rest.includes(two.pid) && rest.every(isRunning));
   await reading.cancel();
   await allEnd(rest);
   assertEquals(lab.sessions, []);
