@@ -17,8 +17,8 @@ import { isFreshWorker } from "./prefork/fresh_worker.ts";
  * @throws {PidFileError} If the pid file belongs to a running process.
  * @throws {SyscallError} If the server cannot listen: `EADDRINUSE`, `EACCES`, ...
  * @throws {RangeError} If an option is out of range, or there is no such user or group.
- * @throws {TypeError} If not each certificate has a key, or `listen` is given together with another
- *   address.
+ * @throws {TypeError} If not each certificate has a key, or `listen` or `path` is given together with
+ *   another address.
  *
  * @example
  * ```ts ignore

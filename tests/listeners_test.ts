@@ -502,6 +502,8 @@ Deno.test("`resolveOptions()` rejects addresses and certificates that cannot be 
     ],
     [{ listen: [":80"], port: 1 }, "with both listen and port: expected only one of them"],
     [{ listen: [":80"], path: "/x" }, "with both listen and path: expected only one of them"],
+    [{ path: "/x", port: 8000 }, "with both path and port: expected only one of them"],
+    [{ path: "/x", hostname: "::" }, "with both path and hostname: expected only one of them"],
     [
       { listen: [":80"], cert: "c", key: "k" },
       "with both listen and cert: expected the certificate of each address with it",
@@ -543,6 +545,7 @@ Deno.test("an address overrides those of lower rank, whatever its form", async (
   assertEquals(addresses(listen), [["::", 1], `${path}/app.sock`]);
   assertEquals(addresses(listen, "--port", "2"), [["0.0.0.0", 2]]);
   assertEquals(addresses(listen, "--unix", "/x"), ["/x"]);
+  assertEquals(addresses({ port: 1, hostname: "::1" }, "--unix", "/x"), ["/x"]);
   assertEquals(addresses({ port: 1, hostname: "::1", path: "x" }, "--listen", ":3"), [[
     "0.0.0.0",
     3,
@@ -551,12 +554,17 @@ Deno.test("an address overrides those of lower rank, whatever its form", async (
   try {
     assertEquals(addresses({}, "--listen", ":3"), [["0.0.0.0", 3]]);
     assertEquals(addresses(listen), [["0.0.0.0", 4]]);
+    assertEquals(addresses({ hostname: "::1" }, "--unix", "/x"), ["/x"]);
   } finally {
     Deno.env.delete("PORT");
   }
   const refused = "Cannot serve with both --listen and cert in ";
   assertThrows(() => read({ cert, key }, "--listen", ":3"), Error, refused);
   assertThrows(() => read({}, "--listen", ":3", "--port", "1"), Error, "both --listen and --port");
+  assertThrows(() => read({}, "--port", "1", "--unix", "/x"), Error, "both --unix and --port");
+  assertThrows(() => read({}, "--host", "::", "--unix", "/x"), Error, "both --unix and --host");
+  const both = `Cannot serve with both path in ${path}/tine.json and port in `;
+  assertThrows(() => read({ path: "/x", port: 1 }), Error, both);
   const files = { cert, key };
   const [{ certificates }] = read({
     listen: [{ address: ":1", cert: ["cert.pem"], key: "key.pem" }],

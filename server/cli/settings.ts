@@ -70,7 +70,7 @@ export function readSettings({ app, config: named, options }: CommandLine): Sett
     const hidden = [
       ...hasAddress || sources.has("listen") ? ["path"] : [],
       ...hasAddress || sources.has("path") ? ["listen"] : [],
-      ...sources.has("listen") ? ["port", "hostname"] : [],
+      ...sources.has("listen") || sources.has("path") ? ["port", "hostname"] : [],
     ];
     for (const [name, value] of Object.entries(values)) {
       if (value === undefined || sources.has(name) || hidden.includes(name)) continue;

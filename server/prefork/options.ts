@@ -265,8 +265,8 @@ export function checkOption(
  * @param nameOf Returns the name of an option in an error message. The default is the option's own
  *   name.
  * @throws {RangeError} If a value is out of range.
- * @throws {TypeError} If a value has the wrong type, not each certificate has a key, or `listen` is given together with
- *   another address.
+ * @throws {TypeError} If a value has the wrong type, not each certificate has a key, or `listen` or
+ *   `path` is given together with another address.
  */
 export function resolveOptions(
   options: PreforkOptions,
@@ -320,14 +320,13 @@ export function resolveOptions(
     ...given as PreforkOptions,
   };
   checkPairs([nameOf("cert"), nameOf("key")], cert, key);
-  for (const other of ["port", "hostname", "path", "cert", "key"] as const) {
-    if (listen === undefined || options[other] === undefined) continue;
+  for (const [one, others] of EXCLUSIVE) {
+    const other = others.find((other) => options[other] !== undefined);
+    if (options[one] === undefined || other === undefined) continue;
     const instead = other === "cert" || other === "key"
       ? "expected the certificate of each address with it"
       : "expected only one of them";
-    throw new TypeError(
-      `Cannot serve with both ${nameOf("listen")} and ${nameOf(other)}: ${instead}`,
-    );
+    throw new TypeError(`Cannot serve with both ${nameOf(one)} and ${nameOf(other)}: ${instead}`);
   }
   if (config.proxyProtocol && config.trustProxy.length === 0) {
     throw new TypeError(
@@ -379,6 +378,12 @@ export function resolveOptions(
     bodyTimeout: timeLimit("bodyTimeout", config.bodyTimeout),
   };
 }
+
+/** Options beside which others would have no effect. */
+const EXCLUSIVE = [
+  ["listen", ["port", "hostname", "path", "cert", "key"]],
+  ["path", ["port", "hostname"]],
+] as const;
 
 /** While workers are being replaced there are twice as many. */
 const MOST_WORKERS = SLOTS / 2;
