@@ -4,7 +4,7 @@
  */
 import { type Address, AF_UNIX, formatAddress } from "../../ffi/address.ts";
 import { umask } from "../../ffi/credentials.ts";
-import { getenv, setenv, unsetenv } from "../../ffi/environment.ts";
+import { getenv, unsetenv } from "../../ffi/environment.ts";
 import { O_CLOEXEC, O_RDONLY, open } from "../../ffi/descriptor.ts";
 import { isatty } from "../../ffi/descriptor_calls.ts";
 import { testFork } from "../../ffi/forking/fork.ts";
@@ -639,9 +639,7 @@ function loadAgain({ startDirectory, variables }: Origin, cleanUp: () => void): 
   cleanUp();
   killOpenSubprocesses();
   Deno.chdir(startDirectory);
-  restoreGivenEnvironment();
-  for (const [name, value] of Object.entries(variables)) setenv(name, value);
-  setenv(AGAIN, String(getpid()));
+  restoreGivenEnvironment({ ...variables, [AGAIN]: String(getpid()) });
   runAsMaster();
 }
 

@@ -5,7 +5,7 @@
  */
 import { type Descriptor, O_CLOEXEC, O_NONBLOCK, pipe } from "../../../ffi/descriptor.ts";
 import { F_SETFD, write } from "../../../ffi/descriptor_calls.ts";
-import { getenv, setenv } from "../../../ffi/environment.ts";
+import { getenv } from "../../../ffi/environment.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { execve } from "../../../ffi/execve.ts";
 import { executable } from "../../../ffi/forking/become_forkable.ts";
@@ -79,11 +79,8 @@ export function startCanary(
     const pid = forkChild(() => {
       end.fcntl(F_SETFD, 0);
       file.dup2(STDERR);
-      restoreGivenEnvironment();
-      const all = { ...variables, ...passPem() };
-      for (const [name, value] of Object.entries(all)) setenv(name, value);
-      setenv(CANARY, String(getpid()));
-      setenv(PIPE, String(end.fileno()));
+      const own = { [CANARY]: String(getpid()), [PIPE]: String(end.fileno()) };
+      restoreGivenEnvironment({ ...variables, ...passPem(), ...own });
       try {
         Deno.chdir(startDirectory);
       } catch (error) {

@@ -2,7 +2,7 @@
  * The environment that the app was given. A program that is executed again gets the same: what the
  * app has set in it (from a `.env` file, for example) was for its old code.
  */
-import { environment, restoreEnvironment } from "../../../ffi/environment.ts";
+import { environment, restoreEnvironment, setenv } from "../../../ffi/environment.ts";
 
 let given: ReadonlyMap<string, string> | undefined;
 
@@ -11,7 +11,12 @@ export function rememberEnvironment(): void {
   given = environment();
 }
 
-/** Undoes what the app has changed in the environment, for a program that this process executes. */
-export function restoreGivenEnvironment(): void {
+/**
+ * Undoes what the app has changed in the environment, for a program that this process executes.
+ *
+ * @param variables What that program needs in addition.
+ */
+export function restoreGivenEnvironment(variables: Readonly<Record<string, string>>): void {
   if (given !== undefined) restoreEnvironment(given);
+  for (const [name, value] of Object.entries(variables)) setenv(name, value);
 }

@@ -5,13 +5,7 @@
  */
 import { Descriptor } from "../../../ffi/descriptor.ts";
 import { F_SETFD, fcntl, FD_CLOEXEC } from "../../../ffi/descriptor_calls.ts";
-import {
-  environment,
-  getenv,
-  restoreEnvironment,
-  setenv,
-  unsetenv,
-} from "../../../ffi/environment.ts";
+import { environment, getenv, restoreEnvironment, unsetenv } from "../../../ffi/environment.ts";
 import { runAgain } from "../../../ffi/forking/become_forkable.ts";
 import { getpid } from "../../../ffi/process.ts";
 import { programSignals } from "../../../ffi/signal_mask.ts";
@@ -89,9 +83,7 @@ export function executeAnew(context: Context, { workers, config, ...knowledge }:
   try {
     Deno.chdir(context.startDirectory);
     setCloseOnExec(record, false);
-    restoreGivenEnvironment();
-    setenv(INHERITANCE, stringifyJson(record));
-    for (const [name, value] of Object.entries(variables)) setenv(name, value);
+    restoreGivenEnvironment({ ...variables, [INHERITANCE]: stringifyJson(record) });
     runAgain(new Set(HANDLED_SIGNALS), programSignals());
   } catch (error) {
     setCloseOnExec(record, true);
