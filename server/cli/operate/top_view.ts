@@ -1,5 +1,5 @@
 /** What `tine top` shows: a status as a screen of a given size. */
-import { comparable, formatQuantile, formatRate, since } from "../../prefork/status/figures.ts";
+import { comparable, formatP99, formatRate, since } from "../../prefork/status/figures.ts";
 import type { Status, WorkerStatus } from "../../prefork/status/status.ts";
 import {
   currentRequests,
@@ -136,10 +136,7 @@ function rowsOf(now: Status, earlier: Status | undefined): Row[] {
       worker,
       rate: seconds > 0 ? requests / seconds : 0,
       rateText: formatRate(requests, seconds),
-      p99: formatQuantile(since(worker.latency, old?.latency), 0.99).replace(
-        "over ",
-        ">",
-      ),
+      p99: formatP99(since(worker.latency, old?.latency)),
     };
   });
 }

@@ -87,6 +87,11 @@ export function formatQuantile(histogram: Histogram, share: number): string {
   return value === Infinity ? `over ${formatDuration(highest)}` : formatDuration(value);
 }
 
+/** Formats the 99th percentile of response times for a narrow column; `-` if there are none. */
+export function formatP99(histogram: Histogram): string {
+  return formatQuantile(histogram, 0.99).replace("over ", ">");
+}
+
 /**
  * Formats how often something happens.
  *

@@ -4,6 +4,7 @@
  */
 import {
   formatDuration,
+  formatP99,
   formatPercentiles,
   formatQuantile,
   formatRate,
@@ -17,8 +18,8 @@ import { STYLE } from "./style.ts";
 
 /** What the script calls, and what that calls in turn. A bundler may have given them other names. */
 const FUNCTIONS = {
-  ...{ formatAge, formatBytes, formatDuration, formatPercentiles, formatQuantile, formatRate },
-  ...{ quantile, since },
+  ...{ formatAge, formatBytes, formatDuration, formatP99, formatPercentiles, formatQuantile },
+  ...{ formatRate, quantile, since },
 };
 
 const SCRIPT = `"use strict";

@@ -9,7 +9,7 @@
  */
 export function show(functions) {
   const { formatAge, formatBytes, formatDuration } = functions;
-  const { formatPercentiles, formatQuantile, formatRate, since } = functions;
+  const { formatP99, formatPercentiles, formatRate, since } = functions;
   const INTERVAL = 2000;
   const SAMPLES = 120;
   /** The number of looks for which response times are told. */
@@ -122,8 +122,6 @@ export function show(functions) {
     if (then === undefined || !(seconds > 0)) return undefined;
     return Math.max(0, (now - then) / seconds);
   }
-
-  const p99Of = (histogram) => formatQuantile(histogram, 0.99).replace("over ", ">");
 
   const connectionsOf = ({ connectionStates: { active, idle, upgraded } }) =>
     active + " active, " + idle + " idle, " + upgraded + " upgraded";
@@ -312,7 +310,7 @@ export function show(functions) {
       requests: master.requests,
       rate,
       errors: master.errors,
-      p99: p99Of(recent(master.latency, looks[0]?.master.latency)),
+      p99: formatP99(recent(master.latency, looks[0]?.master.latency)),
       flight: workers.reduce((sum, { inFlight }) => sum + inFlight, 0),
       connections: workers.reduce((sum, { connections }) => sum + connections, 0),
       age: master.uptime,
@@ -339,7 +337,7 @@ export function show(functions) {
       setNumbers(row, {
         ...rest,
         rate: rateOf(worker.requests, old?.requests, seconds),
-        p99: p99Of(recent(worker.latency, atFirst.get(pid)?.latency)),
+        p99: formatP99(recent(worker.latency, atFirst.get(pid)?.latency)),
         flight: inFlight,
         connections,
         // For a stalled worker, the value is as old as its last heartbeat.
