@@ -81,8 +81,8 @@ const ADMIN_BACKLOG = 64;
 const ROOM = 8;
 /** How long to wait for that, in milliseconds. Idle threads end after ten seconds. */
 const ROOM_PATIENCE = 15_000;
-/** After how many milliseconds it is said that an app is still being loaded. */
-const LONG_LOAD = 2000;
+/** After how many seconds it is said that an app is still being loaded. */
+const LONG_LOAD = 2;
 /** The environment variable that contains the pid of a process that loads its app again. */
 const AGAIN = "TINE_LOADS_AGAIN";
 
@@ -564,11 +564,9 @@ async function loadInTime(
     );
     timer = after(Math.min(bootTimeout * 1000, LONGEST_TIMER), () => reject(error), false);
   });
-  const notice = after(LONG_LOAD, () => {
+  const notice = after(LONG_LOAD * 1000, () => {
     stderrLog("master")(
-      `Still loading ${nameOf(app)} after ${
-        LONG_LOAD / 1000
-      } s: it neither listens nor has its top ` +
+      `Still loading ${nameOf(app)} after ${LONG_LOAD} s: it neither listens nor has its top ` +
         `level finished. That may take ${bootTimeout} s (--boot-timeout)`,
     );
   }, false);
