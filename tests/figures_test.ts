@@ -2,6 +2,7 @@ import { assertAlmostEquals, assertEquals } from "@std/assert";
 import {
   comparable,
   formatDuration,
+  formatP99,
   formatPercentiles,
   formatRate,
   quantile,
@@ -62,4 +63,8 @@ Deno.test("the figures are formatted with the digits that count", () => {
     "p50 5.1 ms, p90 9.2 ms, p99 over 1.0 s",
   );
   assertEquals(formatPercentiles(histogram([0, 0, 0, 0])), "");
+  assertEquals(
+    [[98, 0, 0, 2], [0, 4, 0, 0], [0, 0, 0, 0]].map((counts) => formatP99(histogram(counts))),
+    [">1.0 s", "99 ms", "-"],
+  );
 });
