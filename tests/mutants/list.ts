@@ -1573,8 +1573,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "check-says-nothing-of-an-exit",
     file: "server/cli/check.ts",
-    text: '  globalThis.addEventListener("unload", onExit);\n',
-    replacement: "",
+    text: "watchExit(app.name, (error) => Deno.exit(tell(error)))",
+    replacement: "() => void watchExit",
     test: "tests/check_test.ts",
     filter: "check tells why an app cannot be served",
   },
