@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { readCommandLine } from "../server/cli/command_line.ts";
 import { readSettings } from "../server/cli/settings.ts";
-import { dnsNames } from "../server/prefork/certificate_names.ts";
+import { dnsNames, validity } from "../server/prefork/certificate_content.ts";
 import { tlsOf } from "../server/prefork/certificates.ts";
 import { type PreforkOptions, resolveOptions } from "../server/prefork/options.ts";
 import { readStatus } from "../server/prefork/status/status.ts";
@@ -70,6 +70,21 @@ async function has(url: string, file: string, name = "localhost"): Promise<boole
 async function certificateIn(folder: string, ...names: string[]) {
   Deno.mkdirSync(folder, { recursive: true });
   return await certificate(folder, names.length === 0 ? undefined : names);
+}
+
+/** Changes from when until when a certificate is valid. Nobody checks here who has signed it. */
+function setValidity(file: string, ...times: readonly [from: string, until: string]): void {
+  const base64 = Deno.readTextFileSync(file).replace(/-----.*-----|\s/g, "");
+  let rest = atob(base64);
+  let changed = "";
+  for (const time of times) {
+    const at = rest.indexOf("\x17\x0d") + 2; // a UTCTime of 13 bytes
+    changed += rest.slice(0, at) + time;
+    rest = rest.slice(at + time.length);
+  }
+  const lines = btoa(changed + rest).match(/.{1,64}/g)!;
+  const [begin, end] = ["BEGIN", "END"].map((word) => `-----${word} CERTIFICATE-----\n`);
+  Deno.writeTextFileSync(file, `${begin}${lines.join("\n")}\n${end}`);
 }
 
 /** A port that is free over IPv4 and IPv6. */
@@ -592,6 +607,63 @@ Deno.test("dnsNames() returns the names of a certificate", async () => {
   assertEquals(dnsNames(chain + chain), names.map((name) => name.toLowerCase()));
   assertEquals(dnsNames("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----"), []);
   assertEquals(dnsNames(""), []);
+});
+
+Deno.test("validity() returns from when until when a certificate is valid", async () => {
+  await using folder = scratch();
+  const cert = `${folder.path}/cert.pem`;
+  const openssl = async (...args: string[]) => {
+    const { stdout } = await new Deno.Command("openssl", { args, stderr: "null" }).output();
+    return new TextDecoder().decode(stdout);
+  };
+  for (const days of ["2", "20000"]) { // a UTCTime and, from 2050 on, a GeneralizedTime
+    await openssl(
+      ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"],
+      ...["-keyout", `${folder.path}/key.pem`, "-out", cert, "-days", days, "-subj", "/CN=x"],
+    );
+    const dates = await openssl("x509", "-in", cert, "-noout", "-dates");
+    const [from, until] = [...dates.matchAll(/=(.*)/g)].map(([, date]) => Date.parse(date!));
+    assertEquals(validity(Deno.readTextFileSync(cert)), { from: from!, until: until! });
+  }
+  const { cert: old } = await certificateIn(folder.path);
+  setValidity(old, "990101000000Z", "491231235959Z");
+  const [from, until] = [Date.parse("1999-01-01T00:00:00Z"), Date.parse("2049-12-31T23:59:59Z")];
+  assertEquals(validity(Deno.readTextFileSync(old)), { from, until });
+  assertEquals(validity("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----"), undefined);
+  assertEquals(validity(""), undefined);
+});
+
+Deno.test("serve warns of a certificate that is not valid now, at the start and when it is read again", async () => {
+  await using folder = scratch();
+  const { path } = folder;
+  const expired = await certificateIn(`${path}/a`, "a.example", "b.example");
+  const early = await certificateIn(`${path}/b`, "c.example");
+  const past = ["990101000000Z", "200229235958Z"] as const;
+  setValidity(expired.cert, ...past);
+  setValidity(early.cert, "490101000000Z", "490201000000Z");
+  const listen = [`127.0.0.1:0,cert=${expired.cert},key=${expired.key}`]
+    .concat(`[::1]:0,cert=${expired.cert},key=${expired.key},cert=${early.cert},key=${early.key}`);
+  await using server = await startServer(listen.flatMap((address) => ["--listen", address]));
+  const warnings = () =>
+    [...server.stderr.matchAll(/ The certificate (.*): clients refuse it\n/g)].map(([, it]) => it);
+  const both = [
+    `${expired.cert} of a.example expired on 2020-02-29T23:59:58Z`,
+    `${early.cert} of c.example is not valid before 2049-01-01T00:00:00Z`,
+  ];
+  assertEquals(warnings(), both);
+  let { workers } = server;
+  await certificateIn(`${path}/b`, "c.example"); // renewed
+  server.kill("SIGUSR2");
+  workers = await server.replaced(workers);
+  assertEquals(warnings(), [...both, both[0]]);
+  server.kill("SIGHUP");
+  await server.replaced(workers);
+  assertEquals(warnings(), [...both, both[0], both[0]]);
+
+  await using lower = await startServer(
+    ["--model", "forking", "--cert", expired.cert, "--key", expired.key],
+  );
+  assertMatch(lower.stderr, /a\.example expired on 2020-02-29T23:59:58Z/);
 });
 
 Deno.test("a worker asks to be replaced when clients have asked for many names", () => {

@@ -16,6 +16,7 @@ import {
   type ListenAddress,
   removeStaleSocket,
 } from "../listen.ts";
+import { describeInvalid } from "../prefork/certificates.ts";
 import { findSocketAccess } from "../prefork/host/account.ts";
 import { takeOpened } from "../prefork/host/opened.ts";
 import { bindOnTrial } from "../prefork/master/program_sockets.ts";
@@ -92,6 +93,7 @@ export async function serveLower(
       idleTimeout,
       ...certificate,
     };
+    for (const line of describeInvalid(config.listen)) console.error(line);
     const url = formatUrl(socket.getsockname(), isSecure(socket, certificates));
     if (model === "iterative") {
       console.error(`Serving ${url} to one client at a time`);

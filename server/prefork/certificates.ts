@@ -3,7 +3,7 @@ import { canChooseCertificate } from "../../ffi/runtime/certificate_choice.ts";
 import type { ServerTls } from "../../ffi/runtime/throw_away_address.ts";
 import { AppError } from "../app/load_app.ts";
 import { keptPem, readPem } from "./host/pem_files.ts";
-import { dnsNames } from "./certificate_names.ts";
+import { dnsNames, validity } from "./certificate_content.ts";
 import type { Certificate, ListenAddress } from "../listen.ts";
 
 /**
@@ -84,6 +84,28 @@ function reasonOf({ message }: Error, key: string): string {
     return "the key is encrypted. `openssl pkey -in KEY -out FILE` writes one that is not";
   }
   return message.includes("KeyMismatch") ? "it is the key of another certificate" : message;
+}
+
+/**
+ * Returns a line for each certificate that clients refuse now, because it has expired or is not
+ * valid yet.
+ *
+ * @param listen The addresses with the certificates.
+ */
+export function describeInvalid(listen: readonly ListenAddress[]): string[] {
+  const lines = listen.flatMap(({ certificates }) => certificates).flatMap((certificate) => {
+    const { from, until } = validity(certificate.cert) ?? { from: -Infinity, until: Infinity };
+    const [name] = dnsNames(certificate.cert);
+    const what = `The certificate${nameOf(certificate)}${name === undefined ? "" : ` of ${name}`}`;
+    if (until < Date.now()) return `${what} expired on ${timeOf(until)}: clients refuse it`;
+    if (from > Date.now()) return `${what} is not valid before ${timeOf(from)}: clients refuse it`;
+    return [];
+  });
+  return [...new Set(lines)]; // it may be that of several addresses
+}
+
+function timeOf(time: number): string {
+  return new Date(time).toISOString().replace(".000", "");
 }
 
 function nameOf({ files }: Certificate): string {

@@ -33,7 +33,7 @@ import { LONGEST_TIMER } from "../options.ts";
 import { takeActivatedSockets } from "./host/activation.ts";
 import { checkLogFile } from "./logs/log_file.ts";
 import { redirectStderr, reopenStderr, stderrLog } from "./logs/error_log.ts";
-import { checkCertificates, readCertificates } from "./certificates.ts";
+import { checkCertificates, describeInvalid, readCertificates } from "./certificates.ts";
 import {
   bindSocket,
   formatUrl,
@@ -343,6 +343,7 @@ async function run(
     }
     const log = stderrLog("master");
     for (const line of describeLimits(config.cgroup, config.workers)) log(line);
+    for (const line of describeInvalid(config.listen)) log(line);
     const fixed = findFixedIds();
     if (fixed !== undefined) {
       log(`${fixed}. Make the first one in onWorkerStart(), or start with --no-preload`);
@@ -377,6 +378,7 @@ async function run(
           checkCertificates(listen);
           current = { ...current, listen };
           reportUnreadable(log);
+          for (const line of describeInvalid(listen)) log(line);
         } catch (error) {
           log(`${(error as Error).message}. The old certificates stay in use`);
         }

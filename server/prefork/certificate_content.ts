@@ -1,4 +1,4 @@
-/** The names in a certificate, RFC 5280 section 4.2.1.6. */
+/** The names in a certificate and its period of validity, RFC 5280. */
 
 /** A part of a certificate in DER, which is a tree of parts. */
 interface Part {
@@ -6,9 +6,11 @@ interface Part {
   readonly content: Uint8Array;
 }
 
+const VERSION = 0xa0;
 const EXTENSIONS = 0xa3;
 const OCTET_STRING = 0x04;
 const OBJECT_IDENTIFIER = 0x06;
+const UTC_TIME = 0x17;
 const DNS_NAME = 0x82;
 /** The object identifier 2.5.29.17. */
 const SUBJECT_ALTERNATIVE_NAME = "85,29,17";
@@ -19,16 +21,47 @@ const SUBJECT_ALTERNATIVE_NAME = "85,29,17";
  * @param cert A chain of certificates as PEM text, with the server's own first.
  */
 export function dnsNames(cert: string): string[] {
-  const [, base64 = ""] = cert.match(/-----BEGIN CERTIFICATE-----([^-]*)-----END/) ?? [];
   try {
-    const der = Uint8Array.from(atob(base64.replace(/\s/g, "")), (char) => char.charCodeAt(0));
-    const [certificate] = partsOf(der);
-    const [toBeSigned] = partsOf(certificate!.content);
-    const wrapped = partsOf(toBeSigned!.content).find(({ tag }) => tag === EXTENSIONS)!;
+    const wrapped = contentOf(cert).find(({ tag }) => tag === EXTENSIONS)!;
     return partsOf(partsOf(wrapped.content)[0]!.content).flatMap(namesIn);
   } catch {
     return []; // a certificate without extensions, or something else
   }
+}
+
+/**
+ * Returns from when until when a certificate is valid, in milliseconds since 1970; `undefined` if it
+ * does not say.
+ *
+ * @param cert As for {@linkcode dnsNames}.
+ */
+export function validity(cert: string): { from: number; until: number } | undefined {
+  try {
+    const [_number, _algorithm, _issuer, period] = contentOf(cert)
+      .filter(({ tag }) => tag !== VERSION); // which the first version lacks
+    const [from, until] = partsOf(period!.content).map(timeIn);
+    return { from: from!, until: until! };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Returns the parts of a certificate that are signed. */
+function contentOf(cert: string): Part[] {
+  const [, base64 = ""] = cert.match(/-----BEGIN CERTIFICATE-----([^-]*)-----END/) ?? [];
+  const der = Uint8Array.from(atob(base64.replace(/\s/g, "")), (char) => char.charCodeAt(0));
+  const [certificate] = partsOf(der);
+  const [toBeSigned] = partsOf(certificate!.content);
+  return partsOf(toBeSigned!.content);
+}
+
+/** Understands a UTCTime, whose year has two digits, or a GeneralizedTime. */
+function timeIn({ tag, content }: Part): number {
+  const text = new TextDecoder().decode(content);
+  const century = tag !== UTC_TIME ? "" : text < "50" ? "20" : "19";
+  return Date.parse(
+    (century + text).replace(/^(.{4})(..)(..)(..)(..)(..)/, "$1-$2-$3T$4:$5:$6"),
+  );
 }
 
 function namesIn(extension: Part): string[] {
