@@ -5,7 +5,7 @@ import { compileFormat } from "../server/prefork/logs/access_line.ts";
 import { openAccessLog } from "../server/prefork/logs/access_log.ts";
 import { LONGEST_LINE, openLogFile } from "../server/prefork/logs/log_file.ts";
 import { responseBytes } from "../server/prefork/logs/response_bytes.ts";
-import { freePort, Program, ROOT, run, scratch, startFunction, until } from "./support.ts";
+import { freePort, mkfifo, Program, ROOT, run, scratch, startFunction, until } from "./support.ts";
 
 const ACCESS_LOG = new URL("server/prefork/logs/access_log.ts", ROOT).href;
 const LOG_FILE = new URL("server/prefork/logs/log_file.ts", ROOT).href;
@@ -643,7 +643,7 @@ Deno.test("`openLogFile()` waits briefly for a reader, once, and then drops line
 Deno.test("`openLogFile()` rejects a FIFO without a reader, and does not wait for one", async () => {
   await using folder = scratch();
   const path = `${folder.path}/fifo`;
-  await new Deno.Command("mkfifo", { args: [path] }).output();
+  await mkfifo(path);
   let message = "";
   try {
     openLogFile(path);

@@ -7,6 +7,7 @@ import {
   freePort,
   install,
   isInstalled,
+  mkfifo,
   Program,
   ROOT,
   run,
@@ -375,7 +376,7 @@ Deno.test("`writePidFile()` succeeds for one of many processes that start at the
 Deno.test("serve reports at once that the pid file is a FIFO, and leaves it", async () => {
   await using folder = scratch();
   const path = `${folder.path}/pid`;
-  await new Deno.Command("mkfifo", { args: [path] }).output();
+  await mkfifo(path);
   await using server = spawnServer(["--pid-file", path]);
   assertEquals(await server.ended(), { code: 1, signal: null });
   assertEquals(

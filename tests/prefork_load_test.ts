@@ -2,6 +2,7 @@
 import { assertEquals, assertMatch, assertNotMatch } from "@std/assert";
 import {
   isRunning,
+  mkfifo,
   ROOT,
   scratch,
   spawnServer,
@@ -12,23 +13,30 @@ import {
 } from "./support.ts";
 
 /**
- * Has most threads of the pool wait at the same time, and notes that in a file. Only the first time
- * if there is to be a marker.
+ * Creates a folder with an app that has most threads of the pool wait at the same time, and notes
+ * each load in a file.
+ *
+ * @param isOnce Whether they wait in the first load only.
+ * @param rest What the app does then.
  */
-const crowd = (folder: string, isOnce: boolean): string => `
-  const fifo = ${JSON.stringify(`${folder}/fifo`)};
-  Deno.writeTextFileSync(${JSON.stringify(`${folder}/loads`)}, "x", { append: true });
-  if (!${isOnce} || Deno.readTextFileSync(${JSON.stringify(`${folder}/loads`)}) === "x") {
-    const opened = Array.from({ length: 30 }, () => Deno.open(fifo));
-    using writer = Deno.openSync(fifo, { write: true }); // waits for the first of them
-    for (const file of await Promise.all(opened)) file.close();
-    void writer;
-  }`;
-
-async function makeFifo(folder: string): Promise<void> {
-  await new Deno.Command("mkfifo", { args: [`${folder}/fifo`] }).output();
+async function crowdedApp(isOnce: boolean, rest: string): Promise<ReturnType<typeof scratch>> {
+  const folder = scratch();
+  await mkfifo(`${folder.path}/fifo`);
+  writeApp(
+    folder.path,
+    `Deno.writeTextFileSync("loads", "x", { append: true });
+     if (!${isOnce} || Deno.readTextFileSync("loads") === "x") {
+       const opened = Array.from({ length: 30 }, () => Deno.open("fifo"));
+       using writer = Deno.openSync("fifo", { write: true }); // waits for the first of them
+       for (const file of await Promise.all(opened)) file.close();
+       void writer;
+     }
+     ${rest}`,
+  );
+  return folder;
 }
 
+const HELLO_APP = `export default { fetch: () => new Response("hello") };`;
 const pidsIn = (folder: string) =>
   Deno.readTextFileSync(`${folder}/pids`).trim().split(" ").map(Number);
 const loads = (folder: string) => Deno.readTextFileSync(`${folder}/loads`).length;
@@ -36,24 +44,21 @@ const AGAIN = /Loading it again/;
 const WAITING = /Waiting until the runtime ends them/;
 
 Deno.test("serve loads an app again at once if that started many threads the first time", async () => {
-  await using folder = scratch();
-  const { path } = folder;
-  await makeFifo(path);
-  writeApp(
-    path,
-    `${crowd(path, true)}
-     const child = new Deno.Command("sleep", {
+  await using folder = await crowdedApp(
+    true,
+    `const child = new Deno.Command("sleep", {
        args: ["1000"],
        stdin: "null",
        stdout: "null",
        stderr: "null",
      }).spawn();
-     Deno.writeTextFileSync(${JSON.stringify(`${path}/pids`)}, child.pid + " ", { append: true });
+     Deno.writeTextFileSync("pids", child.pid + " ", { append: true });
      Deno.chdir("/");
      const environment = Object.keys(Deno.env.toObject()).filter((name) => /^TINE/.test(name));
      const facts = [Deno.pid, Deno.args, import.meta.main, environment];
      export default { fetch: () => Response.json(facts) };`,
   );
+  const { path } = folder;
   using stack = new DisposableStack();
   stack.defer(() => {
     for (const pid of pidsIn(path)) if (isRunning(pid)) Deno.kill(pid, "SIGKILL");
@@ -84,15 +89,12 @@ Deno.test("serve loads an app again at once if that started many threads the fir
 });
 
 Deno.test("serve loads a program again that listens itself", async () => {
-  await using folder = scratch();
-  const { path } = folder;
-  await makeFifo(path);
-  writeApp(
-    path,
-    `${crowd(path, true)}
-     const path = Deno.readTextFileSync("loads") + ".socket";
+  await using folder = await crowdedApp(
+    true,
+    `const path = Deno.readTextFileSync("loads") + ".socket";
      Deno.serve({ path }, () => new Response("hello"));`,
   );
+  const { path } = folder;
   await using server = spawnServer([], { app: "app.ts", cwd: path, ownAddress: true });
   await server.logged(/Serving unix:/);
   assertMatch(server.stderr, AGAIN);
@@ -110,15 +112,9 @@ Deno.test("serve loads a program again that listens itself", async () => {
 });
 
 Deno.test("serve waits for the end of the threads that an app starts each time", async () => {
-  await using folder = scratch();
+  await using folder = await crowdedApp(false, HELLO_APP);
   const { path } = folder;
-  await makeFifo(path);
-  writeApp(
-    path,
-    `${crowd(path, false)}
-     export default { fetch: () => new Response("hello") };`,
-  );
-  await using server = spawnServer([], { app: `${path}/app.ts` });
+  await using server = spawnServer([], { app: "app.ts", cwd: path });
   await server.logged(WAITING);
   assertMatch(server.stderr, AGAIN);
   assertEquals(loads(path), 2);
@@ -127,10 +123,8 @@ Deno.test("serve waits for the end of the threads that an app starts each time",
 });
 
 Deno.test("serve with sockets of a service manager's waits, and loads the app once", async () => {
-  await using folder = scratch();
+  await using folder = await crowdedApp(true, HELLO_APP);
   const { path } = folder;
-  await makeFifo(path);
-  writeApp(path, `${crowd(path, true)} export default { fetch: () => new Response("hello") };`);
   const launcher = writeApp(
     path,
     `import * as tine from ${JSON.stringify(new URL("mod.ts", ROOT).href)};
@@ -144,8 +138,8 @@ Deno.test("serve with sockets of a service manager's waits, and loads the app on
     "launcher.ts",
   );
   const { pathname } = new URL("server/cli.ts", ROOT);
-  const args = ["run", "--no-lock", "-A", pathname, "serve", "--workers", "1", `${path}/app.ts`];
-  await using server = start(launcher, args, { flags: ["-A"] });
+  const args = ["run", "--no-lock", "-A", pathname, "serve", "--workers", "1", "app.ts"];
+  await using server = start(launcher, args, { flags: ["-A"], cwd: path });
   await server.logged(WAITING);
   assertNotMatch(server.stderr, AGAIN);
   server.kill();

@@ -527,6 +527,12 @@ export function scratch(): { path: string } & AsyncDisposable {
   return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
 }
 
+/** Creates a FIFO. */
+export async function mkfifo(path: string): Promise<void> {
+  const { success } = await new Deno.Command("mkfifo", { args: [path] }).output();
+  if (!success) throw new Error(`mkfifo ${path} failed`);
+}
+
 /** Writes an app into a folder. */
 export function writeApp(folder: string, source: string, name = "app.ts"): string {
   Deno.writeTextFileSync(`${folder}/${name}`, source);
