@@ -11,6 +11,7 @@ import {
   isPortFree,
   lowerLimit,
   processState,
+  ROOT,
   scratch,
   type Server,
   type ServerOptions,
@@ -350,11 +351,7 @@ Deno.test("servePrefork() keeps supervising when fork() fails", async () => {
     [new URL("../server/prefork.ts", import.meta.url).href],
     { flags: ["--allow-all"] },
   );
-  const port = await portOfServer(server);
-  const get = async () => {
-    using client = Deno.createHttpClient({ poolMaxIdlePerHost: 0 });
-    return await (await fetch(`http://127.0.0.1:${port}/`, { client })).text();
-  };
+  const [, port] = await server.logged(/Serving \S+:(\d+)\/ with/);
   const [first, second] = childrenOf(server.pid);
   const descriptors = descriptorsOf(server.pid).size;
   const { hard } = tine.getrlimit(tine.RLIMIT_NPROC);
@@ -369,12 +366,8 @@ Deno.test("servePrefork() keeps supervising when fork() fails", async () => {
   };
   await limit(0);
   Deno.kill(first!, "SIGKILL");
-  const failed = () =>
-    /Cannot start a worker, trying again in a second: .*EAGAIN/.test(server.stderr);
-  await until(failed, "the log line").catch((error) => {
-    throw new Error(`${error.message}: ${server.stderr}`);
-  });
-  assertEquals(await get(), `${second}`);
+  await server.logged(/Cannot start a worker, trying again in a second: .*EAGAIN/);
+  assertEquals(await ask(Number(port), "/"), `${second}`);
   await limit(hard);
   await until(() => childrenOf(server.pid).length === 2, "another worker");
   // A child can be seen before the parent has done with its fork.
@@ -395,59 +388,51 @@ Deno.test({
   fn: async () => {
     await using folder = scratch();
     const full = `${folder.path}/full`;
-    await using server = startFunction(
-      async () => {
-        tine.becomeForkable({
-          signals: [tine.SIGCHLD, tine.SIGTERM, tine.SIGINT, tine.SIGQUIT, tine.SIGHUP]
-            .concat([tine.SIGUSR1, tine.SIGUSR2, tine.SIGTTIN, tine.SIGTTOU]),
-        });
-        const { servePrefork } = await import(Deno.args[0]!);
-        const { symbols: { mmap, munmap } } = Deno.dlopen("libc.so.6", {
-          mmap: { parameters: ["u64", "usize", "i32", "i32", "i32", "i64"], result: "u64" },
-          munmap: { parameters: ["u64", "usize"], result: "i32" },
-        });
-        const [PROT_READ_WRITE, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS] = [3, 2, 0x10, 0x20];
-        // The kernel grants each half, and joins them. It does not grant the whole to a child.
-        const page = 2n ** 12n;
-        const half = BigInt(Deno.systemMemoryInfo().total) * 6n / 10n / page * page;
-        const master = tine.getpid();
-        let start: bigint | undefined;
-        const now = performance.now.bind(performance);
-        // The only thing of the program's that the master calls.
-        performance.now = () => {
-          if (tine.getpid() !== master) return now();
-          let isFull = true;
-          try {
-            Deno.statSync(Deno.args[1]!);
-          } catch {
-            isFull = false;
-          }
-          if (isFull && start === undefined) {
-            start = mmap(0n, 2n * half, 0, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0n);
-            for (const from of [start, start + half]) {
-              mmap(from, half, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0n);
-            }
-          } else if (!isFull && start !== undefined) {
-            munmap(start, 2n * half);
-            start = undefined;
-          }
-          return now();
-        };
-        const app = { fetch: () => new Response(`${tine.getpid()}`) };
-        Deno.exit(await servePrefork(app, { port: 0, hostname: "127.0.0.1", workers: 2 }));
-      },
-      [new URL("../server/prefork.ts", import.meta.url).href, full],
-      { flags: ["--allow-all"] },
+    const app = writeApp(
+      folder.path,
+      `import * as tine from "${new URL("mod.ts", ROOT)}";
+       const { symbols: { mmap, munmap } } = Deno.dlopen("libc.so.6", {
+         mmap: { parameters: ["u64", "usize", "i32", "i32", "i32", "i64"], result: "u64" },
+         munmap: { parameters: ["u64", "usize"], result: "i32" },
+       });
+       const [PROT_READ_WRITE, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS] = [3, 2, 0x10, 0x20];
+       // The kernel grants each half, and joins them. It does not grant the whole to a child.
+       const page = 2n ** 12n;
+       const half = BigInt(Deno.systemMemoryInfo().total) * 6n / 10n / page * page;
+       const master = tine.getpid();
+       let start;
+       const now = performance.now.bind(performance);
+       // The only thing of the program's that the master calls.
+       performance.now = () => {
+         if (tine.getpid() !== master) return now();
+         let isFull = true;
+         try {
+           Deno.statSync("${full}");
+         } catch {
+           isFull = false;
+         }
+         if (isFull && start === undefined) {
+           start = mmap(0n, 2n * half, 0, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0n);
+           for (const from of [start, start + half]) {
+             mmap(from, half, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0n);
+           }
+         } else if (!isFull && start !== undefined) {
+           munmap(start, 2n * half);
+           start = undefined;
+         }
+         return now();
+       };
+       export default { fetch: () => new Response(String(tine.getpid())) };`,
     );
-    const port = await portOfServer(server);
-    const [first, second] = childrenOf(server.pid);
+    await using server = await startServer([], { app });
+    const [first, second] = server.workers;
     const descriptors = descriptorsOf(server.pid).size;
     Deno.writeTextFileSync(full, "");
     Deno.kill(first!, "SIGKILL");
     await server.logged(/(Cannot start a worker, trying again in a second: .*ENOMEM[^]*){2}/);
     server.kill("SIGHUP");
     await server.logged(/Cannot fork: ENOMEM .*, the old code stays in use/);
-    assertEquals(await ask(port, "/"), `${second}`);
+    assertEquals(await server.get("/"), `${second}`);
     Deno.removeSync(full);
     await until(() => childrenOf(server.pid).length === 2, "another worker");
     assert(childrenOf(server.pid).includes(second!));
@@ -459,11 +444,6 @@ Deno.test({
     assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
   },
 });
-
-async function portOfServer(server: { stderr: string }): Promise<number> {
-  const [, port] = await until(() => server.stderr.match(/Serving \S+:(\d+)\/ with/), "the server");
-  return Number(port);
-}
 
 Deno.test("servePrefork() keeps serving and supervising when nothing can be logged", async () => {
   const places = { closed: "exec 1>&- 2>&-;", full: "exec 1>/dev/full 2>/dev/full;" };
