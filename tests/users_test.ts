@@ -157,6 +157,14 @@ function folderFor(uid: number): { path: string } & AsyncDisposable {
   return folder;
 }
 
+/** Creates a certificate, and its key, which only root can read. */
+async function certificateOfRoot(folder: string): Promise<{ cert: string; key: string }> {
+  const files = await certificate(folder);
+  Deno.chmodSync(files.cert, 0o644);
+  Deno.chmodSync(files.key, 0o600);
+  return files;
+}
+
 const answer = (user: { name: string; uid: number; home: string }) => ({
   back: [-1, -1, -1],
   loaded: user.uid,
@@ -258,9 +266,7 @@ Deno.test(
   async () => {
     await using folder = folderFor(NOBODY!.uid);
     const { path } = folder;
-    const { cert, key } = await certificate(path);
-    Deno.chmodSync(cert, 0o644);
-    Deno.chmodSync(key, 0o600);
+    const { cert, key } = await certificateOfRoot(path);
     await using server = await serve(path, [
       ...["app.ts", "--user", "nobody", "--no-preload", "--workers", "2", "--port", "0"],
       ...["--cert", cert, "--key", key],
@@ -327,9 +333,7 @@ for (const kind of [[], ["--no-preload"]]) {
     async () => {
       await using folder = folderFor(NOBODY!.uid);
       const { path } = folder;
-      const { cert, key } = await certificate(path);
-      Deno.chmodSync(cert, 0o644);
-      Deno.chmodSync(key, 0o600);
+      const { cert, key } = await certificateOfRoot(path);
       const socket = `${path}/app.sock`;
       const ports = [lowPort(), lowPort([lowPort()])];
       await using server = await serve(path, [
