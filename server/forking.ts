@@ -13,7 +13,7 @@ import { alarm } from "../ffi/time.ts";
 import { waitpid, type WaitStatus, WNOHANG } from "../ffi/wait.ts";
 import { acceptOne, BACK_OFF, listens } from "./accept.ts";
 import { ChildTable } from "./child_table.ts";
-import { formatClient, formatSince, formatStatus, type Log, reliable } from "./log.ts";
+import { formatClient, formatCount, formatSince, formatStatus, type Log, reliable } from "./log.ts";
 import { checkCount, checkSeconds, timeLimit } from "./options.ts";
 import { sleepInterruptibly } from "./sleep_interruptibly.ts";
 import { StopRequests } from "./stop_requests.ts";
@@ -243,7 +243,8 @@ export function forkPerConnection(
     if (accepted === undefined) return undefined;
     const [connection, address] = accepted;
     if (children.countOf(address) >= maxPerAddress) {
-      log(`${formatClient(address)} denied: ${maxPerAddress} children already serve this address`);
+      const serving = formatCount(maxPerAddress, "child already serves", "children already serve");
+      log(`${formatClient(address)} denied: ${serving} this address`);
       connection.close();
       return undefined;
     }
@@ -299,7 +300,9 @@ export function forkPerConnection(
     const deadline = performance.now() + grace * 1000;
     const stopsBefore = stops.count;
     kind.stop?.();
-    if (children.size > 0) log(`stopping, ${children.size} children to finish`);
+    if (children.size > 0) {
+      log(`stopping, ${formatCount(children.size, "child", "children")} to finish`);
+    }
     let killed = false;
     while (children.size > 0) {
       survivably(() => {

@@ -33,6 +33,17 @@ export function formatSince(start: number): string {
   return `${((performance.now() - start) / 1000).toFixed(3)}s`;
 }
 
+/**
+ * Formats a number of things.
+ *
+ * @param number How many they are.
+ * @param one What one of them is called.
+ * @param many What several are called. The default is what one is called, with an s.
+ */
+export function formatCount(number: number, one: string, many = `${one}s`): string {
+  return `${number} ${number === 1 ? one : many}`;
+}
+
 /** Formats an exit status, in at most three words. */
 export function formatStatus(status: WaitStatus): string {
   switch (status.kind) {

@@ -5,6 +5,7 @@ import {
   memoryShare,
   readCgroupLimits,
 } from "../server/prefork/host/cgroup.ts";
+import { formatCount } from "../server/log.ts";
 import { resolveOptions } from "../server/prefork/options.ts";
 import { readStatus } from "../server/prefork/status/status.ts";
 import { DENO, ROOT, scratch, startServer, until } from "./support.ts";
@@ -114,6 +115,10 @@ Deno.test("describeLimits() has a line for each limit that a default follows", (
   assertEquals(describeLimits({ processors: Infinity, memory: 1e8 }, 8), [
     "The cgroup allows 100 MB of memory, too little to limit each of 8 workers",
   ]);
+  assertEquals(describeLimits({ processors: 1, memory: 1e8 }, 1), [
+    "The cgroup allows 1 processor: 1 worker",
+    "The cgroup allows 100 MB of memory, too little to limit the worker",
+  ]);
 });
 
 const [processors, memory] = [cgroupFolder("cpu"), cgroupFolder("memory")];
@@ -138,7 +143,9 @@ Deno.test(
     const shell = `${cpu.enter} ${ram.enter}`;
     const count = countProcessors({ processors: 1.2, memory: Infinity });
     await using server = await startServer([], { shell, ownWorkers: true });
-    await server.logged(new RegExp(`The cgroup allows 1\\.2 processors: ${count} workers`));
+    await server.logged(
+      new RegExp(`The cgroup allows 1\\.2 processors: ${formatCount(count, "worker")}$`, "m"),
+    );
     const [, limit] = await server.logged(
       /a worker with more than (\d+) MB of its own is replaced/,
     );

@@ -86,7 +86,7 @@ Deno.test("the published package has a working command line, installed or not", 
     ["run", "-A", "jsr:@tine/tine/cli", "serve", "--port", "0", "--workers", "1", app],
     options,
   );
-  const [, port] = await server.logged(/Serving http:\/\/\S+:(\d+)\/ with 1 workers/);
+  const [, port] = await server.logged(/Serving http:\/\/\S+:(\d+)\/ with 1 worker\n/);
   server.port = Number(port);
   assertEquals(await server.get("/"), "served");
 

@@ -129,7 +129,7 @@ Deno.test("servePrefork() keeps the number of workers set by SIGTTIN and SIGTTOU
   server.kill("SIGTTOU");
   await server.logged(/2 workers from now on/);
   server.kill("SIGTTOU");
-  await server.logged(/1 workers? from now on/);
+  await server.logged(/1 worker from now on/);
   await until(() => server.workers.length === 1, "one worker");
   server.kill("SIGHUP");
   await server.replaced(others, 1);

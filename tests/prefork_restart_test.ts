@@ -352,7 +352,7 @@ withEachKindOfWorker(
     await until(() => server.workers.length === 1, "one worker only");
     assert(others.includes(server.workers[0]!));
     server.kill("SIGTTOU"); // the last one stays
-    await server.logged(/(1 workers? from now on[^]*){2}/);
+    await server.logged(/(1 worker from now on[^]*){2}/);
     assertEquals(server.workers.length, 1);
     await crowd.unharmed();
     assert(!/ended:|killed|failed/.test(server.stderr), server.stderr);

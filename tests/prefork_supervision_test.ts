@@ -63,7 +63,7 @@ Deno.test("servePrefork() gives up after five failures in a row, with twice the 
   const end = server.stderr.split("\n").slice(-4).map((line) => line.replace(/.*] /, ""));
   assertEquals(end, [
     "5 workers in a row failed to start, the last one: no database",
-    "Giving up: stopping 1 workers immediately",
+    "Giving up: stopping 1 worker immediately",
     "Stopped",
     "",
   ]);
@@ -328,7 +328,7 @@ Deno.test("servePrefork() has at most 128 workers, and at least 1", async () => 
   await using server = await startServer(["--workers", "1"]);
   const { workers } = server;
   server.kill("SIGTTOU");
-  await server.logged(/1 workers from now on/);
+  await server.logged(/1 worker from now on/);
   assertEquals(await server.get("/pid"), `${workers[0]}`);
   await lowerLimit(server.pid, "nofile", 8); // it can fork none
   for (let count = 2; count <= 128; count++) {

@@ -126,7 +126,7 @@ Deno.test("serveForking() closes further connections of an address at its limit"
   using second = await Client.connect(port);
   assertEquals(await within(readAll(second.connection), 15_000, "the server to close"), "");
   await until(
-    () => /127\.0\.0\.1:\d+ denied: 1 children already serve this address/.test(server.stderr),
+    () => /127\.0\.0\.1:\d+ denied: 1 child already serves this address/.test(server.stderr),
     "the log line",
   );
   using other = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
@@ -169,7 +169,7 @@ Deno.test("serveForking() finishes gracefully on SIGTERM and on SIGINT", async (
     using client = await Client.connect(port);
     assert(await client.echoes());
     server.kill(signal);
-    await until(() => server.stderr.includes("stopping, 1 children to finish"), "the log line");
+    await until(() => server.stderr.includes("stopping, 1 child to finish"), "the log line");
     await until(() => isPortFree(port), "the port to be free");
     assert(await client.echoes(), "the child did not go on");
     client.connection.close();
@@ -404,7 +404,7 @@ Deno.test("serveForking() logs an error in its loop, pauses, and continues, even
   assertEquals(await client.hear(), "!");
   server.kill("SIGTERM");
   // The children of the earlier clients may not have ended yet.
-  await until(() => /stopping, [1-3] children/.test(server.stderr), "the stop");
+  await until(() => /stopping, [1-3] child/.test(server.stderr), "the stop");
   server.kill("SIGUSR1");
   await until(() => failures() === 3, "the third log line");
   client.connection.close();

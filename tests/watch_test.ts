@@ -101,7 +101,7 @@ Deno.test("serve --watch reads a changed tine.json", async () => {
   const args = ["--watch", "--model", "prefork", "--config", `${folder.path}/tine.json`];
   Deno.writeTextFileSync(`${folder.path}/tine.json`, '{ "workers": 1 }');
   await using server = await startServer(args, { app, env: { WEB_CONCURRENCY: "" } });
-  await server.logged(/Watching \d+ files/);
+  await server.logged(/Watching \d+ file/);
   assertEquals(server.workers.length, 1);
   Deno.writeTextFileSync(`${folder.path}/tine.json`, '{ "workers": 2 }');
   await until(() => server.workers.length === 2, "a second worker");

@@ -14,6 +14,7 @@ import {
   type RequestBody,
   wholeBody,
 } from "../../ffi/runtime/http_internals.ts";
+import { formatCount } from "../log.ts";
 
 /** The limits. Sizes are in bytes, times in seconds. */
 export interface LimitOptions {
@@ -387,7 +388,8 @@ function watchReads(seconds: number, silence: LimitOptions["silence"]): Within {
       if (now - read.since < limit) continue;
       if (read.client !== undefined && !((silence(read.client) ?? 0) >= limit)) continue;
       waiting.delete(read);
-      read.fail(new BodyError(408, `No part of the request's body arrived for ${seconds} seconds`));
+      const pause = formatCount(seconds, "second");
+      read.fail(new BodyError(408, `No part of the request's body arrived for ${pause}`));
     }
     running = waiting.size > 0;
     if (running) after(limit / 4, check);

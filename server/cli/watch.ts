@@ -9,6 +9,7 @@ import { forkChild } from "../../ffi/forking/fork_child.ts";
 import { getpid, getppid, kill, PR_SET_PDEATHSIG, prctl } from "../../ffi/process.ts";
 import { denosArguments } from "../../ffi/runtime/v8_flags.ts";
 import { SIGHUP, SIGKILL } from "../../ffi/signals.ts";
+import { formatCount } from "../log.ts";
 import { stderrLog } from "../prefork/logs/error_log.ts";
 import { moduleGraph } from "./module_graph.ts";
 
@@ -96,7 +97,7 @@ export async function watch([text]: readonly string[]): Promise<number> {
     const watcher = new Watcher();
     let modules = await findModules(task, []);
     watcher.watch([...modules, ...task.files]);
-    log(`Watching ${modules.length} files`);
+    log(`Watching ${formatCount(modules.length, "file")}`);
     const since = task.since - COARSENESS;
     if (!modules.some((file) => changedAt(file) > since)) await watcher.change();
     for (;;) {

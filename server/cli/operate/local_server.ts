@@ -2,6 +2,7 @@ import { isSyscallError } from "../../../ffi/errno.ts";
 import { readText } from "../../../ffi/proc.ts";
 import { kill } from "../../../ffi/process.ts";
 import { SIGHUP, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1 } from "../../../ffi/signals.ts";
+import { formatCount } from "../../log.ts";
 import {
   type ReadOptions,
   readStatus,
@@ -90,7 +91,9 @@ export class LocalServer implements RunningServer {
       if (performance.now() > end) {
         const seconds = PATIENCE / 1000;
         throw new StatusError(
-          `Cannot scale ${this.name}: it still has ${workers} workers ${seconds} s after a signal`,
+          `Cannot scale ${this.name}: it still has ${
+            formatCount(workers, "worker")
+          } ${seconds} s after a signal`,
         );
       }
       await new Promise((resolve) => setTimeout(resolve, INTERVAL));

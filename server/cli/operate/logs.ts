@@ -1,10 +1,10 @@
 /** The logs command has a running server open its logs again. */
+import { formatCount } from "../../log.ts";
 import type { Status } from "../../prefork/status/status.ts";
 import { UsageError } from "../usage.ts";
 import { readArguments, seconds, SERVER_HELP } from "./arguments.ts";
 import { follow, type Stage } from "./follow.ts";
 import { print, reporting } from "./print.ts";
-import { count } from "./reload.ts";
 
 /** Shorter than for the other commands: only a worker whose event loop is blocked takes long. */
 const TIMEOUT = 30;
@@ -60,7 +60,7 @@ function stageOf({ master: { logs } }: Status, before: number): Stage {
   if (logs.pending > 0) {
     return [
       "under way",
-      `${count(logs.pending)} ${logs.pending === 1 ? "has" : "have"} not opened`,
+      `${formatCount(logs.pending, "worker")} ${logs.pending === 1 ? "has" : "have"} not opened`,
     ];
   }
   if (logs.failed === 0) return ["done", "The logs are open again"];

@@ -1,4 +1,5 @@
 /** The reload command has a running server load new code. */
+import { formatCount } from "../../log.ts";
 import { type Status, StatusError } from "../../prefork/status/status.ts";
 import { readArguments, seconds, SERVER_HELP } from "./arguments.ts";
 import { follow, type Stage, TIMEOUT } from "./follow.ts";
@@ -78,10 +79,13 @@ function stageOf({ master, workers }: Status, request: number | undefined, befor
     const verb = master.workers === 1 ? "serves" : "serve";
     const finishing = busy === 0
       ? ""
-      : `; ${count(busy)} with the old code still ${
+      : `; ${formatCount(busy, "worker")} with the old code still ${
         busy === 1 ? "finishes its requests" : "finish their requests"
       }`;
-    return ["done", `Reloaded: ${count(master.workers)} ${verb} the new code${finishing}`];
+    return [
+      "done",
+      `Reloaded: ${formatCount(master.workers, "worker")} ${verb} the new code${finishing}`,
+    ];
   }
   if (master.draining) return ["failed", "The server has been stopped during the reload"];
   if (request === undefined) return ["under way", "The master has not reacted yet"];
@@ -91,10 +95,5 @@ function stageOf({ master, workers }: Status, request: number | undefined, befor
   const ready = workers.filter(({ generation, state }) =>
     generation === master.generation && state === "ready"
   );
-  return ["under way", `${ready.length} of ${count(master.workers)} replaced`];
-}
-
-/** Returns how many workers that are. */
-export function count(workers: number): string {
-  return `${workers} ${workers === 1 ? "worker" : "workers"}`;
+  return ["under way", `${ready.length} of ${formatCount(master.workers, "worker")} replaced`];
 }

@@ -1,3 +1,4 @@
+import { formatCount } from "../../log.ts";
 import { networkAddress } from "../../prefork/options.ts";
 import { type Status, StatusError } from "../../prefork/status/status.ts";
 import type { Command, RunningServer } from "./running_server.ts";
@@ -75,7 +76,8 @@ export class RemoteServer implements RunningServer {
       if (now === workers) return;
       if (performance.now() > end) {
         const seconds = PATIENCE / 1000;
-        throw this.#cannot("scale", `it still has ${now} workers ${seconds} s after it was told`);
+        const workers = formatCount(now, "worker");
+        throw this.#cannot("scale", `it still has ${workers} ${seconds} s after it was told`);
       }
       await new Promise((resolve) => setTimeout(resolve, INTERVAL));
     }

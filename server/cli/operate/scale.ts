@@ -1,11 +1,11 @@
 /** The scale command changes the number of workers of a running server. */
+import { formatCount } from "../../log.ts";
 import { SLOTS } from "../../prefork/scoreboard.ts";
 import { type Status, StatusError } from "../../prefork/status/status.ts";
 import { UsageError } from "../usage.ts";
 import { readArguments, seconds, SERVER_HELP } from "./arguments.ts";
 import { follow, type Stage, TIMEOUT } from "./follow.ts";
 import { print, reporting } from "./print.ts";
-import { count } from "./reload.ts";
 
 /** The most workers that a server can have: all of them may be replaced at a time. */
 const MOST = SLOTS / 2;
@@ -85,8 +85,8 @@ function stageOf({ master, workers }: Status, exactly: number | undefined): Stag
       .map(({ number }) => number),
   ).size;
   const surplus = workers.filter(({ number }) => number > wanted).length;
-  if (ready < wanted) return ["under way", `${ready} of ${count(wanted)} ready`];
-  if (surplus === 0) return ["done", `${count(wanted)} ready`];
+  if (ready < wanted) return ["under way", `${ready} of ${formatCount(wanted, "worker")} ready`];
+  if (surplus === 0) return ["done", `${formatCount(wanted, "worker")} ready`];
   const [verb, their] = surplus === 1 ? ["finishes", "its"] : ["finish", "their"];
-  return ["under way", `${count(surplus)} ${verb} ${their} requests`];
+  return ["under way", `${formatCount(surplus, "worker")} ${verb} ${their} requests`];
 }

@@ -5,6 +5,7 @@
  */
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { readTextIfThere } from "../../../ffi/proc.ts";
+import { formatCount } from "../../log.ts";
 
 /** The limits of a cgroup; `Infinity` where it has none. */
 export interface CgroupLimits {
@@ -142,12 +143,14 @@ export function memoryShare(memory: number, workers: number): number {
 export function describeLimits({ processors, memory }: CgroupLimits, workers: number): string[] {
   const share = memoryShare(memory, workers);
   const consequence = share === Infinity
-    ? `too little to limit each of ${workers} workers`
+    ? `too little to limit ${workers === 1 ? "the worker" : `each of ${workers} workers`}`
     : `so a worker with more than ${megabytes(share)} of its own is replaced`;
   return [
-    ...processors === Infinity
-      ? []
-      : [`The cgroup allows ${Math.round(processors * 100) / 100} processors: ${workers} workers`],
+    ...processors === Infinity ? [] : [
+      `The cgroup allows ${formatCount(Math.round(processors * 100) / 100, "processor")}: ${
+        formatCount(workers, "worker")
+      }`,
+    ],
     ...memory === Infinity
       ? []
       : [`The cgroup allows ${megabytes(memory)} of memory, ${consequence}`],

@@ -6,7 +6,7 @@ import { getenv } from "../../../ffi/environment.ts";
 import { isSyscallError, SyscallError } from "../../../ffi/errno.ts";
 import { getpid } from "../../../ffi/process.ts";
 import { fieldOf } from "../../../ffi/runtime/http_internals.ts";
-import type { Log } from "../../log.ts";
+import { formatCount, type Log } from "../../log.ts";
 import { activeSpan } from "../telemetry.ts";
 import type { Entry } from "./access_entry.ts";
 import { hostnameOf } from "./access_format.ts";
@@ -147,7 +147,8 @@ export function openAccessLog(options: AccessLogOptions): AccessLog {
   }
 
   function reportDropped(): void {
-    log(`${dropped} lines of ${name} were dropped`);
+    const lines = formatCount(dropped, "line");
+    log(`${lines} of ${name} ${dropped === 1 ? "was" : "were"} dropped`);
     dropped = 0;
   }
 

@@ -13,7 +13,7 @@ import {
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { getpid } from "../../../ffi/process.ts";
 import { replaceGlobal } from "../../../ffi/runtime/globals.ts";
-import type { Log } from "../../log.ts";
+import { formatCount, type Log } from "../../log.ts";
 import { LONGEST_LINE, openLogFile } from "./log_file.ts";
 
 const STDERR = 2;
@@ -74,7 +74,10 @@ export function stderrLog(role: string): Log {
   }
 
   return (line) => {
-    if (dropped > 0 && write(`${dropped} lines of this log could not be written`)) dropped = 0;
+    if (dropped > 0) {
+      const lines = formatCount(dropped, "line");
+      if (write(`${lines} of this log could not be written`)) dropped = 0;
+    }
     if (!write(line)) dropped++;
   };
 }

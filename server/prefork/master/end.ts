@@ -1,5 +1,6 @@
 /** How the server ends: after a delay for load balancers, gracefully, or at once. */
 import { signalName } from "../../../ffi/signals.ts";
+import { formatCount } from "../../log.ts";
 import { StopRequests } from "../../stop_requests.ts";
 import type { Context } from "./context.ts";
 import { stopListening } from "./listeners.ts";
@@ -54,7 +55,8 @@ export class End {
   stop(grace: number, why: string): void {
     this.#announce();
     const limit = grace === 0 ? " immediately" : grace === Infinity ? "" : `, within ${grace} s`;
-    this.#context.log(`${why}: stopping ${this.#workers.count()} workers${limit}`);
+    const workers = formatCount(this.#workers.count(), "worker");
+    this.#context.log(`${why}: stopping ${workers}${limit}`);
     stopListening(this.#context, grace > 0);
     this.#restart.abort();
     this.#workers.stop(grace);
@@ -65,8 +67,8 @@ export class End {
     this.#announce();
     const { log, config: { drainDelay } } = this.#context;
     this.#at = performance.now() + drainDelay * 1000;
-    const count = this.#workers.count();
-    log(`${why}: draining for ${drainDelay} s, then stopping ${count} workers`);
+    const workers = formatCount(this.#workers.count(), "worker");
+    log(`${why}: draining for ${drainDelay} s, then stopping ${workers}`);
     this.#restart.abort();
   }
 

@@ -10,7 +10,7 @@ import { carryCpuUsageOn } from "../../../ffi/runtime/cpu_usage.ts";
 import { SIGKILL } from "../../../ffi/signals.ts";
 import { SOCK_SEQPACKET, type Socket, socketpair } from "../../../ffi/socket.ts";
 import type { WaitStatus } from "../../../ffi/wait.ts";
-import { formatStatus } from "../../log.ts";
+import { formatCount, formatStatus } from "../../log.ts";
 import { executeWorker } from "./execute_worker.ts";
 import { answerListen } from "../listen_request.ts";
 import { hear, type Order, type Said, tell } from "../orders.ts";
@@ -308,7 +308,7 @@ export class Workers {
     }
     if (!this.#announced) {
       if (hasApp) scoreboard.recordReload();
-      log(`Serving ${scoreboard.url} with ${this.wanted} workers`);
+      log(`Serving ${scoreboard.url} with ${formatCount(this.wanted, "worker")}`);
       if (!scoreboard.draining) notify("ready");
       // Deno loads timers when they are first referenced: do so here, once for all later workers.
       void setTimeout;
@@ -347,7 +347,7 @@ export class Workers {
     const { config, log, scoreboard } = this.#context;
     this.wanted = Math.min(Math.max(count, 1), scoreboard.slots.length / 2);
     scoreboard.workers = this.wanted;
-    log(`${this.wanted} workers from now on`);
+    log(`${formatCount(this.wanted, "worker")} from now on`);
     for (const worker of this.all()) {
       if (worker.number > this.wanted) this.#stop(worker, config.grace, "leave");
     }

@@ -1,4 +1,5 @@
 /** Formats a {@linkcode Status} as a table for people. */
+import { formatCount } from "../../log.ts";
 import { comparable, formatDuration, formatPercentiles, formatRate, since } from "./figures.ts";
 import { printable } from "./printable.ts";
 import type {
@@ -162,14 +163,14 @@ export function heading(status: Status, earlier: Status | undefined): string[] {
     [`${master.app || "An app"} on ${master.url}`, `master ${master.pid}`],
     [
       `up ${formatAge(master.uptime)}`,
-      `${ready} of ${count(master.workers, "worker")} ready`,
+      `${ready} of ${formatCount(master.workers, "worker")} ready`,
       ...(memory.length === 0 ? [] : [`${formatBytes(total)} in total`]),
-      count(master.crashes, "crash", "crashes"),
-      count(master.generation, "restart"),
+      formatCount(master.crashes, "crash", "crashes"),
+      formatCount(master.generation, "restart"),
     ],
     [
-      count(master.requests, "request") + perSecond(master.requests, before?.requests),
-      count(master.errors, "error") + perSecond(master.errors, before?.errors),
+      formatCount(master.requests, "request") + perSecond(master.requests, before?.requests),
+      formatCount(master.errors, "error") + perSecond(master.errors, before?.errors),
       `${inFlight} in flight`,
       ...listeners.length === 1 ? listeners.map((one) => queueOf(one, previous)) : [],
     ],
@@ -233,10 +234,6 @@ function align(row: readonly string[], widths: readonly number[]): string {
   return row.map((cell, column) =>
     WORDS.has(TITLES[column]!) ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)
   ).join(GAP);
-}
-
-function count(number: number, one: string, many = `${one}s`): string {
-  return `${number} ${number === 1 ? one : many}`;
 }
 
 function cut(line: string, width: number): string {
