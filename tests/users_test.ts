@@ -595,7 +595,7 @@ Deno.test(
     await using folder = folderFor(NOBODY!.uid);
     const { path } = folder;
     const before = [...Deno.readDirSync(path)].length;
-    const args = ["--user", "nobody", "--port", "0", "--workers", "1"];
+    const args = ["--user", "nobody", "--listen", "127.0.0.1:0", "--workers", "1"];
     const check = async (more: readonly string[], expected: RegExp) => {
       const { code, error } = await fails(path, [...args, "--pid-file", "tine.pid", ...more]);
       assertMatch(error, expected);
@@ -618,7 +618,7 @@ Deno.test(
     const missing = await fails(path, ["--user", "nobody", "--pid-file", "missing/tine.pid"]);
     assertMatch(missing.error, /^error: Cannot write pid file \S+missing\/tine\.pid: ENOENT/);
     // What has been created is removed if something else cannot be opened.
-    await check(["--unix", "missing/app.sock"], /bind .*missing\/app\.sock: ENOENT/);
+    await check(["--listen", "unix:missing/app.sock"], /bind .*missing\/app\.sock: ENOENT/);
     assertEquals([...Deno.readDirSync(path)].length, before + 1); // deno_dir
   },
 );
