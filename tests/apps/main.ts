@@ -2,6 +2,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { cleaningUp } from "../clean_up.ts";
 import { DENO, ROOT } from "../support.ts";
+import { fail, print } from "../task.ts";
 import { versionOf } from "./folder.ts";
 import { type App, APPS } from "./list.ts";
 import { Services } from "./services.ts";
@@ -120,16 +121,6 @@ function describe(app: App): string {
   return `${name}: ${title} ${versionOf(app)}: deno ${
     [by, "-A", ...flags, main, ...args].join(" ")
   }`;
-}
-
-function print(text: string): number {
-  console.log(text);
-  return 0;
-}
-
-function fail(message: string): never {
-  console.error(`error: ${message}`);
-  Deno.exit(2);
 }
 
 Deno.exit(await main());

@@ -4,6 +4,7 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { cleaningUp } from "../clean_up.ts";
+import { fail } from "../task.ts";
 import { against, findObstacle, PART_NAMES } from "./against.ts";
 import { apps } from "./apps.ts";
 import { barChart } from "./chart.ts";
@@ -204,11 +205,6 @@ async function describe(python: string): Promise<string> {
 
 function log(message: string): void {
   console.error(message);
-}
-
-function fail(message: string): never {
-  console.error(`error: ${message}`);
-  Deno.exit(2);
 }
 
 Deno.exit(await main());

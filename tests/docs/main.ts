@@ -2,6 +2,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { cleaningUp } from "../clean_up.ts";
 import { isInstalled, ROOT } from "../support.ts";
+import { fail, print } from "../task.ts";
 import { parsePage, type Section, type Step } from "./page.ts";
 import { lessonOf, makePictures, picturesIn } from "./pictures.ts";
 import { prepare } from "./place.ts";
@@ -148,16 +149,6 @@ function explain({ page }: Section, { step, verdict, reason }: Outcome): string[
 function describe(section: Section): string {
   const lines = commandsOf(section).map((step) => `  $ ${"text" in step ? step.text : ""}`);
   return [nameOf(section), ...lines].join("\n");
-}
-
-function print(text: string): number {
-  console.log(text);
-  return 0;
-}
-
-function fail(message: string): never {
-  console.error(`error: ${message}`);
-  Deno.exit(2);
 }
 
 Deno.exit(await main());

@@ -5,6 +5,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { cleaningUp } from "../clean_up.ts";
 import { ROOT } from "../support.ts";
+import { fail, print } from "../task.ts";
 import { MUTANTS } from "./list.ts";
 import { type Mutant, Trial, type Verdict } from "./mutant.ts";
 
@@ -89,16 +90,6 @@ function printTable(mutants: readonly Mutant[], verdicts: readonly Verdict[]): v
   }
   const noticed = verdicts.filter(({ outcome }) => outcome === "noticed").length;
   console.log(`\n${noticed} of ${mutants.length} noticed`);
-}
-
-function print(text: string): number {
-  console.log(text);
-  return 0;
-}
-
-function fail(message: string): never {
-  console.error(`error: ${message}`);
-  Deno.exit(2);
 }
 
 Deno.exit(await main());

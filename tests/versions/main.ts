@@ -2,6 +2,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { cleaningUp } from "../clean_up.ts";
 import { ROOT } from "../support.ts";
+import { fail } from "../task.ts";
 import { denoOf, newestDeno } from "./deno.ts";
 import { ASPECTS, VERSIONS } from "./list.ts";
 import { countLost, formatTable, parseTable, replaceTable, type Row } from "./table.ts";
@@ -121,11 +122,6 @@ function describe(verdict: Verdict, row: Row): string {
 function countPassed({ scores }: Verdict): number {
   if (scores === undefined) return 1;
   return ASPECTS.reduce((sum, aspect) => sum + scores[aspect].passed, 0);
-}
-
-function fail(message: string): never {
-  console.error(`error: ${message}`);
-  Deno.exit(2);
 }
 
 Deno.exit(await main());
