@@ -162,8 +162,7 @@ for (const change of CHANGES) {
     Deno.test(`the first ${kind} fork throws where ${change.what}`, async () => {
       await using folder = scratch();
       copySource(folder.path, change);
-      const program = `${folder.path}/program.ts`;
-      Deno.writeTextFileSync(program, `await (${forkOne})();`);
+      const program = writeApp(folder.path, `await (${forkOne})();`);
       await using running = start(program, [kind, `${folder.path}/mod.ts`], { flags: ["-A"] });
       await running.ended();
       assertEquals(countErrors(running.stdout, change.problem), 1, running.stdout + running.stderr);
@@ -207,9 +206,8 @@ for (const kind of BOTH) {
   Deno.test(`the second ${kind} fork throws where Deno draws more UUIDs at once and few are left at the first`, async () => {
     await using folder = scratch();
     copySource(folder.path, UUIDS);
-    const program = `${folder.path}/program.ts`;
-    Deno.writeTextFileSync(
-      program,
+    const program = writeApp(
+      folder.path,
       `import * as tine from "./mod.ts";
 tine.becomeForkable();
 for (let drawn = 0; drawn < 100; drawn++) crypto.randomUUID();
@@ -232,11 +230,10 @@ Deno.test("children share no UUID where Deno draws up to twice as many at once, 
   // As if it drew 128 instead of 100, and were newer than those that are known.
   copySource(folder.path, { ...UUIDS, replacement: "value: 100" });
   applyChange(folder.path, { ...UUIDS, text: '"2.9.6"', replacement: '"2.9.5"' });
-  const program = `${folder.path}/program.ts`;
   // The children that are tested find 68 and 94 left, the third one 121: after 100 it would draw
   // the same as the fourth.
-  Deno.writeTextFileSync(
-    program,
+  const program = writeApp(
+    folder.path,
     `import * as tine from "./mod.ts";
 tine.becomeForkable();
 for (let drawn = 1; drawn < 60; drawn++) crypto.randomUUID();
@@ -255,9 +252,8 @@ for (let i = 0; i < 6; i++) {
 Deno.test("serveForking() throws before it accepts where Deno draws more UUIDs at once", async () => {
   await using folder = scratch();
   copySource(folder.path, UUIDS);
-  const program = `${folder.path}/program.ts`;
-  Deno.writeTextFileSync(
-    program,
+  const program = writeApp(
+    folder.path,
     `import * as tine from "./mod.ts";
 tine.becomeForkable();
 const listenSocket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
@@ -351,9 +347,8 @@ Deno.test("the self-check lets a program repeat its numbers if it wants to: a ge
 Deno.test("a child without a runtime ends where an epoll instance cannot be recognized, and its parent goes on", async () => {
   await using folder = scratch();
   copySource(folder.path, CHANGES.find(({ text }) => text === "anon_inode:[eventpoll]")!);
-  const program = `${folder.path}/program.ts`;
-  Deno.writeTextFileSync(
-    program,
+  const program = writeApp(
+    folder.path,
     `import * as tine from "./mod.ts";
 tine.becomeForkable();
 const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, () => new Response("here"));
