@@ -9,6 +9,7 @@ import {
   descriptorsOf,
   freePort,
   isPortFree,
+  limitDescriptors,
   lowerLimit,
   processState,
   ROOT,
@@ -316,10 +317,7 @@ Deno.test("servePrefork() keeps supervising when the master has no descriptor le
 Deno.test("servePrefork() accepts again when a worker had no descriptor left for a while", async () => {
   await using server = await startServer(["--workers", "1"]);
   const [worker] = server.workers;
-  const taken = descriptorsOf(worker!);
-  let limit = 0;
-  for (let free = 0; free < 12; limit++) if (!taken.has(limit)) free++;
-  await lowerLimit(worker!, "nofile", limit);
+  await limitDescriptors(worker!, 12);
   const clients: Deno.Conn[] = [];
   try {
     for (let i = 0; i < 20; i++) clients.push(await Deno.connect({ port: server.port }));

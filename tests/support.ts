@@ -278,6 +278,14 @@ export async function lowerLimit(
   return () => prlimit(`--${resource}=${before}:`);
 }
 
+/** Lowers the limit of a running process so that it can open this many more descriptors. */
+export async function limitDescriptors(pid: number, more: number): Promise<void> {
+  const taken = descriptorsOf(pid);
+  let limit = 0;
+  for (let free = 0; free < more; limit++) if (!taken.has(limit)) free++;
+  await lowerLimit(pid, "nofile", limit);
+}
+
 /** Returns the port in a server's first line. */
 export async function portOf(server: Program): Promise<number> {
   return Number((await server.printed(/port (\d+)/))[1]);
