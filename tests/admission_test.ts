@@ -443,29 +443,35 @@ Deno.test("timeouts do not affect a slow handler, an idle stream or a WebSocket"
   await posting.say(post("/sleep?ms=1500", 2, "xx"));
   using quiet = await Client.connect(server);
   await quiet.say(get("/events?ms=1500"));
-  const socket = new WebSocket(`ws://127.0.0.1:${server.port}/ws`);
-  await within(new Promise((resolve) => socket.onopen = resolve), 15_000, "the WebSocket to open");
+  const socket = await openWebSocket(server, "/ws");
   assertMatch(await slow.hear(), /slept$/);
   assertMatch(await posting.hear(), /slept$/);
   assertMatch((await quiet.end()).text, /first[^]*last/);
+  await useWebSocket(socket);
+});
+
+async function openWebSocket(server: Server, path: string): Promise<WebSocket> {
+  const socket = new WebSocket(`ws://127.0.0.1:${server.port}${path}`);
+  await within(new Promise((resolve) => socket.onopen = resolve), 15_000, "the WebSocket to open");
+  return socket;
+}
+
+/** Asks over a WebSocket, waits for the answer, and closes it. */
+async function useWebSocket(socket: WebSocket): Promise<void> {
   const heard = new Promise((resolve) => socket.onmessage = ({ data }) => resolve(data));
   socket.send("me");
   assertEquals(await within(heard, 15_000, "the WebSocket's answer"), "heard me");
   const closed = new Promise((resolve) => socket.onclose = resolve);
   socket.close();
   await within(closed, 15_000, "the WebSocket to close");
-});
+}
 
 Deno.test("timeouts do not affect WebSockets, but all other connections", async () => {
   await using server = await serve(["--idle-timeout", "0.6"]);
-  const open = async (path: string) => {
-    const socket = new WebSocket(`ws://127.0.0.1:${server.port}${path}`);
-    await within(new Promise((resolve) => socket.onopen = resolve), 15_000, "the WebSocket");
-    return socket;
-  };
   // While those wait that are upgraded later, others are.
   const sockets = await Promise.all(
-    ["/ws", "/ws?ms=100", "/ws?ms=50&proxy", "/ws?proxy", "/ws?ms=150&proxy"].map(open),
+    ["/ws", "/ws?ms=100", "/ws?ms=50&proxy", "/ws?proxy", "/ws?ms=150&proxy"]
+      .map((path) => openWebSocket(server, path)),
   );
   using refused = await Client.connect(server);
   await refused.say(get("/ws-refused"));
@@ -474,14 +480,7 @@ Deno.test("timeouts do not affect WebSockets, but all other connections", async 
   await idle.say(get("/"));
   assertMatch(await idle.hear(), /Hello, World!$/);
   await Promise.all([refused.end(), idle.end()]);
-  for (const socket of sockets) {
-    const heard = new Promise((resolve) => socket.onmessage = ({ data }) => resolve(data));
-    socket.send("me");
-    assertEquals(await within(heard, 15_000, "the WebSocket's answer"), "heard me");
-    const closed = new Promise((resolve) => socket.onclose = resolve);
-    socket.close();
-    await within(closed, 15_000, "the WebSocket to close");
-  }
+  for (const socket of sockets) await useWebSocket(socket);
 });
 
 Deno.test("--idle-timeout closes a connection whose client does not read", async () => {
