@@ -67,6 +67,13 @@ const waitIn = (folder: string) =>
     }, 20);
   });`;
 
+/** An app whose workers wait in that way before they are ready. */
+const waitingApp = (folder: string) =>
+  app("one").replace(
+    "export default {",
+    `export default { async onWorkerStart() { ${waitIn(folder)} },`,
+  );
+
 /** A server with an app of the test's. */
 async function serve(
   source: string,
@@ -323,12 +330,7 @@ Deno.test("`scale` ends when so many workers are ready", async () => {
 Deno.test("`scale` waits for the workers that another one adds meanwhile", async () => {
   await using folder = scratch();
   Deno.writeTextFileSync(`${folder.path}/go`, "");
-  await using started = await serve(
-    app("one").replace(
-      "export default {",
-      `export default { async onWorkerStart() { ${waitIn(folder.path)} },`,
-    ),
-  );
+  await using started = await serve(waitingApp(folder.path));
   const { server, pid } = started;
   Deno.removeSync(`${folder.path}/go`);
   await using adding = begin("scale", "+1", pid);
@@ -399,13 +401,7 @@ Deno.test("after `logs reopen`, nobody writes to the old files", async () => {
 Deno.test("a worker that was starting while the logs were moved opens them when it is ready", async () => {
   await using folder = scratch();
   Deno.writeTextFileSync(`${folder.path}/go`, "");
-  await using started = await serve(
-    app("one").replace(
-      "export default {",
-      `export default { async onWorkerStart() { ${waitIn(folder.path)} },`,
-    ),
-    ["--error-log", "error.log"],
-  );
+  await using started = await serve(waitingApp(folder.path), ["--error-log", "error.log"]);
   const { server, pid } = started;
   Deno.removeSync(`${folder.path}/go`);
   Deno.kill(server.workers[0]!, "SIGKILL");
