@@ -43,6 +43,15 @@ async function allAnswer(server: Server, path = "/sleep", port = server.port): P
   }, "an answer of each worker");
 }
 
+/** Sees all workers answer, before and after a restart. */
+async function allAnswerTwice(server: Server): Promise<void> {
+  await allAnswer(server);
+  const { workers } = server;
+  server.kill("SIGHUP");
+  await server.replaced(workers);
+  await allAnswer(server);
+}
+
 const SLEEP = "await new Promise((resolve) => setTimeout(resolve, 20));";
 
 /** Each answers with its pid, after a moment. */
@@ -83,11 +92,7 @@ for (const [name, source] of Object.entries(PROGRAMS)) {
     await using server = await startProgram(folder.path, source);
     assertEquals(server.workers.length, 2);
     assertEquals(childrenOf(server.pid).length, 2);
-    await allAnswer(server);
-    const { workers } = server;
-    server.kill("SIGHUP");
-    await server.replaced(workers);
-    await allAnswer(server);
+    await allAnswerTwice(server);
     server.kill();
     assertEquals(await server.ended(), { code: 0, signal: null });
   });
@@ -392,11 +397,7 @@ Deno.test("a program may close a server and listen on the same address again", a
     });`;
   for (const args of [[], ["--no-preload"]]) {
     await using server = await startProgram(folder.path, source, args);
-    await allAnswer(server);
-    const { workers } = server;
-    server.kill("SIGHUP");
-    await server.replaced(workers);
-    await allAnswer(server);
+    await allAnswerTwice(server);
     assert(!server.stderr.includes("EADDRINUSE"), server.stderr);
   }
 });
@@ -405,11 +406,7 @@ for (const name of ["await server.finished", "listen({ port, host })"] as const)
   Deno.test(`tine serve --no-preload takes a program with ${name}`, async () => {
     await using folder = scratch();
     await using server = await startProgram(folder.path, PROGRAMS[name], ["--no-preload"]);
-    await allAnswer(server);
-    const { workers } = server;
-    server.kill("SIGHUP");
-    await server.replaced(workers);
-    await allAnswer(server);
+    await allAnswerTwice(server);
     server.kill();
     assertEquals(await server.ended(), { code: 0, signal: null });
   });
