@@ -8,6 +8,7 @@ import { readStatus } from "../server/prefork/status/status.ts";
 import { withEachKindOfWorker } from "./rungs.ts";
 import {
   certificate,
+  exists,
   readAll,
   ROOT,
   scratch,
@@ -388,6 +389,64 @@ Deno.test("serve and check refuse --unix-mode for a program that listens on port
   });
   await server.logged(/Serving/);
   assertEquals(Deno.lstatSync(socket).mode! & 0o777, 0o604);
+});
+
+withEachKindOfWorker(
+  "serve says that a socket file has been deleted, and makes it again at SIGHUP",
+  async (kind) => {
+    await using folder = scratch();
+    const [socket, admin] = [`${folder.path}/app.sock`, `${folder.path}/admin.sock`];
+    const own = writeApp(
+      folder.path,
+      `import { createServer } from "node:http";
+       createServer((_, response) => response.end("http+unix://localhost/url"))
+         .listen(${JSON.stringify(socket)});`,
+    );
+    const all = ["--admin", admin, "--unix-mode", "0660", ...kind];
+    for (const options of [{ ownAddress: true, app: own }, {}]) {
+      const given = "app" in options ? [] : ["--unix", socket];
+      await using server = await startServer([...all, ...given], options);
+      const { workers } = server;
+      assertEquals(await ask({ url: `unix:${socket}` }), "http+unix://localhost/url");
+      using early = await connect({ url: `unix:${socket}` });
+      await send(early, "GET /url HTTP/1.1\r\nHost: localhost\r\n");
+      for (const path of [socket, admin]) Deno.removeSync(path);
+      for (const path of [socket, admin]) {
+        await server.logged(
+          new RegExp(`The socket file ${path} has been deleted, and no client can`),
+        );
+      }
+      server.kill("SIGHUP");
+      await server.replaced(workers);
+      assertEquals(await ask({ url: `unix:${socket}` }), "http+unix://localhost/url");
+      assertEquals(Deno.statSync(socket).mode! & 0o777, 0o660);
+      await until(
+        () => ask({ url: `unix:${admin}` }, "/readyz").catch(() => ""),
+        "the admin process",
+      );
+      await send(early, "Connection: close\r\n\r\n");
+      assertMatch(await readAll(early), /^HTTP\/1\.1 200 OK\r\n/);
+      assertEquals(server.stderr.match(/has been deleted/g)?.length, 2, server.stderr);
+      server.kill();
+      assertEquals((await server.ended()).code, 0);
+      assertEquals([exists(socket), exists(admin)], [false, false]);
+      assertEquals(server.stderr.match(/has been deleted/g)?.length, 2, server.stderr);
+    }
+  },
+);
+
+Deno.test("serve loads new code at SIGHUP also where a deleted socket file cannot be made again", async () => {
+  await using folder = scratch();
+  const socket = `${folder.path}/run/app.sock`;
+  Deno.mkdirSync(`${folder.path}/run`);
+  await using server = await startServer(["--listen", `unix:${socket}`, "--listen", "127.0.0.1:0"]);
+  const { workers } = server;
+  Deno.removeSync(`${folder.path}/run`, { recursive: true });
+  server.kill("SIGHUP");
+  await server.replaced(workers);
+  assertMatch(server.stderr, /The socket file \S+ cannot be made again: .*ENOENT/);
+  const [, url] = server.url.split(", ");
+  assertEquals(await ask({ url: url! }), "http://localhost/url");
 });
 
 Deno.test("check shows all addresses and their certificates, and none of their text", async () => {

@@ -45,6 +45,7 @@ import { isCanary, LOADED, reportFailure } from "./master/canary.ts";
 import type { ChildContext, Context, Inheritance, Place } from "./master/context.ts";
 import { rememberEnvironment, restoreGivenEnvironment } from "./master/given_environment.ts";
 import { inherit } from "./master/inheritance.ts";
+import { withFile } from "./master/listeners.ts";
 import { supervise } from "./master/loop.ts";
 import {
   bindAside,
@@ -64,6 +65,7 @@ import {
   killOpenSubprocesses,
   type OpenResource,
 } from "./open_resources.ts";
+import { findSocketAccess } from "./host/account.ts";
 import { describeLimits } from "./host/cgroup.ts";
 import { takeOpened } from "./host/opened.ts";
 import { unreadablePem } from "./host/pem_files.ts";
@@ -484,7 +486,7 @@ async function start(app: Source, config: Config, origin: Origin): Promise<Start
  * Continues after a re-execution. Workers depend on this process, so it continues without anything
  * that is not essential.
  */
-async function restart(app: Source, config: Config, place: Place): Promise<Start> {
+async function restart(app: Source, config: Config, inherited: Place): Promise<Start> {
   const { errorLog, pidFile } = config;
   try {
     if (errorLog !== undefined) redirectStderr(errorLog);
@@ -492,6 +494,7 @@ async function restart(app: Source, config: Config, place: Place): Promise<Start
   } catch (error) {
     stderrLog("master")((error as Error).message);
   }
+  const place = withFiles(inherited, config);
   const sockets = new ProgramSockets(config, place);
   try {
     checkCertificates(config.listen);
@@ -508,6 +511,16 @@ async function restart(app: Source, config: Config, place: Place): Promise<Start
     reportUnloadable(error, place);
     return { ...withSockets(config, place), loaded: undefined };
   }
+}
+
+/** Makes the files of UNIX sockets again that somebody has deleted. */
+function withFiles(place: Place, config: Config): Place {
+  const log = stderrLog("master");
+  const admin = place.admin && withFile(place.admin, () => ({}), log);
+  if (admin !== place.admin) admin?.listen(ADMIN_BACKLOG);
+  if (place.isActivated) return { ...place, admin };
+  const access = () => findSocketAccess(config);
+  return { ...place, admin, listeners: place.listeners.map((one) => withFile(one, access, log)) };
 }
 
 /** Keeps the sockets of the old program. */

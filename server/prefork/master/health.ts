@@ -2,7 +2,7 @@
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { readText } from "../../../ffi/proc.ts";
 import type { Context } from "./context.ts";
-import { isAnyWaiting, showQueues } from "./listeners.ts";
+import { deletedFile, isAnyWaiting, showQueues } from "./listeners.ts";
 import { memoryShare } from "../host/cgroup.ts";
 import { isWorker, nameOf, stays, type Worker, type Workers } from "./workers.ts";
 
@@ -17,6 +17,8 @@ export class Health {
   readonly #workers: Workers;
   #checkedAt = performance.now();
   #lookedAt = -Infinity;
+  /** The files of sockets that have been deleted, and were told. */
+  readonly #deleted = new Set<string>();
 
   /** Creates the health checks for the given workers. */
   constructor(context: Context, workers: Workers) {
@@ -46,6 +48,7 @@ export class Health {
     this.#lookedAt = now;
     this.#wakeForWaiting();
     showQueues(this.#context);
+    this.#checkFiles();
     this.#checkMemory();
     this.#context.notify("tick");
   }
@@ -71,6 +74,20 @@ export class Health {
   #wakeForWaiting(): void {
     if (this.#workers.stopping) return;
     if (isAnyWaiting(this.#context.listeners)) this.#workers.tellAll("look");
+  }
+
+  /** Tells of deleted files of sockets. Those of the service manager's are its own affair. */
+  #checkFiles(): void {
+    const { listeners, admin, isActivated, log } = this.#context;
+    if (this.#workers.stopping) return;
+    for (const socket of [...isActivated ? [] : listeners, admin]) {
+      const path = deletedFile(socket);
+      if (path === undefined || this.#deleted.has(path)) continue;
+      this.#deleted.add(path);
+      log(
+        `The socket file ${path} has been deleted, and no client can connect: SIGHUP makes it again`,
+      );
+    }
   }
 
   #checkMemory(): void {
