@@ -162,9 +162,7 @@ for (const [what, { files, app, prepare, options = {}, answer }] of Object.entri
     await using server = await startServer([], { app: `${path}/${app}`, cwd: "/", flags });
     const found = await server.get("/");
     assert(found.includes(answer), found);
-    const old = server.workers;
-    server.kill("SIGHUP");
-    await server.replaced(old);
+    await server.restarted();
     assertEquals(await server.get("/"), found);
     server.kill();
     assertEquals(await server.ended(), { code: 0, signal: null }, server.stderr);
@@ -190,9 +188,7 @@ Deno.test("an app has its own arguments, its directory, and is the main module",
     });
     const expected = [args.slice(1), true, true, path, args.slice(1), []];
     assertEquals(JSON.parse(await server.get("/")), expected);
-    const old = server.workers;
-    server.kill("SIGHUP");
-    await server.replaced(old);
+    await server.restarted();
     assertEquals(JSON.parse(await server.get("/")), expected);
   }
 });
@@ -228,9 +224,7 @@ Deno.test("the installed command serves in its first execution, and takes argume
     assertEquals(JSON.parse(await server.get("/")), expected);
     const first = Deno.readTextFileSync(`/proc/${server.pid}/environ`);
     assertEquals(/(^|\0)TINE_ARGS=/.test(first) && !first.includes("TINE_SERVE"), true);
-    const old = server.workers;
-    server.kill("SIGHUP");
-    await server.replaced(old);
+    await server.restarted();
     assertEquals(JSON.parse(await server.get("/")), expected);
   }
   assertEquals(Deno.readTextFileSync(log).split("\n").length > 1, true);

@@ -370,9 +370,7 @@ Deno.test("with preloading and telemetry, the master ends, however it was starte
       Deno.readTextFileSync(`/proc/${server.pid}/task/${name}/comm`).trim()
     );
     assertEquals(threads.filter((name) => name === "deno").length, 1, "it exports telemetry");
-    const old = server.workers;
-    server.kill("SIGHUP");
-    await server.replaced(old);
+    await server.restarted();
     assertEquals(await server.get("/"), "true");
     server.kill();
     assertEquals(await server.ended(), { code: 0, signal: null });

@@ -277,9 +277,7 @@ withEachKindOfWorker(
       );
     }
     const { cert } = await certificateIn(`${path}/2`, "b.example");
-    const { workers } = server;
-    server.kill("SIGUSR2");
-    await server.replaced(workers);
+    await server.restarted("SIGUSR2");
     assert(await has(url, cert, "b.example"));
     assertEquals(
       await ask({ url, name: "b.example", trusts: [Deno.readTextFileSync(cert)] }),
@@ -313,9 +311,7 @@ withEachKindOfWorker(
     assertEquals(await askAll(), all);
     await server.printed(/(listening\n){2}/);
     assertEquals(server.stdout, "listening\n".repeat(2));
-    const { workers } = server;
-    server.kill("SIGHUP");
-    await server.replaced(workers);
+    await server.restarted();
     assertEquals(await askAll(), all);
     // Its worker gives up all of them.
     const pid = await ask(targets[0]!, "/end");
@@ -490,9 +486,7 @@ Deno.test("SIGHUP cannot change the addresses of a server, which keep their cert
   const targets = server.url.split(", ").map((url) => ({ url, trusts }));
   for (const changed of [[tls, plain], [plain, "127.0.0.1:1"]]) {
     configure(...changed);
-    const { workers } = server;
-    server.kill("SIGHUP");
-    await server.replaced(workers);
+    await server.restarted();
     assertEquals(await ask(targets[0]!), "http://localhost/url");
     assertEquals(await ask(targets[1]!), "https://localhost/url");
   }

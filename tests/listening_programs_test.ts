@@ -46,9 +46,7 @@ async function allAnswer(server: Server, path = "/sleep", port = server.port): P
 /** Sees all workers answer, before and after a restart. */
 async function allAnswerTwice(server: Server): Promise<void> {
   await allAnswer(server);
-  const { workers } = server;
-  server.kill("SIGHUP");
-  await server.replaced(workers);
+  await server.restarted();
   await allAnswer(server);
 }
 
@@ -461,9 +459,7 @@ Deno.test("a program with several servers has a shared socket for each", async (
     assertEquals(await (await fetch("http://localhost/", { client })).text(), "path");
     client.close();
     if (generation === 2) break;
-    const { workers } = server;
-    server.kill("SIGHUP");
-    await server.replaced(workers);
+    await server.restarted();
   }
   server.kill();
   assertEquals(await server.ended(), { code: 0, signal: null });

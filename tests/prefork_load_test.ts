@@ -78,9 +78,7 @@ Deno.test("serve loads an app again at once if that started many threads the fir
   const [first, second] = pidsIn(path);
   await until(() => !isRunning(first!), "the end of the first subprocess");
   assertEquals(isRunning(second!), true);
-  const { workers } = server;
-  server.kill("SIGHUP");
-  await server.replaced(workers);
+  await server.restarted();
   const [, , canarys, last] = pidsIn(path);
   await until(() => !isRunning(canarys!), "the end of the canary's subprocess");
   assertEquals(isRunning(last!), true);

@@ -61,9 +61,7 @@ Deno.test("servePrefork() starts and restarts if V8 is already single-threaded",
   );
   await using server = await startScript(folder.path, script, "--v8-flags=--single-threaded");
   assertEquals(await server.get("/"), "hello");
-  const { workers } = server;
-  server.kill("SIGHUP");
-  await server.replaced(workers);
+  await server.restarted();
   assertEquals(await server.get("/"), "hello");
   server.kill();
   assertEquals(await server.ended(), { code: 0, signal: null });

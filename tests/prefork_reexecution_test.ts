@@ -50,9 +50,7 @@ Deno.test("servePrefork() leaves nothing in the app's subprocesses after a resta
   await using server = await startServer(["--admin", `${folder.path}/admin`], { app, shell });
   const fresh = await traces(server);
 
-  const old = server.workers;
-  server.kill("SIGHUP");
-  const restarted = await server.replaced(old);
+  const restarted = await server.restarted();
   assertEquals(await traces(server), fresh);
 
   obstacle("yes");
@@ -76,10 +74,8 @@ Deno.test("servePrefork() restarts an app that changes the working directory", a
   writeApp(folder.path, source("old"));
   await using server = await startServer([], { app: "app.ts", cwd: folder.path });
   for (const text of ["new", "newest"]) {
-    const old = server.workers;
     writeApp(folder.path, source(text));
-    server.kill("SIGHUP");
-    await server.replaced(old);
+    await server.restarted();
     assertEquals(await server.get("/"), text);
   }
 });
@@ -98,10 +94,8 @@ Deno.test("servePrefork() restarts an app with the environment that it was given
   await using server = await startServer([], { app, env: { GIVEN: "given" } });
   assertEquals(await server.get("/"), "old given undefined");
   for (const text of ["new", "newest"]) {
-    const old = server.workers;
     writeApp(folder.path, source(text));
-    server.kill("SIGHUP");
-    await server.replaced(old);
+    await server.restarted();
     assertEquals(await server.get("/"), `${text} given undefined`);
   }
 });
@@ -117,11 +111,9 @@ Deno.test("servePrefork() restarts with the release to which the directory's lin
   await using server = await startServer([], { app: "app.ts", cwd: link, env: { PWD: link } });
   assertEquals(await server.get("/"), "1");
   for (const release of ["2", "3"]) {
-    const old = server.workers;
     Deno.symlinkSync(release, `${link}.new`);
     Deno.renameSync(`${link}.new`, link);
-    server.kill("SIGHUP");
-    await server.replaced(old);
+    await server.restarted();
     assertEquals(await server.get("/"), release);
   }
 });
@@ -156,10 +148,8 @@ Deno.test("servePrefork() ignores a $PWD that names another directory", async ()
   for (const PWD of [`${folder.path}/other`, `${folder.path}/missing`, ".", ""]) {
     writeApp(folder.path, answering("old"));
     await using server = await startServer([], { app: "app.ts", cwd: folder.path, env: { PWD } });
-    const old = server.workers;
     writeApp(folder.path, answering("new"));
-    server.kill("SIGHUP");
-    await server.replaced(old);
+    await server.restarted();
     assertEquals(await server.get("/"), "new", PWD);
   }
 });

@@ -77,9 +77,7 @@ Deno.test("servePrefork() restarts an app that has set its process's title", asy
     "the title",
   );
   for (let i = 0; i < 2; i++) {
-    const { workers } = server;
-    server.kill("SIGHUP");
-    await server.replaced(workers);
+    await server.restarted();
     assertEquals(await server.get("/"), "served");
   }
 });

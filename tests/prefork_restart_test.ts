@@ -73,9 +73,7 @@ async function hangUp(kind: readonly string[], options: ServerOptions = {}): Pro
   const { started } = readStatus(server.pid).master;
   await using crowd = new Crowd(server);
   for (let i = 0; i < 20; i++) {
-    const old = server.workers;
-    server.kill("SIGHUP");
-    await server.replaced(old);
+    await server.restarted();
   }
   await crowd.unharmed();
   const { master } = readStatus(server.pid);

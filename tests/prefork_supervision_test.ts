@@ -410,9 +410,7 @@ withEachKindOfWorker(
       Deno.kill(workers[0]!, "SIGKILL");
       await server.replaced([workers[0]!]);
     }
-    const { workers } = server;
-    server.kill("SIGUSR2");
-    await server.replaced(workers);
+    await server.restarted("SIGUSR2");
     await until(() => childrenOf(server.pid).length === 2, "the old workers' end");
     await until(() => descriptorsOf(server.pid).size <= before.size, "the descriptors from before");
   },

@@ -425,6 +425,13 @@ export class Server extends Program {
     });
   }
 
+  /** Restarts the app, or only the workers, and waits until all are new. */
+  async restarted(signal: "SIGHUP" | "SIGUSR2" = "SIGHUP", count = 2): Promise<number[]> {
+    const { workers } = this;
+    this.kill(signal);
+    return await this.replaced(workers, count);
+  }
+
   /** Requests a path over IPv4, on a new connection, and returns the text of the response. */
   get(path: string, init?: RequestInit): Promise<string> {
     const answer = this.#get(path, init);

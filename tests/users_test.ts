@@ -286,9 +286,7 @@ Deno.test(
     check();
     assertEquals(await get(), answer(NOBODY!));
     for (let count = 1; count <= 2; count++) {
-      const old = server.workers;
-      server.kill("SIGHUP");
-      await server.replaced(old);
+      await server.restarted();
       await until(() => descendants(server.pid).length === 2, "the end of the old workers");
       check();
       assertEquals(await get(), answer(NOBODY!));
@@ -311,9 +309,7 @@ Deno.test(
     }
     // It is read again once it can be.
     Deno.chmodSync(key, 0o644);
-    const olds = server.workers;
-    server.kill("SIGUSR2");
-    await server.replaced(olds);
+    await server.restarted("SIGUSR2");
     await assertRejects(get);
     caCerts[0] = Deno.readTextFileSync(cert);
     using next = Deno.createHttpClient({ caCerts, poolMaxIdlePerHost: 0 });
@@ -362,9 +358,7 @@ for (const kind of [[], ["--no-preload"]]) {
       try {
         await check(2);
         for (const signal of ["SIGHUP", "SIGUSR2", "SIGHUP"] as const) {
-          const old = server.workers;
-          server.kill(signal);
-          await server.replaced(old);
+          await server.restarted(signal);
           await check(2);
         }
         server.kill("SIGTTIN");
@@ -695,9 +689,7 @@ Deno.test(
     assertEquals(JSON.parse(await server.get("/")), answer(NOBODY!));
     assertEquals(credentials(server.pid).all, only(NOBODY!.uid, NOBODY!.gid));
     assertMatch(server.stdout, new RegExp(`^begins as 0\n(begins as ${NOBODY!.uid}\n)+$`));
-    const old = server.workers;
-    server.kill("SIGHUP");
-    await server.replaced(old, 1);
+    await server.restarted("SIGHUP", 1);
     assertEquals(credentials(server.pid).all, only(NOBODY!.uid, NOBODY!.gid));
     server.kill();
     assertEquals((await server.ended()).code, 0);
@@ -726,9 +718,7 @@ Deno.test(
         ]);
         assertEquals(server.url, `http://${host}:${port}/`, more.join());
         assertEquals(await server.get("/"), `${NOBODY!.uid}`);
-        const old = server.workers;
-        server.kill("SIGHUP");
-        await server.replaced(old, 1);
+        await server.restarted("SIGHUP", 1);
         assertEquals(await server.get("/"), `${NOBODY!.uid}`);
         server.kill();
         assertEquals((await server.ended()).code, 0, server.stderr);
