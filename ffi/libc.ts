@@ -98,6 +98,8 @@ const SYMBOLS = {
   alarm: { parameters: ["u32"], result: "u32" },
   // int sigaction(int signum, const struct sigaction *act, struct sigaction *oldact);
   sigaction: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  // int siginterrupt(int sig, int flag);
+  siginterrupt: { type: "pointer" },
   // int pthread_sigmask(int how, const sigset_t *set, sigset_t *oldset);
   pthread_sigmask: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   // The same, run by a thread of the runtime's blocking pool, for that thread (see

@@ -672,6 +672,23 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
       const isThere = own in cluster && names.indexOf(own) < names.indexOf(fork!);
       console.log(JSON.stringify(isThere ? { own, fork } : names));
     }),
+  nodeSubprocess: ({ loaded, channel }) =>
+    shown(
+      async () => {
+        const [loaded, channel] = Deno.args as [string, string];
+        const { internal } = Deno as unknown as { internal: symbol };
+        const inside = (Deno as unknown as Record<symbol, object>)[internal]!;
+        const before = Object.hasOwn(inside, loaded);
+        const { ChildProcess } = await import("node:child_process");
+        const { subscribe } = await import("node:diagnostics_channel");
+        const told: unknown[] = [];
+        subscribe(channel, (message) => told.push((message as { process: unknown }).process));
+        const child = new ChildProcess();
+        const isKnown = !before && Object.hasOwn(inside, loaded) && told[0] === child;
+        console.log(JSON.stringify(isKnown ? { loaded, channel } : Object.keys(inside)));
+      },
+      [loaded, channel],
+    ),
   fetchKeepsConnections: async () => (await eventLoop()).kept,
   idleCall: async () => {
     const names = new Map([[202, "x86_64 futex"], [98, "aarch64 futex"]]);

@@ -49,6 +49,7 @@ import {
   rebuildEventLoop,
   surveyEventLoop,
 } from "../runtime/event_loop.ts";
+import "../runtime/subprocess_mask.ts";
 import { abandonTimers, watchTimers } from "../runtime/timers.ts";
 import { awaitV8Workers, describeV8Workers, restartV8Workers } from "../runtime/v8_workers.ts";
 

@@ -181,6 +181,14 @@ export const ASSUMPTIONS = {
     value: { own: "SCHED_NONE", fork: "fork" },
     otherwise: "a program that uses node:cluster starts servers that outlive tine's",
   },
+  /**
+   * The property of Deno's internal object that it gets with `node:child_process`, and the channel of
+   * `node:diagnostics_channel` that tells of each `ChildProcess` before it starts its process.
+   */
+  nodeSubprocess: {
+    value: { loaded: "__setupChildProcessIpcChannel", channel: "child_process" },
+    otherwise: "subprocesses of node:child_process block the signals that their parent holds",
+  },
   /** `fetch` keeps a connection open after the response, for the next request. */
   fetchKeepsConnections: {
     value: true,

@@ -254,20 +254,23 @@ export function replaceGetter<N extends keyof Replaceable>(
  * Reports the first use of a global object that Deno loads when it is used. The property is the
  * same as before then.
  *
- * @param name The name of the property of `globalThis`.
+ * @param owner `globalThis` or `Deno`.
+ * @param name The name of the property.
  * @param callback Called before the program gets the object.
+ * @returns Whether Deno has the object and has not loaded it.
  */
-export function onFirstUse(name: string, callback: () => void): void {
-  const original = Object.getOwnPropertyDescriptor(globalThis, name);
-  if (original?.get === undefined) return;
-  Object.defineProperty(globalThis, name, {
+export function onFirstUse(owner: object, name: string, callback: () => void): boolean {
+  const original = Object.getOwnPropertyDescriptor(owner, name);
+  if (original?.get === undefined) return false;
+  Object.defineProperty(owner, name, {
     ...original,
     get(this: Record<string, unknown>): unknown {
-      Object.defineProperty(globalThis, name, original);
+      Object.defineProperty(owner, name, original);
       callback();
       return this[name];
     },
   });
+  return true;
 }
 
 function find<N extends keyof Replaceable>(
@@ -279,7 +282,7 @@ function find<N extends keyof Replaceable>(
 }
 
 /**
- * Replaces a property of a prototype. There are three:
+ * Replaces a property of a prototype. There are four:
  *
  * - that of Node's `Timeout`, from `becomeForkable()` on, if timers were created before: it reports
  *   the timers created later, which a child must not run (`timers.ts`).
@@ -287,6 +290,9 @@ function find<N extends keyof Replaceable>(
  *   drawn in advance (`id_pools.ts`). It calls the previous function.
  * - that of Node's `net.Server`, when a program that the preforking server has loaded creates its
  *   first server (`node_servers.ts`): what listens is a socket that all workers share.
+ * - those of `Deno.Command` and of Node's `ChildProcess`, when the program first uses them
+ *   (`subprocess_mask.ts`): a method that starts a process calls the previous one with another
+ *   signal mask.
  */
 export function replaceProperty<T extends object, K extends keyof T>(
   owner: T,

@@ -84,7 +84,7 @@ let previous: WeakRef<Bytes> | undefined;
 
 // A package gets Buffer from the global object each time it uses it. The first use loads it, which
 // takes tens of milliseconds: not here.
-onFirstUse("Buffer", () => {
+onFirstUse(globalThis, "Buffer", () => {
   replaceGlobal("Buffer.allocUnsafe", (original) =>
     function allocUnsafe(this: unknown, size) {
       const buffer = original.call(this, size);

@@ -96,7 +96,7 @@ export function checkNothingOpen(app: string): void {
   throw new AppError([`Cannot serve ${app} with --strict:`, ...lines].join("\n"));
 }
 
-/** Kills the subprocesses of a process that ends: they have inherited that SIGTERM is blocked. */
+/** Kills the subprocesses of a process that ends. Some may block SIGTERM: `subprocess_mask.ts`. */
 export function killOpenSubprocesses(): void {
   for (const { pid } of findOpen()) {
     if (pid !== undefined) kill(pid, SIGKILL);
