@@ -1,5 +1,5 @@
 /** A deliberate change, and its outcome. */
-import { endStarted } from "../clean_up.ts";
+import { runInTime } from "../task.ts";
 
 /** A change of the code that a test must notice. */
 export interface Mutant {
@@ -116,20 +116,13 @@ export class Trial {
   }
 
   async #deno(args: string[]): Promise<{ success: boolean; output: string }> {
-    const child = new Deno.Command(Deno.execPath(), {
+    const { code, stdout, stderr } = await runInTime(
+      Deno.execPath(),
       args,
-      cwd: this.#root,
-      env: { NO_COLOR: "1", TMPDIR: this.#temporary },
-      stdin: "null",
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-    const late = setTimeout(endStarted, PATIENCE);
-    const output = [child.stdout, child.stderr].map((stream) => new Response(stream).text());
-    const { success } = await child.status;
-    endStarted(); // processes that keep the streams open
-    clearTimeout(late);
-    return { success, output: (await Promise.all(output)).join("") };
+      { cwd: this.#root, env: { TMPDIR: this.#temporary } },
+      PATIENCE,
+    );
+    return { success: code === 0, output: stdout + stderr };
   }
 }
 

@@ -1,6 +1,6 @@
 /** Runs the tests that are chosen with one version of Deno. */
-import { endStarted } from "../clean_up.ts";
 import { ROOT } from "../support.ts";
+import { runInTime } from "../task.ts";
 import { type Aspect, aspectOf, ASPECTS, CHOSEN } from "./list.ts";
 
 /** The tests of one aspect. */
@@ -78,24 +78,6 @@ export function readTap(output: string): Map<string, boolean> {
   return new Map([...lines].map(([, not, test]) => [test!, not === undefined]));
 }
 
-async function run(
-  command: string,
-  args: string[],
-  env: Record<string, string> = {},
-): Promise<{ code: number; stdout: string; stderr: string }> {
-  const child = new Deno.Command(command, {
-    args,
-    cwd: ROOT,
-    env: { NO_COLOR: "1", ...env },
-    stdin: "null",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  const late = setTimeout(endStarted, PATIENCE);
-  const texts = [child.stdout, child.stderr].map((stream) => new Response(stream).text());
-  const { code } = await child.status;
-  endStarted(); // what holds the streams open
-  clearTimeout(late);
-  const [stdout, stderr] = await Promise.all(texts);
-  return { code, stdout: stdout!, stderr: stderr! };
+function run(command: string, args: string[], env: Record<string, string> = {}) {
+  return runInTime(command, args, { cwd: ROOT, env }, PATIENCE);
 }
