@@ -109,6 +109,7 @@ const FOR_ONE_CALL = {
     "Object.defineProperty(Object.prototype, name, { value: choose, configurable: true })",
     "Reflect.deleteProperty(Object.prototype, name)",
   ],
+  "server/app/load_program.ts": ["Deno.exitCode = 1"], // of a process that is ending
 };
 
 Deno.test("`ffi/runtime/globals.ts` is the only file that replaces globals", async () => {
