@@ -739,6 +739,47 @@ const LOOKS: { [Name in keyof Assumptions]: Look<Assumptions[Name]["value"]> } =
     const [first, second] = present([create, destroy], symbols);
     return { timer, create: first, destroy: second };
   },
+  nodeTimerSet: ({ own, modules }) =>
+    shown(
+      async () => {
+        const [own, modules] = Deno.args as [string, string];
+        const { setInterval, setImmediate, setTimeout } = await import("node:timers");
+        const { setTimeout: wait } = await import("node:timers/promises");
+        const found: object[] = [];
+        Object.defineProperty(Object.prototype, own, {
+          configurable: true,
+          set(this: object) {
+            found.push(this);
+          },
+        });
+        setImmediate(() => {});
+        setTimeout(() => {}, 0);
+        delete (Object.prototype as Record<string, unknown>)[own];
+        const prototype = Object.getPrototypeOf(found[0]);
+        const create = Object.getOwnPropertySymbols(prototype)
+          .find(({ description }) => description === "createTimer")!;
+        const original = prototype[create];
+        const stacks: string[] = [];
+        prototype[create] = function () {
+          stacks.push(new Error().stack!);
+          return original.call(this);
+        };
+        clearInterval(setInterval(() => {}, 0));
+        await wait(0);
+        clearTimeout(globalThis.setTimeout(() => {}, 0));
+        const isSet = (stack: string) => {
+          const [first, ...others] = stack.split("\n").slice(2);
+          const callers = others.filter((line) => !line.includes("<anonymous>"));
+          const at = callers.findIndex((line) => !new RegExp(modules).test(line));
+          return new RegExp(modules).test(first!) && callers[at]!.includes("file:");
+        };
+        console.log(JSON.stringify({
+          own: found.length === 1 ? own : found.length,
+          modules: stacks.length === 3 && stacks.every(isSet) ? modules : stacks,
+        }));
+      },
+      [own, modules],
+    ),
   dateReset: async (name) => {
     const { called } = await timers();
     return called.includes(name) ? name : called;

@@ -59,6 +59,8 @@ function linesOf({ stderr }: Server): string[] {
 /** An app that holds one of each open, and whose routes use them. */
 const HOLDING = `import net from "node:net";
 import process from "node:process";
+import { setInterval as repeat } from "node:timers";
+import { setTimeout as wait } from "node:timers/promises";
 import { DatabaseSync } from "node:sqlite";
 const [folder, tcp, http] = [FOLDER, TCP, HTTP];
 const sent = new TextEncoder().encode("sent");
@@ -82,6 +84,8 @@ Deno.addSignalListener("SIGUSR2", () => {});
 process.on("SIGTERM", () => {});
 setInterval(() => {}, 1234);
 setTimeout(() => {}, 99_000);
+[5678].forEach((milliseconds) => repeat(() => {}, milliseconds));
+wait(97_000);
 clearTimeout(setTimeout(() => {}, 98_000));
 (await Deno.connect({ port: tcp, hostname: "127.0.0.1" })).close();
 const events = new EventSource(\`http://127.0.0.1:\${http}/events\`);
@@ -156,8 +160,10 @@ Deno.test("the start says what an app holds open that does not survive, where it
       "new Worker",
       /^it does not exist in workers/,
     ],
-    ["interval of 1234 ms", "setInterval", /^it never fires in workers/],
+    ["interval of 1234 ms", "setInterval(() =>", /^it never fires in workers/],
     ["timer of 99000 ms", "setTimeout(() => {}, 99", /^it never fires in workers/],
+    ["interval of 5678 ms", "repeat(() =>", /^it never fires in workers/],
+    ["timer of 97000 ms", "wait(97", /^it never fires in workers/],
   ];
   const left = [...lines];
   for (const [what, text, advice] of expected) {
@@ -205,13 +211,20 @@ Deno.test("nothing is said of an app that holds nothing, nor with --no-preload, 
     folder.path,
     `import http from "node:http";
     import net from "node:net";
-    const before = [setInterval, setTimeout, Worker, WebSocket, Deno.connect];
+    const createTimer = () => {
+      const timer = setTimeout(() => {}, 0);
+      const { constructor: { prototype } } = timer;
+      return prototype[Object.getOwnPropertySymbols(prototype)
+        .find(({ description }) => description === "createTimer")];
+    };
+    const before = [createTimer(), Worker, WebSocket, Deno.connect];
     const { connect } = net.Socket.prototype;
     const own = globalThis.BroadcastChannel = class {};
     await new Promise((resolve) => setTimeout(resolve, 1));
     await (await fetch("http://127.0.0.1:${peers.http}/")).text();
     const ask = () => new Promise((resolve, reject) => {
-      const request = http.request("http://127.0.0.1:${peers.http}/", (response) => {
+      const options = { timeout: 60_000 }; // which Node's own modules watch
+      const request = http.request("http://127.0.0.1:${peers.http}/", options, (response) => {
         let text = "";
         response.on("data", (data) => text += data).on("end", () => resolve(text));
       }).on("error", reject);
@@ -224,7 +237,7 @@ Deno.test("nothing is said of an app that holds nothing, nor with --no-preload, 
     }
     export default {
       async fetch() {
-        const native = [setInterval, setTimeout, Worker, WebSocket, Deno.connect];
+        const native = [createTimer(), Worker, WebSocket, Deno.connect];
         const descriptor = Object.getOwnPropertyDescriptor(Deno, "connect");
         return Response.json([
           await ask(),
@@ -232,6 +245,7 @@ Deno.test("nothing is said of an app that holds nothing, nor with --no-preload, 
           "value" in descriptor,
           BroadcastChannel === own,
           net.Socket.prototype.connect === connect && !("_pendingEncoding" in {}),
+          typeof native[0] === "function" && !("_timerArgs" in {}),
         ]);
       },
     };`,
@@ -239,7 +253,7 @@ Deno.test("nothing is said of an app that holds nothing, nor with --no-preload, 
   );
   await using server = await startServer([], { app });
   assertEquals(linesOf(server), []);
-  assertEquals(JSON.parse(await server.get("/")), ["answer", true, true, true, true]);
+  assertEquals(JSON.parse(await server.get("/")), ["answer", true, true, true, true, true]);
 
   const holding = holdingApp(folder.path, peers);
   await using fresh = await startServer(["--no-preload", "--workers", "1", "--strict"], {

@@ -302,6 +302,14 @@ export const ASSUMPTIONS = {
     value: { timer: "_timer", create: "createTimer", destroy: "destroy" },
     otherwise: "the public functions clear the timers one by one, or the parent's run in a child",
   },
+  /**
+   * A property that only Node timers have, which their constructor assigns, and the modules that set
+   * them for their caller, as the stack shows them.
+   */
+  nodeTimerSet: {
+    value: { own: "_timerArgs", modules: "(?:ext:deno_node/(?:internal/)?|node:)timers" },
+    otherwise: "the preforking server does not tell that an app has set a timer",
+  },
   /** The function with which a timer clears the date that Node's servers cache. */
   dateReset: {
     value: "resetCache",

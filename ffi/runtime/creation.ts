@@ -25,6 +25,8 @@ export interface Creation {
 type Kind = ResourceKind | "worker";
 
 const SOCKET = ASSUMPTIONS.nodeSocket.value;
+const TIMER = ASSUMPTIONS.nodeTimerSet.value;
+const { create: CREATE } = ASSUMPTIONS.nodeTimer.value;
 /** How many places of timers are kept: an app may wait thousands of times while it is loaded. */
 const MOST_TIMERS = 1000;
 
@@ -61,10 +63,9 @@ export function watchCreation(): () => void {
     watch("globalThis.BroadcastChannel", "broadcastChannel", (name) => `"${name}"`),
     watch("globalThis.WebSocket", "webSocket", withoutQuery),
     wrapGlobal("Deno.Command", watchSpawn),
-    wrapGlobal("globalThis.setInterval", watchTimer),
-    wrapGlobal("globalThis.setTimeout", watchTimer),
     wrapGlobal("globalThis.Worker", watchWorker),
     onFirstAssignment(Object.prototype, SOCKET.own, watchSockets),
+    onFirstAssignment(Object.prototype, TIMER.own, watchTimers),
   ];
   return () => {
     isWatching = false;
@@ -94,9 +95,17 @@ function childProcesses(): number[] {
   return tids.flatMap((tid) => ofThread(tid, "children")?.match(/\d+/g) ?? []).map(Number);
 }
 
-/** Returns an error with the stack of the call that set a timer. */
+/**
+ * Returns an error with the stack of the call that set a timer; `undefined` if that was not the
+ * program itself: modules of Node's set timers for it, too, and set them again.
+ */
 export function placeOfTimer(number: number): Error | undefined {
-  return timers.get(number);
+  const error = timers.get(number);
+  const [caller] = String(error?.stack).split("\n").slice(1).filter((line) => {
+    return !TIMERS.test(line) && !line.includes("<anonymous>") &&
+      !OWN.some((beginning) => line.includes(beginning));
+  });
+  return caller === undefined || /[( ](?:ext|node):/.test(caller) ? undefined : error;
 }
 
 /** Returns an error with the stack of the call that connected a socket of Node's. */
@@ -117,6 +126,9 @@ export function placeIn(error: Error): string | undefined {
     places[0];
   return place?.startsWith("file://") ? decodeURIComponent(place.slice("file://".length)) : place;
 }
+
+/** A place in one of the modules that set a timer for their caller. */
+const TIMERS = new RegExp(TIMER.modules);
 
 /** How the places in tine's own modules begin; in a bundle, there is but one. */
 const OWN = import.meta.url.endsWith("/ffi/runtime/creation.ts")
@@ -175,17 +187,17 @@ function remember(
   creations.push({ kind, detail, place, number, object: object && new WeakRef(object) });
 }
 
-function watchTimer(original: Anything): Anything {
-  return new Proxy(original, {
-    apply(target, self, args) {
-      const timer = Reflect.apply(target, self, args);
-      const number = isWatching ? timerNumber(timer) : undefined;
-      if (number !== undefined) {
-        timers.set(number, new Error());
-        if (timers.size > MOST_TIMERS) timers.delete(timers.keys().next().value!);
-      }
-      return timer;
-    },
+/** @param timeout The first timer that the program sets. */
+function watchTimers(timeout: object): void {
+  const owner = Object.getPrototypeOf(timeout);
+  const create = Object.getOwnPropertySymbols(owner)
+    .find(({ description }) => description === CREATE);
+  if (create === undefined) return;
+  watchMethod(owner, create, (_, timer) => {
+    const number = timerNumber(timer);
+    if (number === undefined) return;
+    timers.set(number, new Error());
+    if (timers.size > MOST_TIMERS) timers.delete(timers.keys().next().value!);
   });
 }
 
@@ -230,12 +242,16 @@ function watchSockets(socket: object): void {
 }
 
 /** Watches a method while the program is watched, unless the program has replaced it since. */
-function watchMethod<T>(owner: object, name: string, note: (result: T) => void): void {
-  const methods = owner as Record<string, Anything>;
+function watchMethod<T>(
+  owner: object,
+  name: PropertyKey,
+  note: (result: T, self: unknown) => void,
+): void {
+  const methods = owner as Record<PropertyKey, Anything>;
   const original = methods[name]!;
   function watched(this: unknown, ...args: unknown[]): unknown {
     const result = original.apply(this, args);
-    if (isWatching) note(result as T);
+    if (isWatching) note(result as T, this);
     return result;
   }
   replaceProperty(methods, name, () => watched);

@@ -132,7 +132,7 @@ interface Replaceable {
  * passes the call on and keeps the place of the call. Afterwards the previous value is put back,
  * unless the program has put something else in its place, which stays: it may call the wrapper,
  * which then only passes the call on. Of `Deno.Command`, the prototype's `spawn` is replaced instead,
- * and of Node's `net.Socket` its `connect`.
+ * of Node's `net.Socket` its `connect`, and of its timers the method that creates one.
  */
 export const WATCHED = [
   "Deno.addSignalListener",
@@ -143,8 +143,6 @@ export const WATCHED = [
   "Deno.openKv",
   "Deno.watchFs",
   "globalThis.BroadcastChannel",
-  "globalThis.setInterval",
-  "globalThis.setTimeout",
   "globalThis.WebSocket",
   "globalThis.Worker",
 ] as const;
@@ -325,12 +323,12 @@ export function interceptProperty<T extends object>(
 
 /**
  * Reports the first assignment of a property that no object of a prototype has before its
- * constructor assigns it. Afterwards the prototype is as before. There are four uses, from the time
+ * constructor assigns it. Afterwards the prototype is as before. There are five uses, from the time
  * when the preforking server loads a program. Three last as long as there is nothing to report
  * (`node_servers.ts`): Deno's internal object, when Deno loads the first module of Node's; and from
  * then on `Object.prototype`, until the first server of Node's is created, and until `node:cluster`
- * is loaded. The fourth is `Object.prototype` while the program is loaded, until the first socket of
- * Node's is created (`creation.ts`).
+ * is loaded. Two are `Object.prototype` while the program is loaded, until the first socket and the
+ * first timer of Node's are created (`creation.ts`).
  *
  * @param owner The object, or the prototype.
  * @param property The property.

@@ -287,7 +287,7 @@ function nativeAddOns(): string[] {
   return [...new Set([...names].map(([, name]) => name!))];
 }
 
-/** Timers that the program has set itself: Node's modules set timers, too, and set them again. */
+/** Timers that the program has set itself. */
 function timers(): Open[] {
   return liveTimers().flatMap(({ number, milliseconds, isRepeated }): Open[] => {
     const place = placeOfTimer(number);
