@@ -573,6 +573,10 @@ Deno.test("`resolveOptions()` rejects addresses and certificates that cannot be 
     [{ path: "/x", port: 8000 }, "with both path and port: expected only one of them"],
     [{ path: "/x", hostname: "::" }, "with both path and hostname: expected only one of them"],
     [
+      { path: "/x", cert: "c", key: "k" },
+      "with both path and cert: a UNIX socket has no certificate",
+    ],
+    [
       { listen: [":80"], cert: "c", key: "k" },
       "with both listen and cert: expected the certificate of each address with it",
     ],
@@ -614,6 +618,7 @@ Deno.test("an address overrides those of lower rank, whatever its form", async (
   assertEquals(addresses(listen, "--port", "2"), [["0.0.0.0", 2]]);
   assertEquals(addresses(listen, "--unix", "/x"), ["/x"]);
   assertEquals(addresses({ port: 1, hostname: "::1" }, "--unix", "/x"), ["/x"]);
+  assertEquals(read({ port: 1, cert, key }, "--unix", "/x").map((one) => one.certificates), [[]]);
   assertEquals(addresses({ port: 1, hostname: "::1", path: "x" }, "--listen", ":3"), [[
     "0.0.0.0",
     3,

@@ -71,6 +71,7 @@ export function readSettings({ app, config: named, options }: CommandLine): Sett
       ...hasAddress || sources.has("listen") ? ["path"] : [],
       ...hasAddress || sources.has("path") ? ["listen"] : [],
       ...sources.has("listen") || sources.has("path") ? ["port", "hostname"] : [],
+      ...sources.has("path") ? ["cert", "key"] : [],
     ];
     for (const [name, value] of Object.entries(values)) {
       if (value === undefined || sources.has(name) || hidden.includes(name)) continue;

@@ -320,12 +320,9 @@ export function resolveOptions(
     ...given as PreforkOptions,
   };
   checkPairs([nameOf("cert"), nameOf("key")], cert, key);
-  for (const [one, others] of EXCLUSIVE) {
+  for (const [one, others, instead = "expected only one of them"] of EXCLUSIVE) {
     const other = others.find((other) => options[other] !== undefined);
     if (options[one] === undefined || other === undefined) continue;
-    const instead = other === "cert" || other === "key"
-      ? "expected the certificate of each address with it"
-      : "expected only one of them";
     throw new TypeError(`Cannot serve with both ${nameOf(one)} and ${nameOf(other)}: ${instead}`);
   }
   if (config.proxyProtocol && config.trustProxy.length === 0) {
@@ -379,11 +376,17 @@ export function resolveOptions(
   };
 }
 
-/** Options beside which others would have no effect. */
-const EXCLUSIVE = [
-  ["listen", ["port", "hostname", "path", "cert", "key"]],
+/** Options beside which others would have no effect, and what is expected instead. */
+const EXCLUSIVE: readonly (readonly [
+  one: keyof PreforkOptions,
+  others: readonly (keyof PreforkOptions)[],
+  instead?: string,
+])[] = [
+  ["listen", ["port", "hostname", "path"]],
+  ["listen", ["cert"], "expected the certificate of each address with it"],
   ["path", ["port", "hostname"]],
-] as const;
+  ["path", ["cert"], "a UNIX socket has no certificate"],
+];
 
 /** While workers are being replaced there are twice as many. */
 const MOST_WORKERS = SLOTS / 2;
