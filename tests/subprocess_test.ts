@@ -1,5 +1,5 @@
 /** Subprocesses of a program that holds signals: their mask, and the signals that arrive meanwhile. */
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertNotMatch, assertStringIncludes } from "@std/assert";
 import * as tine from "../mod.ts";
 import {
   processState,
@@ -262,4 +262,75 @@ Deno.test("SIGTERM while an app starts a subprocess ends the server gracefully",
   await using server = spawnServer([], { app });
   assertEquals(await server.ended(), { code: 0, signal: null });
   assertStringIncludes(server.stdout, "started");
+});
+
+Deno.test("a subprocess of the old code gets SIGTERM once the last old worker has ended, not before, and no other", async () => {
+  await using folder = scratch();
+  const source = (version: string) =>
+    `import { spawn } from "node:child_process";
+    const options = { args: ["1000"], stdin: "null", stdout: "null", stderr: "null" };
+    const start = (more) => new Deno.Command("sleep", { ...options, ...more }).spawn().pid;
+    const subprocesses = [start(), spawn("sleep", ["1000"], { stdio: "ignore" }).pid];
+    const detached = start({ detached: true });
+    const ended = start();
+    export default {
+      async fetch(request) {
+        if (request.url.endsWith("/slow")) {
+          while (true) {
+            try {
+              Deno.statSync("${folder.path}/go");
+              break;
+            } catch {
+              await new Promise((resolve) => setTimeout(resolve, 10));
+            }
+          }
+        }
+        return Response.json({ version: "${version}", subprocesses, detached, ended });
+      },
+    };`;
+  const app = writeApp(folder.path, source("1"), "app.js");
+  const isRunning = (pid: number) => ![undefined, "Z"].includes(processState(pid)?.state);
+  using stack = new DisposableStack();
+  await using server = await startServer([], { app });
+  type Answer = { version: string; subprocesses: number[]; detached: number; ended: number };
+  const all = new Set<number>();
+  const ask = async (path = "/"): Promise<Answer> => {
+    const answer: Answer = JSON.parse(await server.get(path));
+    for (const pid of [...answer.subprocesses, answer.detached]) all.add(pid);
+    if (isRunning(answer.ended)) Deno.kill(answer.ended, "SIGKILL");
+    return answer;
+  };
+  stack.defer(() => {
+    for (const pid of all) if (isRunning(pid)) Deno.kill(pid, "SIGKILL");
+  });
+  const first = await ask();
+  const slow = ask("/slow");
+  slow.catch(() => {}); // of a test that fails before
+  await until(() => server.inFlight === 1, "the request");
+  writeApp(folder.path, source("2"), "app.js");
+  await server.restarted();
+  const second = await ask();
+  assertEquals(second.version, "2");
+  // The worker that answers the slow request may use them.
+  assertEquals(first.subprocesses.map(isRunning), [true, true]);
+  // Code that does not load changes nothing, and neither does another restart.
+  writeApp(folder.path, "throw new Error('broken')", "app.js");
+  server.kill("SIGHUP");
+  await server.logged(/The new code cannot be loaded/);
+  writeApp(folder.path, source("3"), "app.js");
+  await server.restarted();
+  const third = await ask();
+  for (const { subprocesses } of [first, second]) {
+    assertEquals(subprocesses.map(isRunning), [true, true]);
+  }
+  Deno.writeTextFileSync(`${folder.path}/go`, "");
+  assertEquals((await slow).version, "1");
+  for (const pid of [...first.subprocesses, ...second.subprocesses]) {
+    await until(() => processState(pid) === undefined, `the end of ${pid}`);
+  }
+  assertEquals(third.subprocesses.map(isRunning), [true, true]);
+  assert([first, second, third].every(({ detached }) => isRunning(detached)));
+  assertEquals(server.stderr.match(/SIGTERM sent to a subprocess of the old code/g)?.length, 4);
+  assertNotMatch(server.stderr, /Cannot end a subprocess/);
+  assertEquals(await ask(), third);
 });

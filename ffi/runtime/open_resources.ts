@@ -113,7 +113,7 @@ function resources(): Open[] {
     .map(({ kind, number }) => {
       return { kind, ...about(find(kind, number)) };
     });
-  return [...found, ...subprocesses(), ...signalListeners()];
+  return [...found, ...findSubprocesses(), ...signalListeners()];
 }
 
 function about(creation: Creation | undefined): Pick<Open, "detail" | "place"> {
@@ -121,8 +121,8 @@ function about(creation: Creation | undefined): Pick<Open, "detail" | "place"> {
   return { detail, place: place && placeIn(place) };
 }
 
-/** Subprocesses of Deno's and of Node's: those of which Deno has a resource. */
-function subprocesses(): Open[] {
+/** Returns the subprocesses of Deno's and of Node's: those of which Deno has a resource. */
+export function findSubprocesses(): Open[] {
   const count = denoResources().filter(({ kind }) => kind === "subprocess").length;
   if (count === 0) return [];
   // A process that has executed this program anew may have older children.

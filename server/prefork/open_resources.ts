@@ -3,7 +3,7 @@
  * server starts, before a client meets the error.
  */
 import { kill } from "../../ffi/process.ts";
-import { disown, findOpen, type Open } from "../../ffi/runtime/open_resources.ts";
+import { disown, findOpen, findSubprocesses, type Open } from "../../ffi/runtime/open_resources.ts";
 import { SIGKILL } from "../../ffi/signals.ts";
 import { AppError } from "../app/load_app.ts";
 import { isTelemetryWithheld } from "./telemetry.ts";
@@ -98,9 +98,12 @@ export function checkNothingOpen(app: string): void {
 
 /** Kills the subprocesses of a process that ends. Some may block SIGTERM: `subprocess_mask.ts`. */
 export function killOpenSubprocesses(): void {
-  for (const { pid } of findOpen()) {
-    if (pid !== undefined) kill(pid, SIGKILL);
-  }
+  for (const pid of openSubprocesses()) kill(pid, SIGKILL);
+}
+
+/** Returns the pids of the subprocesses that the loaded app has started. */
+export function openSubprocesses(): number[] {
+  return findSubprocesses().map(({ pid }) => pid!);
 }
 
 /**

@@ -64,6 +64,7 @@ import {
   formatOpenResource,
   killOpenSubprocesses,
   type OpenResource,
+  openSubprocesses,
 } from "./open_resources.ts";
 import { findSocketAccess } from "./host/account.ts";
 import { describeLimits } from "./host/cgroup.ts";
@@ -368,6 +369,8 @@ async function run(
       workers: inheritance.workers ?? [],
       resized: inheritance.resized ?? { from: config.workers, to: config.workers },
       failedRestarts: inheritance.failedRestarts ?? 0,
+      oldSubprocesses: inheritance.oldSubprocesses ?? [],
+      subprocesses: loaded !== undefined && config.preload ? openSubprocesses() : [],
       watcher: inheritance.watcher,
       hasApp: loaded !== undefined,
       lend: (request) => sockets.lend(request),

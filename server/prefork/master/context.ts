@@ -58,6 +58,8 @@ export interface Knowledge {
   readonly config: Config;
   /** The process that sends SIGHUP when a file changes; `undefined` if there is none. */
   readonly watcher: number | undefined;
+  /** The subprocesses that the apps of the programs before have started. */
+  readonly oldSubprocesses: readonly number[];
 }
 
 /** What a master passes to itself when it re-executes itself. */
@@ -70,6 +72,8 @@ export interface Context extends Inheritance {
    * restart.
    */
   readonly hasApp: boolean;
+  /** The subprocesses that the app has started. */
+  readonly subprocesses: readonly number[];
   /** The directory in which the server was started. New code is loaded from it. */
   readonly startDirectory: string;
   /** What the program needs in its environment when it is executed again. */

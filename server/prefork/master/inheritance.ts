@@ -108,7 +108,7 @@ export function inherit(): Inheritance | undefined {
   if (text === undefined) return undefined;
   unsetenv(INHERITANCE);
   const record: Record = JSON.parse(text);
-  const { pid, resized, failedRestarts, config, watcher } = record;
+  const { pid, resized, failedRestarts, config, watcher, oldSubprocesses } = record;
   if (pid !== getpid()) return undefined;
   setCloseOnExec(record, true);
   const { scoreboard, file } = findScoreboard(record);
@@ -121,6 +121,7 @@ export function inherit(): Inheritance | undefined {
     scoreboardFile: file,
     resized,
     failedRestarts,
+    oldSubprocesses: oldSubprocesses ?? [], // an earlier version of tine does not know them
     config: { ...config, listen: config.listen ?? addressesOf(config) },
     watcher,
     workers: record.workers.map(({ slot, channel, ...worker }) => ({

@@ -1,8 +1,8 @@
 /**
  * The master forks workers, watches them, and replaces those that end. One loop does all of its
  * work, in this order: reap ended children, act on signals, read the workers' messages, check their
- * health, spawn a missing worker, sleep. Signal handlers only queue; the `switch` in `act()`
- * documents the signals.
+ * health, end the old code's subprocesses, spawn a missing worker, sleep. Signal handlers only
+ * queue; the `switch` in `act()` documents the signals.
  */
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { POLLIN } from "../../../ffi/poll.ts";
@@ -26,6 +26,7 @@ import type { ChildContext, Context } from "./context.ts";
 import { End } from "./end.ts";
 import { Health } from "./health.ts";
 import { Restart } from "./restart.ts";
+import { Subprocesses } from "./subprocesses.ts";
 import { Workers } from "./workers.ts";
 
 /** The signals that do the same as the commands of the admin socket. */
@@ -50,7 +51,8 @@ export function supervise(context: Context): ChildContext | number {
   const signals: number[] = [];
   const workers = new Workers(context);
   const health = new Health(context, workers);
-  const restart = new Restart(context, workers);
+  const subprocesses = new Subprocesses(context);
+  const restart = new Restart(context, workers, subprocesses);
   const end = new End(context, workers, restart);
   let failed = false;
   for (const signum of HANDLED_SIGNALS) {
@@ -66,6 +68,7 @@ export function supervise(context: Context): ChildContext | number {
       workers.hear();
       for (let command; (command = workers.commands.shift()) !== undefined;) obey(command);
       health.check();
+      if (workers.areAllNew) subprocesses.endOld();
       if (signals.length === 0) restart.proceed();
       if (workers.haveFailed && !workers.stopping) end.stop(0, "Giving up");
       end.proceed();
@@ -129,6 +132,7 @@ export function supervise(context: Context): ChildContext | number {
       for (;;) {
         const { pid, status } = waitpid(-1, WNOHANG);
         if (status === undefined) return;
+        subprocesses.reaped(pid);
         if (!restart.reaped(pid, status)) workers.reaped(pid, status);
       }
     } catch (error) {

@@ -15,6 +15,7 @@ import { formatStatus } from "../../log.ts";
 import { type Canary, LOADED, readReport, startCanary } from "./canary.ts";
 import type { Context } from "./context.ts";
 import { executeAnew } from "./inheritance.ts";
+import type { Subprocesses } from "./subprocesses.ts";
 import type { Workers } from "./workers.ts";
 
 /** The pause before the first retry, in milliseconds. It doubles with each further retry. */
@@ -25,6 +26,7 @@ const LONGEST_PAUSE = 60_000;
 export class Restart {
   readonly #context: Context;
   readonly #workers: Workers;
+  readonly #subprocesses: Subprocesses;
   #isRequested = false;
   #canary: Canary & { readonly killAt: number } | undefined;
   /** Whether the last canary loaded the code. */
@@ -38,10 +40,11 @@ export class Restart {
   /** How many requests to load new code the attempt under way answers. */
   #answering = 0;
 
-  /** Creates the restart logic, which passes the given workers on. */
-  constructor(context: Context, workers: Workers) {
+  /** Creates the restart logic, which passes the given workers and subprocesses on. */
+  constructor(context: Context, workers: Workers, subprocesses: Subprocesses) {
     this.#context = context;
     this.#workers = workers;
+    this.#subprocesses = subprocesses;
     this.#failures = context.hasApp ? 0 : context.failedRestarts;
     if (context.hasApp) return;
     this.#retryLater();
@@ -131,6 +134,7 @@ export class Restart {
       watcher,
       resized: { from: config.workers, to: this.#workers.wanted },
       failedRestarts: this.#failures,
+      oldSubprocesses: this.#subprocesses.handOn(),
     });
     scoreboard.reloadsLoaded = reloadsLoaded;
     this.#fail(`Cannot re-execute the master: ${error.message}`);

@@ -239,6 +239,11 @@ export class Workers {
     return this.#stuck >= MOST_STUCK;
   }
 
+  /** Whether the workers of this program are ready, and those that they replace have ended. */
+  get areAllNew(): boolean {
+    return this.#context.hasApp && this.#announced && !this.all().some((one) => one.stopping);
+  }
+
   /** Logs why no worker could be forked, and schedules a retry. */
   #spawnLater(error: unknown): undefined {
     const reason = error instanceof Error ? error.message : error;
@@ -433,8 +438,7 @@ export class Workers {
     else slot.clear();
     this.#lastEnd.set(worker.number, worker.retiring ?? end);
     // What the new program needs, its workers have asked for by now.
-    const { hasApp, closeUnused } = this.#context;
-    if (hasApp && this.#announced && !this.all().some((one) => one.stopping)) closeUnused();
+    if (this.areAllNew) this.#context.closeUnused();
     if (this.stopping || worker.stopping) return;
     if (unsupported !== undefined) return this.#giveUp(unsupported);
     if (!ready && this.#cannotLoad(worker)) {
