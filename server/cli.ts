@@ -4,8 +4,6 @@
  *
  * @module
  */
-import { localCopy } from "./cli/local_copy.ts";
-import { runInstead } from "./cli/run_instead.ts";
 import { start } from "./cli/start.ts";
 
 // A literal in `import()` would have Deno load that module, and all that it imports, before the
@@ -19,6 +17,7 @@ if (
   Deno.permissions.querySync({ name: "read", path: root }).state !== "granted"
 ) {
   try {
+    const { runInstead } = await import("./cli/run_instead.ts");
     runInstead(import.meta.url, import.meta.resolve("./cli/whole.ts"));
   } catch (error) {
     console.error(`error: ${(error as Error).message}`);
@@ -27,6 +26,10 @@ if (
 }
 const inside = import.meta.resolve("./cli/inside.ts");
 await start(
-  () => root.protocol === "file:" ? inside : localCopy(inside, root.href),
+  async () => {
+    if (root.protocol === "file:") return inside;
+    const { localCopy } = await import("./cli/local_copy.ts");
+    return localCopy(inside, root.href);
+  },
   () => import(MAIN),
 );

@@ -19,6 +19,8 @@ interface Import {
   readonly to: string;
   /** Whether only types are imported, which \`deno run\` does not load. */
   readonly isType: boolean;
+  /** Whether it is loaded when \`import()\` is called. */
+  readonly isDynamic: boolean;
 }
 
 /**
@@ -53,7 +55,7 @@ async function importsOf(files: readonly string[]): Promise<Import[]> {
   interface Module {
     specifier: string;
     error?: string;
-    dependencies?: { specifier: string; code?: Target; type?: Target }[];
+    dependencies?: { specifier: string; code?: Target; type?: Target; isDynamic?: boolean }[];
   }
   interface Target {
     specifier?: string;
@@ -64,13 +66,13 @@ async function importsOf(files: readonly string[]): Promise<Import[]> {
   assertEquals(found.length, files.length);
   return found.flatMap((module) => {
     assertEquals(module.error, undefined);
-    return (module.dependencies ?? []).map(({ specifier, code, type }) => {
+    return (module.dependencies ?? []).map(({ specifier, code, type, isDynamic = false }) => {
       const to = code?.specifier ?? type?.specifier;
       if (to === undefined) {
         throw new Error(`${module.specifier} imports ${specifier}: there is none`);
       }
       const isType = code === undefined;
-      return { from: nameOf(module.specifier), specifier, to: nameOf(to), isType };
+      return { from: nameOf(module.specifier), specifier, to: nameOf(to), isType, isDynamic };
     });
   });
 }
@@ -171,23 +173,41 @@ Deno.test("mod.ts needs no packages and no import map", () => {
   assert(graph.size > 50, `mod.ts needs ${graph.size} files only`);
 });
 
+/** Returns a file, and all that some of its imports lead to. */
+function reached(start: string, isWanted: (one: Import) => boolean): Set<string> {
+  const graph = new Set([start]);
+  for (const file of graph) {
+    for (const one of ofHouse) if (one.from === file && isWanted(one)) graph.add(one.to);
+  }
+  return graph;
+}
+
+const isLoadedFirst = ({ isType, isDynamic }: Import) => !isType && !isDynamic;
+
 Deno.test("the command line loads only what it takes to execute Deno again before its first line, and its types name the rest", () => {
-  const reached = (start: string, isWanted: (one: Import) => boolean) => {
-    const graph = new Set([start]);
-    for (const file of graph) {
-      for (const one of ofHouse) if (one.from === file && isWanted(one)) graph.add(one.to);
-    }
-    return graph;
-  };
-  const loaded = reached("server/cli.ts", ({ isType }) => !isType);
-  assert(loaded.has("ffi/forking/become_forkable.ts"));
-  assert(loaded.size <= 40, `${loaded.size} files are loaded: ${[...loaded].join(" ")}`);
+  const loaded = reached("server/cli.ts", isLoadedFirst);
+  assert(loaded.has("ffi/forking/run_again.ts"));
+  assert(loaded.size <= 32, `${loaded.size} files are loaded: ${[...loaded].join(" ")}`);
   const whole = reached("server/cli/whole.ts", ({ isType }) => !isType);
   assert(whole.has("server/prefork/serve.ts"));
   assertEquals([...whole.difference(reached("server/cli.ts", () => true))], [
     "server/cli/whole.ts",
     "server/cli/launched.ts",
   ]);
+});
+
+Deno.test("the server loads what only some options need when one of them is given", () => {
+  const loaded = reached("server/cli/inside.ts", isLoadedFirst);
+  const later = reached("server/prefork/worker/optional_modules.ts", ({ isType }) => !isType);
+  const optional = [
+    "server/prefork/status/status.ts",
+    "server/prefork/logs/access_log.ts",
+    "server/prefork/worker/forwarded.ts",
+    "server/prefork/worker/proxy_gate.ts",
+  ];
+  assertEquals(optional.filter((file) => loaded.has(file)), []);
+  assertEquals(optional.slice(1).filter((file) => !later.has(file)), []);
+  assert(loaded.size <= 150, `${loaded.size} files are loaded`);
 });
 
 Deno.test("only an app's module, and the command line's, is imported without a literal", () => {

@@ -1,32 +1,20 @@
-import { getenv, setenv, unsetenv } from "../environment.ts";
-import { SyscallError } from "../errno.ts";
-import { execveOrErrno } from "../execve.ts";
-import { libc } from "../libc.ts";
-import { commandLine, readlink, readNumbers } from "../proc.ts";
+import { commandLine, readNumbers } from "../proc.ts";
 import {
   heldSignals,
   holdSignals,
   kernelMask,
   programSignals,
   setKernelMask,
-  signalsIn,
-  sigset,
 } from "../signal_mask.ts";
 import { isIgnored, SIG_DFL, signal } from "../signal.ts";
 import { checkSignal, SIGCHLD, SIGKILL, signalName, SIGSTOP } from "../signals.ts";
 import { blockInEveryThread } from "./block_signals.ts";
-import { ASSUMPTIONS } from "../runtime/assumptions.ts";
 import { poolRoom, prepareParking } from "../runtime/pool.ts";
 import { hasV8Worker, onMainThread, threadStatus } from "../runtime/threads.ts";
 import { watchTimers } from "../runtime/timers.ts";
 import { knowsV8Workers } from "../runtime/v8_workers.ts";
-import {
-  isSingleThreaded,
-  SINGLE_THREADED,
-  V8_FLAGS,
-  WITHOUT_WORKERS,
-  withoutSingleThreaded,
-} from "../runtime/v8_flags.ts";
+import { isSingleThreaded, SINGLE_THREADED } from "../runtime/v8_flags.ts";
+import { runAgain, takeMarker, timesRunAgain } from "./run_again.ts";
 
 /** Options for {@linkcode becomeForkable}. */
 export interface ForkableOptions {
@@ -41,13 +29,6 @@ export interface ForkableOptions {
 
 /** The number of threads that children should be able to create. */
 const ENOUGH_ROOM = 16;
-/**
- * The environment variable that passes data from the first run to the second:
- * `pid:runs:mask:DENO_V8_FLAGS`.
- */
-const MARKER = "TINE_REEXECUTED";
-const NO_LAZY = ASSUMPTIONS.noLazy.value;
-const YOUNG = ASSUMPTIONS.smallNursery.value;
 
 /**
  * Makes this process forkable. Call it on the first line of a program. It runs the program again
@@ -92,7 +73,6 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   commandLine(); // before the program can change it
   // Even if there is nothing else to do: no program may inherit the marker.
   const marker = takeMarker();
-  runs = Math.max(runs, marker?.runs ?? 0);
   if (isFirstCall && isIgnored(SIGCHLD)) signal(SIGCHLD, SIG_DFL);
   isFirstCall = false;
   // Checked now: at the first fork() there may be no free descriptor to check with.
@@ -109,10 +89,11 @@ export function becomeForkable(options: ForkableOptions = {}): void {
   }
   setKernelMask(mask);
   // A second time only where V8 has threads that tine does not understand: it can do without them.
+  const runs = timesRunAgain();
   if (runs > 0 && !(runs === 1 && isSingleThreaded() && !canFork)) {
     throw new Error(`Cannot become forkable: even after the program was run again, ${obstacle}`);
   }
-  runAgain(wanted);
+  runAgain(wanted, { lacksWorkers: isSingleThreaded() && !hasUsableWorkers() });
 }
 
 /**
@@ -120,7 +101,7 @@ export function becomeForkable(options: ForkableOptions = {}): void {
  * that running it again costs less than waiting until they end.
  */
 function isCrowded(): boolean {
-  return runs === 0 && heldSignals().size === 0 && poolRoom() < ENOUGH_ROOM;
+  return timesRunAgain() === 0 && heldSignals().size === 0 && poolRoom() < ENOUGH_ROOM;
 }
 
 /**
@@ -141,9 +122,6 @@ let isFirstCall = true;
 
 // These threads start with V8 or not at all: once true, this is always true.
 let forkable = false;
-
-// How often the program was run again.
-let runs = 0;
 
 function checkHandleable(signum: number): void {
   checkSignal(signum);
@@ -170,75 +148,4 @@ function findObstacle(wanted: ReadonlySet<number>, canFork: boolean): string | u
     }
   }
   return undefined;
-}
-
-/**
- * Runs this process's program again from its start, forkable from the beginning: with the current
- * environment, and the descriptors that are not close-on-exec.
- *
- * @param wanted The signals that the program will handle.
- * @param program The signals that the program itself blocks.
- * @param line The command line. The default is this process's own.
- * @throws {Error} If the program cannot be run again.
- * @throws {SyscallError} If the kernel refuses.
- */
-export function runAgain(
-  wanted: ReadonlySet<number>,
-  program: ReadonlySet<number> = new Set(signalsIn(kernelMask())),
-  line: readonly string[] = commandLine(),
-): never {
-  checkRepeatable();
-  const mask = kernelMask();
-  const before = [...program];
-  const flags = getenv(V8_FLAGS);
-  const marker = [
-    libc().getpid(),
-    runs + 1,
-    before.join(","),
-    flags === undefined ? "" : `=${flags}`,
-  ];
-  setenv(MARKER, marker.join(":"));
-  // A later flag overrides an earlier one: a program may be given --lazy, or a larger young
-  // generation.
-  const own = flags && withoutSingleThreaded(flags);
-  const last = isSingleThreaded() && !hasUsableWorkers() ? WITHOUT_WORKERS : SINGLE_THREADED;
-  setenv(V8_FLAGS, [NO_LAZY, YOUNG, own, last].filter(Boolean).join(","));
-  setKernelMask(sigset([...before, ...wanted]));
-  const number = execveOrErrno(executable(), line);
-  setKernelMask(mask);
-  takeMarker();
-  throw new SyscallError("execve", number, `${executable()} to run the program again`);
-}
-
-/** Takes the data that the previous run left, and removes it so that no program inherits it. */
-function takeMarker(): { runs: number; mask: ReadonlySet<number> } | undefined {
-  const marker = getenv(MARKER);
-  if (marker === undefined) return undefined;
-  const [, pid, runs, mask, flags] = marker.match(/^(\d+):(\d+):([\d,]*):(?:=(.*))?$/s) ?? [];
-  unsetenv(MARKER);
-  if (Number(pid) !== libc().getpid()) return undefined;
-  restore(flags);
-  return { runs: Number(runs), mask: new Set(mask ? mask.split(",").map(Number) : []) };
-}
-
-function restore(flags: string | undefined): void {
-  if (flags !== undefined) setenv(V8_FLAGS, flags);
-  else unsetenv(V8_FLAGS);
-}
-
-// A program that is typed or piped in is consumed by its first run.
-function checkRepeatable(): void {
-  const name = Deno.mainModule.match(/\/([^/.]+)\.\w+$/)?.[1];
-  const typed = Object.entries(ASSUMPTIONS.typedPrograms.value).find(([one]) => one === name);
-  if (typed === undefined) return;
-  throw new Error(
-    `Cannot become forkable: this program was read from ${typed[1]} and cannot be run again. ` +
-      "Save it in a file and run that file",
-  );
-}
-
-/** Returns the running program's file; the link itself if the file has been replaced. */
-export function executable(): string {
-  const path = readlink("/proc/self/exe");
-  return path.endsWith(" (deleted)") ? "/proc/self/exe" : path;
 }

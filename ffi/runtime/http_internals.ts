@@ -78,6 +78,15 @@ export function replaceUrl(request: Request, url: string): void {
   else Object.defineProperty(request, "url", { value: url, enumerable: true });
 }
 
+/** Gives a request another client, in what its handler is told about it. */
+export function replaceClient(info: Deno.ServeHandlerInfo, client: Deno.Addr): void {
+  Object.defineProperty(info, "remoteAddr", {
+    value: client,
+    enumerable: true,
+    configurable: true,
+  });
+}
+
 /** Returns one field of a request's header: all its values, joined by commas. */
 export function fieldOf(request: Request, name: string): string | null {
   const inner = innerRequest(request);

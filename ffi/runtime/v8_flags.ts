@@ -82,6 +82,7 @@ export function findStrangeThread(present: readonly Thread[]): string | undefine
   return `it has a thread called "${strange.name}", and none that is known as V8's`;
 }
 
-function isWithoutWorkers(): boolean {
+/** Whether V8 was started without worker threads. */
+export function isWithoutWorkers(): boolean {
   return [...environmentFlags(), ...commandLineFlags()].includes(WITHOUT_WORKERS);
 }

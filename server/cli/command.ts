@@ -4,7 +4,7 @@
  * line goes along in the environment.
  */
 import { getenv, setenv, unsetenv } from "../../ffi/environment.ts";
-import { runAgain } from "../../ffi/forking/become_forkable.ts";
+import { runAgain } from "../../ffi/forking/run_again.ts";
 import { ASSUMPTIONS } from "../../ffi/runtime/assumptions.ts";
 import { programSignals } from "../../ffi/signal_mask.ts";
 import { checkFile, specifierOf } from "../app/load_app.ts";
@@ -56,7 +56,10 @@ export function execute(
   putCommand({ line, app, autoServe: getenv(AUTO_SERVE) ?? null });
   withholdTelemetry();
   const own = new Set(HANDLED_SIGNALS);
-  runAgain(own, programSignals().difference(own), [...flags, main, ...args]);
+  runAgain(own, {
+    program: programSignals().difference(own),
+    line: [...flags, main, ...args],
+  });
 }
 
 /** Whether this process has been given a command. */

@@ -1,6 +1,6 @@
 import { SyscallError } from "../../ffi/errno.ts";
 import { execveOrErrno } from "../../ffi/execve.ts";
-import { executable } from "../../ffi/forking/become_forkable.ts";
+import { executable } from "../../ffi/forking/run_again.ts";
 import { commandLine, readlink } from "../../ffi/proc.ts";
 
 /**

@@ -4,7 +4,7 @@
  * fork: its children would share the watch.
  */
 import { execve } from "../../ffi/execve.ts";
-import { executable } from "../../ffi/forking/become_forkable.ts";
+import { executable } from "../../ffi/forking/run_again.ts";
 import { forkChild } from "../../ffi/forking/fork_child.ts";
 import { getpid, getppid, kill, PR_SET_PDEATHSIG, prctl } from "../../ffi/process.ts";
 import { denosArguments } from "../../ffi/runtime/v8_flags.ts";

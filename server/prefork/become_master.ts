@@ -1,4 +1,5 @@
-import { becomeForkable, runAgain } from "../../ffi/forking/become_forkable.ts";
+import { becomeForkable } from "../../ffi/forking/become_forkable.ts";
+import { runAgain } from "../../ffi/forking/run_again.ts";
 import { programSignals } from "../../ffi/signal_mask.ts";
 import { HANDLED_SIGNALS } from "./signals.ts";
 import { withholdTelemetry } from "./telemetry.ts";
@@ -18,5 +19,5 @@ export function becomeMaster(): void {
 /** Runs this process's program again from its start, as one that can be a master. */
 export function runAsMaster(): never {
   const own = new Set(HANDLED_SIGNALS);
-  runAgain(own, programSignals().difference(own));
+  runAgain(own, { program: programSignals().difference(own) });
 }

@@ -28,7 +28,7 @@ import {
 } from "../../../ffi/descriptor.ts";
 import { getenv, setenv } from "../../../ffi/environment.ts";
 import { isSyscallError, SyscallError } from "../../../ffi/errno.ts";
-import { executable } from "../../../ffi/forking/become_forkable.ts";
+import { executable } from "../../../ffi/forking/run_again.ts";
 import { getpid, initgroups, PR_SET_DUMPABLE, prctl, setgroups } from "../../../ffi/process.ts";
 import type { Socket } from "../../../ffi/socket.ts";
 import { unlink } from "../../../ffi/unlink.ts";

@@ -8,7 +8,7 @@ import { F_SETFD, write } from "../../../ffi/descriptor_calls.ts";
 import { getenv } from "../../../ffi/environment.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { execve } from "../../../ffi/execve.ts";
-import { executable } from "../../../ffi/forking/become_forkable.ts";
+import { executable } from "../../../ffi/forking/run_again.ts";
 import { forkChild } from "../../../ffi/forking/fork_child.ts";
 import { getpid } from "../../../ffi/process.ts";
 import { memfd_create } from "../../../ffi/memory.ts";

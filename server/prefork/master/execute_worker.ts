@@ -2,7 +2,7 @@
  * How a master starts a worker with `--no-preload`: as a fresh Deno, in which everything works that
  * works under `deno serve`.
  */
-import { executable } from "../../../ffi/forking/become_forkable.ts";
+import { executable } from "../../../ffi/forking/run_again.ts";
 import { setenv } from "../../../ffi/environment.ts";
 import { forkProgram } from "../../../ffi/forking/fork_program.ts";
 import { memfd_create } from "../../../ffi/memory.ts";

@@ -6,7 +6,7 @@
 import { Descriptor } from "../../../ffi/descriptor.ts";
 import { F_SETFD, fcntl, FD_CLOEXEC } from "../../../ffi/descriptor_calls.ts";
 import { environment, getenv, restoreEnvironment, unsetenv } from "../../../ffi/environment.ts";
-import { runAgain } from "../../../ffi/forking/become_forkable.ts";
+import { runAgain } from "../../../ffi/forking/run_again.ts";
 import { getpid } from "../../../ffi/process.ts";
 import { programSignals } from "../../../ffi/signal_mask.ts";
 import { Socket } from "../../../ffi/socket.ts";
@@ -84,7 +84,7 @@ export function executeAnew(context: Context, { workers, config, ...knowledge }:
     Deno.chdir(context.startDirectory);
     setCloseOnExec(record, false);
     restoreGivenEnvironment({ ...variables, [INHERITANCE]: stringifyJson(record) });
-    runAgain(new Set(HANDLED_SIGNALS), programSignals());
+    runAgain(new Set(HANDLED_SIGNALS), { program: programSignals() });
   } catch (error) {
     setCloseOnExec(record, true);
     holdPem();
