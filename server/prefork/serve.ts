@@ -27,7 +27,6 @@ import type { MainModule } from "../app/main_module.ts";
 import type { Log } from "../log.ts";
 import { sleepInterruptibly } from "../sleep_interruptibly.ts";
 import { VERSION } from "../version.ts";
-import { adminHandler } from "./status/admin.ts";
 import { admitHosts } from "./status/admin_hosts.ts";
 import { LONGEST_TIMER } from "../options.ts";
 import { takeActivatedSockets } from "./host/activation.ts";
@@ -76,6 +75,7 @@ import { findStartDirectory } from "./host/start_directory.ts";
 import { ADMIN, createScoreboard } from "./scoreboard.ts";
 import { isFreshWorker } from "./fresh_worker.ts";
 import { runFreshWorker } from "./worker/fresh.ts";
+import { loadOptionalModules, type OptionalModules } from "./worker/optional_modules.ts";
 import { runForkedWorker } from "./worker/worker.ts";
 
 const STDIN = 0;
@@ -355,6 +355,8 @@ async function run(
       for (const one of describeOpenResources()) log(formatOpenResource(one));
       disownOpenResources();
     }
+    const admin = config.admin === undefined ? undefined : await import("./status/admin.ts");
+    const modules = await loadOptionalModules(config);
     await awaitModuleWatcher();
     // No promise job is pending when a turn of the event loop begins, so none runs in a child.
     const turn = nextTurn();
@@ -394,8 +396,8 @@ async function run(
     });
     if (typeof outcome === "number") return outcome;
     return await (outcome.number === ADMIN
-      ? runAdmin(config, place, outcome)
-      : serveAsWorker(current, place, outcome, loaded!));
+      ? runAdmin(config, admin!, modules, place, outcome)
+      : serveAsWorker(current, modules, place, outcome, loaded!));
   } finally {
     cleanUp();
   }
@@ -686,16 +688,23 @@ async function whenThereIsRoom<T>(loaded: T): Promise<T> {
 /** Runs a child that serves clients. */
 function serveAsWorker(
   config: Config,
+  modules: OptionalModules,
   place: Place,
   child: ChildContext,
   program: Program | string,
 ) {
   place.admin?.close();
-  return runForkedWorker({ ...place, ...child, config, program });
+  return runForkedWorker({ ...place, ...child, config, modules, program });
 }
 
 /** Runs the child that serves the admin socket. */
-function runAdmin(config: Config, place: Place, child: ChildContext): Promise<never> {
+function runAdmin(
+  config: Config,
+  { adminHandler }: typeof import("./status/admin.ts"),
+  modules: OptionalModules,
+  place: Place,
+  child: ChildContext,
+): Promise<never> {
   for (const socket of place.listeners) socket.close();
   const address = place.admin!.getsockname();
   const names = [
@@ -709,6 +718,7 @@ function runAdmin(config: Config, place: Place, child: ChildContext): Promise<ne
   return runForkedWorker({
     ...child,
     config: adminConfig(config),
+    modules,
     program: asProgram({
       fetch: adminHandler(place.scoreboard, admitHosts(address, names), tellMaster),
     }),

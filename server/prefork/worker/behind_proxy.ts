@@ -1,5 +1,5 @@
 /** Requests that a proxy has passed on: the app and the access log see the client's. */
-import { fieldOf, replaceUrl } from "../../../ffi/runtime/http_internals.ts";
+import { fieldOf, replaceClient, replaceUrl } from "../../../ffi/runtime/http_internals.ts";
 import { parseIp } from "../ip_address.ts";
 import { trustedProxies } from "../trusted_proxies.ts";
 import { addrOfNode, type Fields, type Origin, readForwarded } from "./forwarded.ts";
@@ -56,7 +56,7 @@ export function viewThroughProxies(trustProxy: readonly string[]): ProxyView | u
       const origin = originOf((name) => fieldOf(request, name), info.remoteAddr);
       if (origin === undefined) return url;
       const { client, scheme, host } = origin;
-      if (client !== undefined) showClient(info, addrOfNode(client));
+      if (client !== undefined) replaceClient(info, addrOfNode(client));
       const seen = scheme === undefined && host === undefined ? url : withOrigin(url, scheme, host);
       if (seen !== url) replaceUrl(request, seen);
       return seen;
@@ -66,15 +66,6 @@ export function viewThroughProxies(trustProxy: readonly string[]): ProxyView | u
       return client === undefined ? peer : addrOfNode(client);
     },
   };
-}
-
-/** Puts another client into a request's info. */
-export function showClient(info: Deno.ServeHandlerInfo, client: Deno.Addr): void {
-  Object.defineProperty(info, "remoteAddr", {
-    value: client,
-    enumerable: true,
-    configurable: true,
-  });
 }
 
 /** The ports that a URL omits. */

@@ -3,18 +3,17 @@
  */
 import { AF_INET, AF_UNIX } from "../../../ffi/address.ts";
 import { acceptFrom, type Acceptor } from "../../../ffi/runtime/acceptor.ts";
-import { wholeBody } from "../../../ffi/runtime/http_internals.ts";
+import { replaceClient, wholeBody } from "../../../ffi/runtime/http_internals.ts";
 import type { Socket } from "../../../ffi/socket.ts";
 import type { App } from "../../app/load_app.ts";
 import { addrOf, hostOf, hostRenamer } from "../../app/request_host.ts";
 import { type Client, limitRequests } from "../../app/request_limits.ts";
 import type { EndEntry } from "../logs/access_log.ts";
 import { estimateBytes, responseBytes } from "../logs/response_bytes.ts";
-import { showClient } from "./behind_proxy.ts";
 import type { Exchange } from "./meter.ts";
 import type { Entry } from "./linked_list.ts";
 import type { Part, Shared } from "./part.ts";
-import { type Gate, openGate } from "./proxy_gate.ts";
+import type { Gate } from "./proxy_gate.ts";
 import { withField } from "./response_field.ts";
 
 /** What serves requests. */
@@ -67,7 +66,7 @@ export function acceptRequests(
   const { proxyView } = shared;
   let urlOf = ({ url }: Request) => url;
   const handle: Deno.ServeHandler = (request, info) => {
-    if (client !== undefined) showClient(info, client);
+    if (client !== undefined) replaceClient(info, client);
     const url = urlOf(request);
     if (proxyView === undefined) return serve(request, url, info, info);
     const peer = { remoteAddr: info.remoteAddr };
@@ -77,7 +76,7 @@ export function acceptRequests(
     const peer = { remoteAddr: info.remoteAddr };
     const proxied = gate!.lookUp(peer.remoteAddr);
     if (proxied === undefined) return new Response(null, { status: 403 });
-    showClient(info, proxied.client);
+    replaceClient(info, proxied.client);
     const url = proxyView!.reveal(request, urlOf(request), info);
     return serve(request, url, info, peer, proxied.proxy);
   };
@@ -113,9 +112,9 @@ export function acceptRequests(
   function listenAtGate(): { server: Deno.HttpServer; acceptor: Acceptor; gate: Gate } {
     const server = program.listen(handleProxied, AF_INET);
     const { headerTimeout } = config;
-    const { known } = shared;
+    const { known, modules } = shared;
     const options = { socket, proxyView: proxyView!, known, headerTimeout, onFailure };
-    const gate = openGate(server, options);
+    const gate = modules.proxyGate!.openGate(server, options);
     return { server, acceptor: gate.acceptor, gate };
   }
 

@@ -8,6 +8,7 @@ import type { Connections } from "./connection_limits.ts";
 import type { KnownConnections } from "./known_connections.ts";
 import type { Exchange, Meter } from "./meter.ts";
 import type { LinkedList } from "./linked_list.ts";
+import type { OptionalModules } from "./optional_modules.ts";
 import type { RequestIds } from "./request_ids.ts";
 import type { WebSockets } from "./web_sockets.ts";
 
@@ -31,6 +32,7 @@ export interface Part {
 /** What all servers of a worker share. */
 export interface Shared {
   readonly config: Config;
+  readonly modules: OptionalModules;
   readonly slot: Slot;
   readonly meter: Meter;
   readonly accessLog: AccessLog | undefined;

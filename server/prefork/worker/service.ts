@@ -15,8 +15,6 @@ import type { Program } from "../../app/load_program.ts";
 import { type Certificate, isSecure } from "../../listen.ts";
 import { tlsOf } from "../certificates.ts";
 import type { Log } from "../../log.ts";
-import { openAccessLog } from "../logs/access_log.ts";
-import { viewThroughProxies } from "./behind_proxy.ts";
 import { balance } from "./balance.ts";
 import { type ListeningAddress, watchConnections } from "./connection_limits.ts";
 import type { Client } from "../../app/request_limits.ts";
@@ -27,8 +25,8 @@ import { acceptRequests } from "./fetch_server.ts";
 import { knownConnections } from "./known_connections.ts";
 import { LinkedList } from "./linked_list.ts";
 import { acceptNode } from "./node_server.ts";
+import { loadOptionalModules, type OptionalModules } from "./optional_modules.ts";
 import type { Part, Shared } from "./part.ts";
-import { requestIds } from "./request_ids.ts";
 import { rememberWebSockets } from "./web_sockets.ts";
 
 /** A listening socket, and the certificates that are meant for it. */
@@ -40,6 +38,8 @@ export interface Listener {
 /** Options for {@linkcode openService}. */
 export interface ServiceOptions {
   readonly config: Config;
+  /** The modules that the configuration needs. The default is to load them. */
+  readonly modules?: OptionalModules | undefined;
   /**
    * The listening sockets: those of the program's own servers, and the others for its default export.
    * The service closes them, because Deno has duplicates.
@@ -100,7 +100,8 @@ const CLOSING = 1000;
  */
 export async function openService(program: Program, options: ServiceOptions): Promise<Service> {
   const { config, listeners, slot, scoreboard, log, onMaxRequests, onManyNames } = options;
-  const accessLog = config.accessLog === undefined ? undefined : openAccessLog({
+  const modules = options.modules ?? await loadOptionalModules(config);
+  const accessLog = config.accessLog === undefined ? undefined : modules.accessLog!.openAccessLog({
     target: config.accessLog,
     format: config.accessLogFormat,
     requestIdHeader: config.requestIdHeader,
@@ -131,16 +132,17 @@ export async function openService(program: Program, options: ServiceOptions): Pr
   const webSockets = rememberWebSockets((client) => connections.upgraded(client));
   const shared: Shared = {
     config,
+    modules,
     slot,
     meter,
     accessLog,
     requestIds: config.requestIdHeader === undefined
       ? undefined
-      : requestIds(config.requestIdHeader),
+      : modules.requestIds!.requestIds(config.requestIdHeader),
     connections,
     spread,
     webSockets,
-    proxyView: viewThroughProxies(config.trustProxy),
+    proxyView: modules.proxies?.viewThroughProxies(config.trustProxy),
     known,
     inFlight,
     unread,

@@ -40,6 +40,7 @@ import { askForApp, askToListen, LENT, listenOf } from "../listen_request.ts";
 import type { Config } from "../options.ts";
 import { type Order, tell } from "../orders.ts";
 import { ADMIN, type Scoreboard, type Slot } from "../scoreboard.ts";
+import type { OptionalModules } from "./optional_modules.ts";
 import { type Listener, openService, type Service } from "./service.ts";
 import { HANDLED_SIGNALS } from "../signals.ts";
 import { restoreTelemetry } from "../telemetry.ts";
@@ -47,6 +48,8 @@ import { restoreTelemetry } from "../telemetry.ts";
 /** What a worker needs to start. */
 export interface WorkerContext {
   readonly config: Config;
+  /** The modules that it needs, if they were loaded before the fork. */
+  readonly modules?: OptionalModules;
   /** The program if it was loaded before the fork; otherwise what it is loaded from. */
   readonly program: Program | MainModule | string;
   readonly listeners: readonly Socket[];
@@ -89,7 +92,7 @@ export function runForkedWorker(context: Omit<WorkerContext, "exit">): Promise<n
  * @returns Never; the process exits.
  */
 export async function runWorker(context: WorkerContext): Promise<never> {
-  const { config, channel, slot, number, scoreboard, exit } = context;
+  const { config, modules, channel, slot, number, scoreboard, exit } = context;
   const log = stderrLog(number === ADMIN ? "admin" : `worker ${number}`);
   keepConsoleQuiet();
   // Until the worker can notice by itself that the master has ended.
@@ -107,8 +110,9 @@ export async function runWorker(context: WorkerContext): Promise<never> {
     await app?.onWorkerStart?.(info);
     const onMaxRequests = () => tell(channel, "retire", `${config.maxRequests} requests`);
     const onManyNames = () => tell(channel, "retire", "names in TLS");
-    const options = { config, listeners, slot, scoreboard, log, onMaxRequests, onManyNames };
-    const service = await openService(program, options);
+    const service = await openService(program, {
+      ...{ config, modules, listeners, slot, scoreboard, log, onMaxRequests, onManyNames },
+    });
     app?.onListen?.(addrOf(listeners[0]!.socket.getsockname()));
     slot.state = "ready";
     tell(channel, "ready");

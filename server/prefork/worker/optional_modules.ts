@@ -1,0 +1,26 @@
+/**
+ * The modules that a worker needs with some options only. Each costs time at a server's start, so
+ * they are loaded if they are needed; and before the fork, because a child would load them again
+ * each time.
+ */
+import type { Config } from "../options.ts";
+
+/** The modules; `undefined` are those that no option needs. */
+export interface OptionalModules {
+  readonly accessLog: typeof import("../logs/access_log.ts") | undefined;
+  readonly requestIds: typeof import("./request_ids.ts") | undefined;
+  readonly proxies: typeof import("./behind_proxy.ts") | undefined;
+  readonly proxyGate: typeof import("./proxy_gate.ts") | undefined;
+}
+
+/** Loads the modules that a configuration needs. */
+export async function loadOptionalModules(
+  { accessLog, requestIdHeader, trustProxy, proxyProtocol }: Config,
+): Promise<OptionalModules> {
+  return {
+    accessLog: accessLog === undefined ? undefined : await import("../logs/access_log.ts"),
+    requestIds: requestIdHeader === undefined ? undefined : await import("./request_ids.ts"),
+    proxies: trustProxy.length === 0 ? undefined : await import("./behind_proxy.ts"),
+    proxyGate: proxyProtocol ? await import("./proxy_gate.ts") : undefined,
+  };
+}
