@@ -5,6 +5,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import * as tine from "../../mod.ts";
 import { SIG_DFL, SIG_IGN, SIGALRM, SIGCHLD, SIGUSR1 } from "../../mod.ts";
+import { withProgramMask } from "../../ffi/program_mask.ts";
 import { blockedSignals, threads } from "../../ffi/runtime/threads.ts";
 import {
   bytes,
@@ -81,6 +82,22 @@ await check("a handler waits for an interruption point", () => {
   tine.sigprocmask(tine.SIG_SETMASK, before);
   assertEquals(codeOf(() => tine.poll([], 0)), "EINTR");
   assertEquals(runs, 2);
+  tine.signal(SIGUSR1, SIG_DFL);
+});
+
+await check("a signal that arrives while the program's own mask is in use stays pending", () => {
+  let runs = 0;
+  tine.signal(SIGUSR1, () => {
+    runs++;
+  });
+  const blocked = withProgramMask(() => {
+    tine.kill(tine.getpid(), SIGUSR1);
+    tine.kill(tine.getpid(), SIGUSR1);
+    return [...blockedSignals(tine.getpid())];
+  });
+  assertEquals([blocked, runs], [[], 0]);
+  assert(tine.sleep(60) > 50);
+  assertEquals(runs, 1);
   tine.signal(SIGUSR1, SIG_DFL);
 });
 
