@@ -96,6 +96,28 @@ for (const [name, source] of Object.entries(PROGRAMS)) {
   });
 }
 
+Deno.test("a program that awaits its server is served while its timers set others", async () => {
+  const poll = "function poll() { setTimeout(poll, 500); }\npoll();\n";
+  const awaiting = [PROGRAMS["listen({ port, host })"], PROGRAMS["await server.finished"]];
+  await Promise.all(awaiting.map(async (source) => {
+    await using folder = scratch();
+    await using server = await startProgram(folder.path, poll + source);
+    await allAnswer(server);
+  }));
+});
+
+Deno.test("a program that listens and awaits nothing of its server is loaded to its end", async () => {
+  await using folder = scratch();
+  const source = `
+   import http from "node:http";
+   let answer = "early";
+   http.createServer((_, response) => response.end(answer)).listen(1);
+   for (let times = 0; times < 6; times++) await new Promise((resolve) => setTimeout(resolve, 500));
+   answer = "late";`;
+  await using server = await startProgram(folder.path, source);
+  assertEquals(await ask(server.port, "/"), "late");
+});
+
 Deno.test("Deno.serve() returns in the master, and calls onListen once in each worker", async () => {
   await using folder = scratch();
   await using server = await startProgram(

@@ -25,6 +25,8 @@ export interface NodeServer {
   close(callback?: (error?: Error) => void): this;
   listen(...args: unknown[]): NodeServer;
   listenerCount(event: string): number;
+  /** Returns the listeners; one that is called only once is in a function, as its `listener`. */
+  rawListeners(event: string): { readonly listener?: unknown }[];
   /** Only of an HTTP server. */
   closeAllConnections?(): void;
   /** Only of an HTTP server. */

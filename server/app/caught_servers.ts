@@ -242,8 +242,6 @@ export class CaughtFetchServer implements Deno.HttpServer {
   readonly hasOwnCertificate: boolean;
   /** Where it listens. */
   readonly addr: Deno.Addr;
-  /** Settles in a worker, when the server has been shut down. */
-  readonly finished: Promise<void>;
   /** The bound socket; `undefined` if tine serves the program's default export instead. */
   readonly socket: Socket | undefined;
   readonly #options: AnyServeOptions;
@@ -253,8 +251,10 @@ export class CaughtFetchServer implements Deno.HttpServer {
   /** What serves, by the sockets: there may be several. */
   readonly #running: Map<Socket, { server: Deno.HttpServer; stopAccepting: () => void }> =
     new Map();
+  readonly #finished: Promise<void>;
   #isRefed = true;
   #isClosed = false;
+  #isAwaited = false;
 
   /** Creates the object that the caller of `Deno.serve` gets. */
   constructor(
@@ -272,7 +272,7 @@ export class CaughtFetchServer implements Deno.HttpServer {
     this.secure = this.hasOwnCertificate || hasCertificate;
     this.addr = addrOf(socket?.getsockname() ?? requestOf(options, hasCertificate).address);
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.finished = promise;
+    this.#finished = promise;
     this.#end = resolve;
     options.signal?.addEventListener("abort", () => void this.shutdown(), { once: true });
   }
@@ -280,6 +280,17 @@ export class CaughtFetchServer implements Deno.HttpServer {
   /** Returns a name for messages. */
   get name(): string {
     return nameOf(this.socket?.getsockname() ?? requestOf(this.#options, this.secure).address);
+  }
+
+  /** Settles in a worker, when the server has been shut down. */
+  get finished(): Promise<void> {
+    this.#isAwaited = true;
+    return this.#finished;
+  }
+
+  /** Whether the program may wait for what happens in workers only: that it listens, or has ended. */
+  get isAwaited(): boolean {
+    return this.#isAwaited || this.#options.onListen !== undefined;
   }
 
   /**
@@ -360,7 +371,7 @@ export class CaughtFetchServer implements Deno.HttpServer {
 
   /** Shuts the server down: in a worker, of this worker only. */
   async shutdown(): Promise<void> {
-    if (this.#isClosed) return await this.finished;
+    if (this.#isClosed) return await this.#finished;
     this.#isClosed = true;
     this.#forget(this);
     const running = [...this.#running.values()];
@@ -415,6 +426,14 @@ export class CaughtNodeServer {
   /** Returns a name for messages. */
   get name(): string {
     return nameOf(this.socket.getsockname());
+  }
+
+  /**
+   * Whether the program may wait for what happens in workers only: that it listens. A listener of
+   * Deno's own is not for once.
+   */
+  get isAwaited(): boolean {
+    return this.server.rawListeners("listening").some(({ listener }) => listener !== undefined);
   }
 
   /** Starts the server on its socket. It emits `listening` once it accepts. */

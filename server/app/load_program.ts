@@ -25,7 +25,10 @@ export interface Program {
 const INTERVAL = 10;
 /** How often in a row nothing must be going on until a program counts as waiting for a server. */
 const LOOKS = 10;
-/** How often in a row the same must be going on: an idle connection to a database, for example. */
+/**
+ * How often in a row the same must be going on: an idle connection to a database, for example. If the
+ * program may be waiting for its server, timers that set others do not count: they never end.
+ */
 const MANY_LOOKS = 200;
 /** Timers with a longer delay do not count as something that is going on, in milliseconds. */
 const SHORT = 5000;
@@ -103,7 +106,9 @@ async function programOf(
   let hold: Timer | undefined;
   catcher.onCaught = () => hold ??= every(INTERVAL, () => {});
   try {
-    let [before, looks] = ["", 0];
+    const countAll = repetitions();
+    const countWork = repetitions();
+    let looks = 0;
     await Promise.race([evaluation, delay(0, false)]);
     for (;;) {
       if (module !== undefined && !isAboutToListen()) {
@@ -114,11 +119,12 @@ async function programOf(
         }
       }
       if (catcher.failure !== undefined || looks === LOOKS) refuse(name, catcher);
-      const now = whatIsGoingOn();
-      looks = now === before ? looks + 1 : 0;
-      before = now;
+      const work = workInProgress();
+      const now = [...timersWithin(SHORT), ...work].join();
+      looks = countAll(now);
       if (now === "" && looks >= LOOKS && (module !== undefined || servers.length > 0)) break;
       if (looks >= MANY_LOOKS && servers.length > 0) break;
+      if (countWork(work.join()) >= MANY_LOOKS && servers.some((one) => one.isAwaited)) break;
       await (module === undefined
         ? Promise.race([evaluation, delay(INTERVAL, false)])
         : delay(INTERVAL));
@@ -138,10 +144,19 @@ function refuse(name: string, catcher: Catcher): void {
   if (problem !== undefined) throw new AppError(`Cannot serve ${name}: ${problem}`);
 }
 
-/** Describes what the program waits for that may end by itself; empty if there is nothing. */
-function whatIsGoingOn(): string {
-  const lookups = isAboutToListen() ? ["lookup"] : [];
-  return [...busyThreads(), ...timersWithin(SHORT), ...openWork(), ...lookups].join();
+/** Returns a function that counts how often in a row it was given the same as the time before. */
+function repetitions(): (now: string) => number {
+  let [before, count] = ["", 0];
+  return (now) => {
+    count = now === before ? count + 1 : 0;
+    before = now;
+    return count;
+  };
+}
+
+/** Describes what the program waits for that may end by itself, besides timers. */
+function workInProgress(): string[] {
+  return [...busyThreads(), ...openWork(), ...isAboutToListen() ? ["lookup"] : []];
 }
 
 /** Describes what the event loop waits for. */

@@ -586,8 +586,8 @@ async function loadInTime(
   });
   const notice = after(LONG_LOAD * 1000, () => {
     stderrLog("master")(
-      `Still loading ${nameOf(app)} after ${LONG_LOAD} s: it neither listens nor has its top ` +
-        `level finished. That may take ${bootTimeout} s (--boot-timeout)`,
+      `Still loading ${nameOf(app)} after ${LONG_LOAD} s: its top level has not finished, or it ` +
+        `does not listen yet. That may take ${bootTimeout} s (--boot-timeout)`,
     );
   }, false);
   unwatchExit = watchExit(nameOf(app) ?? "the app", reportExit, [LOADED]);
