@@ -39,10 +39,12 @@ export function execve(
   const actions = [SIGPIPE, ...[...heldSignals()].filter(handlerOf)]
     .map((signum) => [signum, signal(signum, SIG_DFL)] as const);
   setKernelMask(programMask());
-  const number = execveOrErrno(path, args, variables);
-  setKernelMask(mask);
-  for (const [signum, action] of actions) signal(signum, action);
-  throw new SyscallError("execve", number, path);
+  try {
+    throw new SyscallError("execve", execveOrErrno(path, args, variables), path);
+  } finally {
+    setKernelMask(mask);
+    for (const [signum, action] of actions) signal(signum, action);
+  }
 }
 
 /**

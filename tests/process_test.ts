@@ -142,6 +142,32 @@ Deno.test("execve() gives the new program its arguments, environment and old sig
   assertEquals(BigInt("0x" + masks.SigIgn) & (1n << 12n), 0n, "SIGPIPE is ignored");
 });
 
+Deno.test("execve() leaves signals as they were when a string contains NUL", async () => {
+  const output = await run(() => {
+    tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGTERM] });
+    tine.signal(tine.SIGTERM, () => console.log("handled"));
+    const signals = () =>
+      new TextDecoder().decode(tine.open("/proc/self/status", tine.O_RDONLY).read(65536))
+        .match(/^Sig(Blk|Ign|Cgt).*/gm)!.join();
+    const before = signals();
+    const calls: [string, string[], Record<string, string>?][] = [
+      ["/bin/tr\0ue", ["true"]],
+      ["/bin/true", ["tr\0ue"]],
+      ["/bin/true", ["true"], { A: "\0" }],
+    ];
+    for (const call of calls) {
+      try {
+        tine.execve(...call);
+      } catch (error) {
+        console.log((error as Error).name, signals() === before);
+      }
+    }
+    tine.kill(tine.getpid(), tine.SIGTERM);
+    tine.sleep(60);
+  });
+  assertEquals(output, "TypeError true\n".repeat(3) + "handled\n");
+});
+
 Deno.test("execve() passes on the environment as it is", async () => {
   const output = await run(
     () => {
