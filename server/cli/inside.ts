@@ -13,7 +13,6 @@ import { isFreshWorker } from "../prefork/fresh_worker.ts";
 import { isCanary, reportFailure } from "../prefork/master/canary.ts";
 import { isInheriting } from "../prefork/master/inheritance.ts";
 import { keepServing, serve } from "../prefork/serve.ts";
-import { runFreshWorker } from "../prefork/worker/fresh.ts";
 import { type Command, execute, takeCommand, variablesOf } from "./command.ts";
 import { report } from "./report.ts";
 import { nameOf, readSettings, type Settings } from "./settings.ts";
@@ -44,7 +43,10 @@ async function run(
   since: number,
 ): Promise<number> {
   const { line } = command;
-  if (isFreshWorker()) return await runFreshWorker(load(command.app!));
+  if (isFreshWorker()) {
+    const { runFreshWorker } = await import("../prefork/worker/fresh.ts");
+    return await runFreshWorker(load(command.app!));
+  }
   const variables = variablesOf(command);
   let settings: Settings;
   let isOtherUser = false;

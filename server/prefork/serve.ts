@@ -74,7 +74,6 @@ import { removePidFile, writePidFile } from "./host/pid_file.ts";
 import { findStartDirectory } from "./host/start_directory.ts";
 import { ADMIN, createScoreboard } from "./scoreboard.ts";
 import { isFreshWorker } from "./fresh_worker.ts";
-import { runFreshWorker } from "./worker/fresh.ts";
 import { loadOptionalModules, type OptionalModules } from "./worker/optional_modules.ts";
 import { runForkedWorker } from "./worker/worker.ts";
 
@@ -137,7 +136,10 @@ async function serveOnce(
   refused: readonly string[],
   startWatcher: (() => number) | undefined,
 ): Promise<number> {
-  if (isFreshWorker()) return await runFreshWorker(loadable(app));
+  if (isFreshWorker()) {
+    const { runFreshWorker } = await import("./worker/fresh.ts");
+    return await runFreshWorker(loadable(app));
+  }
   const origin = { startDirectory: findStartDirectory(), variables }; // before the app can change it
   if (isCanary()) {
     try {
@@ -356,7 +358,10 @@ async function run(
       disownOpenResources();
     }
     const admin = config.admin === undefined ? undefined : await import("./status/admin.ts");
-    const modules = await loadOptionalModules(config);
+    const modules = await loadOptionalModules(
+      config,
+      typeof loaded === "object" ? loaded.servers : [],
+    );
     await awaitModuleWatcher();
     // No promise job is pending when a turn of the event loop begins, so none runs in a child.
     const turn = nextTurn();

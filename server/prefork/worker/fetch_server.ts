@@ -112,9 +112,9 @@ export function acceptRequests(
   function listenAtGate(): { server: Deno.HttpServer; acceptor: Acceptor; gate: Gate } {
     const server = program.listen(handleProxied, AF_INET);
     const { headerTimeout } = config;
-    const { known, modules } = shared;
+    const { known } = shared;
     const options = { socket, proxyView: proxyView!, known, headerTimeout, onFailure };
-    const gate = modules.proxyGate!.openGate(server, options);
+    const gate = shared.openGate!(server, options);
     return { server, acceptor: gate.acceptor, gate };
   }
 

@@ -8,7 +8,7 @@ import type { Connections } from "./connection_limits.ts";
 import type { KnownConnections } from "./known_connections.ts";
 import type { Exchange, Meter } from "./meter.ts";
 import type { LinkedList } from "./linked_list.ts";
-import type { OptionalModules } from "./optional_modules.ts";
+import type { openGate } from "./proxy_gate.ts";
 import type { RequestIds } from "./request_ids.ts";
 import type { WebSockets } from "./web_sockets.ts";
 
@@ -32,7 +32,6 @@ export interface Part {
 /** What all servers of a worker share. */
 export interface Shared {
   readonly config: Config;
-  readonly modules: OptionalModules;
   readonly slot: Slot;
   readonly meter: Meter;
   readonly accessLog: AccessLog | undefined;
@@ -43,6 +42,8 @@ export interface Shared {
   readonly webSockets: WebSockets;
   /** Shows the clients behind proxies; `undefined` if no proxy is trusted. */
   readonly proxyView: ProxyView | undefined;
+  /** Accepts connections that begin with the PROXY protocol; `undefined` if they do not. */
+  readonly openGate: typeof openGate | undefined;
   /** The connections that Deno knows by another address than their other end's. */
   readonly known: KnownConnections;
   /** Requests whose handler is pending. Most are answered in the turn in which they arrive. */

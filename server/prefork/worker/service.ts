@@ -24,7 +24,6 @@ import { type Exchange, Meter } from "./meter.ts";
 import { acceptRequests } from "./fetch_server.ts";
 import { knownConnections } from "./known_connections.ts";
 import { LinkedList } from "./linked_list.ts";
-import { acceptNode } from "./node_server.ts";
 import { loadOptionalModules, type OptionalModules } from "./optional_modules.ts";
 import type { Part, Shared } from "./part.ts";
 import { rememberWebSockets } from "./web_sockets.ts";
@@ -38,7 +37,7 @@ export interface Listener {
 /** Options for {@linkcode openService}. */
 export interface ServiceOptions {
   readonly config: Config;
-  /** The modules that the configuration needs. The default is to load them. */
+  /** The modules that the worker needs. The default is to load them. */
   readonly modules?: OptionalModules | undefined;
   /**
    * The listening sockets: those of the program's own servers, and the others for its default export.
@@ -100,7 +99,7 @@ const CLOSING = 1000;
  */
 export async function openService(program: Program, options: ServiceOptions): Promise<Service> {
   const { config, listeners, slot, scoreboard, log, onMaxRequests, onManyNames } = options;
-  const modules = options.modules ?? await loadOptionalModules(config);
+  const modules = options.modules ?? await loadOptionalModules(config, program.servers);
   const accessLog = config.accessLog === undefined ? undefined : modules.accessLog!.openAccessLog({
     target: config.accessLog,
     format: config.accessLogFormat,
@@ -132,7 +131,6 @@ export async function openService(program: Program, options: ServiceOptions): Pr
   const webSockets = rememberWebSockets((client) => connections.upgraded(client));
   const shared: Shared = {
     config,
-    modules,
     slot,
     meter,
     accessLog,
@@ -143,6 +141,7 @@ export async function openService(program: Program, options: ServiceOptions): Pr
     spread,
     webSockets,
     proxyView: modules.proxies?.viewThroughProxies(config.trustProxy),
+    openGate: modules.proxyGate?.openGate,
     known,
     inFlight,
     unread,
@@ -188,6 +187,8 @@ export async function openService(program: Program, options: ServiceOptions): Pr
     if (server.kind === "fetch") return startOn({ socket, certificates }, server);
     const address: ListeningAddress = { address: socket.getsockname(), secure };
     addresses.push(address);
+    // A program may start its first such server when it serves.
+    const { acceptNode } = modules.nodeServer ?? await import("./node_server.ts");
     const { part, acceptor } = await acceptNode(server, shared, address);
     acceptors.push(acceptor);
     parts.push(part);
