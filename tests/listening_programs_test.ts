@@ -371,6 +371,28 @@ function readListening(): string[] {
     .flatMap(([, , , flags, , , , path]) => flags === LISTENING && path ? [path] : []);
 }
 
+Deno.test("a worker starts the first server of node:http that its program has when it serves", async () => {
+  await using folder = scratch();
+  const [port] = freePorts();
+  await using server = await startProgram(
+    folder.path,
+    `import http from "node:http";
+     let isAsked = false;
+     export default {
+       async fetch() {
+         if (!isAsked) {
+           isAsked = true;
+           const server = http.createServer((_, response) => response.end("Node's"));
+           await new Promise((resolve) => server.listen(${port}, "127.0.0.1", resolve));
+         }
+         return new Response("Deno's");
+       },
+     };`,
+  );
+  assertEquals(await server.get("/"), "Deno's");
+  assertEquals(await (await fetch(`http://127.0.0.1:${port}/`)).text(), "Node's");
+});
+
 Deno.test("each worker asks the master for the sockets that its program wants later", async () => {
   await using folder = scratch();
   const [port] = freePorts();
