@@ -537,6 +537,10 @@ Deno.test("tine serve says in one line why a program cannot be served", async ()
     const source of [
       `Deno.serve({ port: ${one} }, () => new Response());`,
       `import http from "node:http"; http.createServer().listen(${one}, "0.0.0.0");`,
+      // Express 5 calls the program's callback with the error, which most programs ignore.
+      `import http from "node:http";
+       http.createServer().listen(${one}, "0.0.0.0").on("error", () => {});`,
+      `try { Deno.serve({ port: ${one} }, () => new Response()); } catch { /* ignored */ }`,
     ]
   ) {
     assertMatch(await refused(folder.path, source), /EADDRINUSE/);

@@ -42,6 +42,8 @@ export interface Catcher {
   readonly servers: readonly CaughtServer[];
   /** Why a server cannot listen, if the program does not handle the error; else `undefined`. */
   readonly failure: string | undefined;
+  /** Why the server that the program tried last cannot listen; `undefined` if all can. */
+  readonly unbound: string | undefined;
   /** How the program listens in a way that cannot be caught; `undefined` if it does not. */
   readonly problem: string | undefined;
   /**
@@ -70,10 +72,14 @@ export function catchServers(bind: Bind, hasCertificate = false): Catcher {
   const servers: CaughtServer[] = [];
   const before = listeningSockets().map(({ data }) => data);
   let failure: string | undefined;
+  let unbound: string | undefined;
   const catcher: Catcher = {
     servers,
     get failure() {
       return failure;
+    },
+    get unbound() {
+      return unbound;
     },
     get problem() {
       const found = listeningSockets().find(({ data }) => !before.includes(data));
@@ -94,6 +100,15 @@ export function catchServers(bind: Bind, hasCertificate = false): Catcher {
     return server;
   }
 
+  function bound(request: ListenRequest): Socket {
+    try {
+      return catcher.bind(request);
+    } catch (error) {
+      unbound = (error as Error).message;
+      throw error;
+    }
+  }
+
   function forget(server: CaughtServer): void {
     const index = servers.indexOf(server);
     if (index !== -1) servers.splice(index, 1);
@@ -112,7 +127,7 @@ export function catchServers(bind: Bind, hasCertificate = false): Catcher {
         return new CaughtFetchServer(options, handler, undefined, forget);
       }
       const request = requestOf(options, hasCertificate);
-      const socket = bindForDeno(catcher.bind, request);
+      const socket = bindForDeno(bound, request);
       return caught(new CaughtFetchServer(options, handler, socket, forget, hasCertificate));
     };
     return serve as typeof Deno.serve;
@@ -126,12 +141,12 @@ export function catchServers(bind: Bind, hasCertificate = false): Catcher {
       if (catcher.isServing) throw new Error(`Cannot listen: ${failure}`);
     }
     try {
-      caught(new CaughtNodeServer(call, catcher.bind(request), forget));
+      caught(new CaughtNodeServer(call, bound(request), forget));
     } catch (error) {
       // A worker ends with the error, as the program would.
       const isHandled = catcher.isServing || call.server.listenerCount("error") > 0;
       if (isHandled) throw isSyscallError(error) ? nodeError(error, request) : error;
-      failure = (error as Error).message;
+      failure = unbound;
     }
   });
 

@@ -136,6 +136,9 @@ async function programOf(
   evaluation.catch(() => {}); // it may fail in a worker, which then reports it
   refuse(name, catcher);
   const isApp = module !== undefined && (hasApp(module) || servers.length === 0);
+  if (isApp && !hasApp(module!) && catcher.unbound !== undefined) {
+    throw new AppError(`Cannot serve ${name}: ${catcher.unbound}`); // the program took no notice
+  }
   return { app: isApp ? appOf(module!, name) : undefined, servers, catcher };
 }
 
