@@ -143,6 +143,10 @@ Deno.test("`reload` ends when the new code is in use, or with the app's error", 
     broken.stderr,
     /^error: The reload failed: .*app\.ts:1:17\. The old code stays in use\n$/,
   );
+  Deno.removeSync(`${folder}/app.ts`);
+  const missing = await tine("reload", pid);
+  assertEquals([missing.code, missing.stdout], [1, ""]);
+  assertMatch(missing.stderr, /failed: [^.]+ "[^"]*app\.ts"\. The old code stays in use\n$/);
   writeApp(folder, "throw new Error('no \\x07configuration');");
   const thrown = await tine("reload", pid);
   assertEquals([thrown.code, thrown.stdout], [1, ""]);
@@ -315,6 +319,7 @@ Deno.test("`scale` ends when so many workers are ready", async () => {
       [["many", pid], 2, '"many" is not a number of workers: expected +N, -N or N'],
       [["1.5", pid], 2, '"1.5" is not a number of workers: expected +N, -N or N'],
       [[], 2, "missing number: expected +N, -N or N"],
+      [["--admin", "admin.sock", "--timeout", "5"], 2, "missing number: expected +N, -N or N"],
       [["+1", pid, "--timeout", "x"], 2, "wait for --timeout"],
       [["+1", pid, "--nonsense"], 2, "unknown option --nonsense"],
       [["+1", "x"], 2, '"x" is not a pid'],
@@ -435,6 +440,7 @@ Deno.test("the commands work over a UNIX admin socket, and not over TCP", async 
   assertEquals(broken.code, 1);
   assertStringIncludes(broken.stderr, "app.ts:1:17. The old code stays in use");
   assertEquals((await tine("scale", "+1", ...socket)).stdout, "3 workers ready\n");
+  assertEquals((await tine("scale", ...socket, "3")).stdout, "3 workers ready\n");
   assertEquals(server.workers.length, 3);
   assertEquals((await tine("logs", "reopen", ...socket)).code, 0);
   assertMatch((await tine("status", ...socket)).stdout, /3 of 3 workers ready/);

@@ -10,6 +10,9 @@ import { print, reporting } from "./print.ts";
 /** The most workers that a server can have: all of them may be replaced at a time. */
 const MOST = SLOTS / 2;
 
+/** The options after which a value follows. */
+const OPTIONS: readonly string[] = ["--pid-file", "--admin", "--timeout"];
+
 const HELP = `\
 Changes the number of workers of a running server, and waits until they are ready, or have
 finished their requests and ended. The same as SIGTTIN and SIGTTOU.
@@ -38,8 +41,9 @@ an argument is invalid.
  */
 export async function scale(args: readonly string[]): Promise<number> {
   // "-1" would be an option otherwise, and the pid is a number, too.
-  const at = [/^[+-]\d+$/, /^[^-]/].map((pattern) => args.findIndex((arg) => pattern.test(arg)))
-    .find((index) => index !== -1);
+  const at = [/^[+-]\d+$/, /^[^-]/].map((pattern) =>
+    args.findIndex((arg, index) => pattern.test(arg) && !OPTIONS.includes(args[index - 1] ?? ""))
+  ).find((index) => index !== -1);
   const given = readArguments(args.filter((_, index) => index !== at), ["timeout"], ["no-wait"]);
   if (given === undefined) {
     print(HELP);

@@ -120,13 +120,13 @@ function writeStderr(text: string): void {
   for (let at = 0; at < bytes.length;) at += write(STDERR, bytes.subarray(at));
 }
 
-/** Returns the error with which Deno has ended, in one line; empty if there is none. */
+/** Returns the error with which Deno has ended, in one line without a period; empty if there is none. */
 function errorIn(printed: string): string {
   const text = printed.replace(COLOUR, "");
   const at = `\n${text}`.lastIndexOf("\nerror: ");
   if (at === -1) return "";
   const [error] = text.slice(at + "error: ".length).split("\n\nStack backtrace:");
-  return oneLine(error!);
+  return oneLine(error!).replace(/\.$/, "");
 }
 
 function readMessage(report: Descriptor): string {
