@@ -119,6 +119,7 @@ Deno.test("resolveOptions() rejects a number that is out of range", () => {
     ["workers", [129, Infinity], "at most 128"],
     ["backlog", [2 ** 31, Infinity], "at most 2147483647"],
     ["bootTimeout", [0], "a number above 0"],
+    ["maxWorkerMemory", [512, 2 ** 20 - 1], "at least 1048576 bytes, which is 1M"],
     ["drainDelay", [Infinity], "a finite number"],
     ...[...counts, "maxBodyBytes", "workers"].map((name) =>
       [name, [0, -1, 1.5, NaN], "a whole number of at least 1"] as [string, number[], string]

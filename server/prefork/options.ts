@@ -216,7 +216,7 @@ const CHECKS: {
   backlog: checkBacklog,
   maxConnections: checkCount,
   maxRequests: checkCount,
-  maxWorkerMemory: checkCount,
+  maxWorkerMemory: checkMemory,
   timeout: checkSeconds,
   grace: checkSeconds,
   drainDelay: checkDrainDelay,
@@ -391,6 +391,8 @@ const EXCLUSIVE: readonly (readonly [
 /** While workers are being replaced there are twice as many. */
 const MOST_WORKERS = SLOTS / 2;
 const MOST_BACKLOG = 2 ** 31 - 1;
+/** No worker has less, in bytes: each would be replaced again and again. Who says 512 means 512M. */
+const LEAST_MEMORY = 2 ** 20;
 
 function checkPort(name: string, value: unknown): void {
   checkNumber(name, value);
@@ -403,6 +405,13 @@ function checkWorkers(name: string, value: unknown): void {
   checkCount(name, value);
   if (value > MOST_WORKERS) {
     throw new RangeError(`${cannot(name, value)} at most ${MOST_WORKERS}`);
+  }
+}
+
+function checkMemory(name: string, value: unknown): void {
+  checkCount(name, value);
+  if (value < LEAST_MEMORY) {
+    throw new RangeError(`${cannot(name, value)} at least ${LEAST_MEMORY} bytes, which is 1M`);
   }
 }
 
