@@ -79,99 +79,99 @@ const SLOW_AT = CURRENT_AT + CURRENT * ROW_BYTES;
 export class Slot {
   /** The index of the slot, from 0. */
   readonly index: number;
-  readonly #integers: Int32Array;
-  readonly #numbers: Float64Array;
-  readonly #reason: Text;
-  readonly #request: Text;
-  readonly #memory: ArrayBuffer;
+  // All slots share these views of the whole scoreboard: views of each slot would take 170 KB, and
+  // half a millisecond at each start.
+  readonly #integers: Int32Array<ArrayBuffer>;
+  readonly #numbers: Float64Array<ArrayBuffer>;
+  readonly #firstInteger: number;
+  readonly #firstNumber: number;
   #details: Details | undefined;
   // What this process wrote last.
   #lastMethod = "";
   #lastUrl = "";
 
   /** Creates a view of the slot with the given index in a scoreboard. */
-  constructor(memory: ArrayBuffer, index: number) {
+  constructor({ integers, numbers }: Views, index: number) {
     const at = HEADER_BYTES + index * SLOT_BYTES;
     this.index = index;
-    this.#memory = memory;
-    this.#integers = new Int32Array(memory, at, 16);
-    this.#numbers = new Float64Array(memory, at + NUMBERS_AT, 8);
-    this.#reason = new Text(memory, at + REASON_AT, REASON_BYTES);
-    this.#request = new Text(memory, at + REQUEST_AT, REQUEST_BYTES);
+    this.#integers = integers;
+    this.#numbers = numbers;
+    this.#firstInteger = at / integers.BYTES_PER_ELEMENT;
+    this.#firstNumber = (at + NUMBERS_AT) / numbers.BYTES_PER_ELEMENT;
   }
 
   /** The worker's pid, 0 while the slot is free. */
   get pid(): number {
-    return this.#integers[INTEGERS.pid]!;
+    return this.#integers[this.#firstInteger + INTEGERS.pid]!;
   }
   set pid(value: number) {
-    this.#integers[INTEGERS.pid] = value;
+    this.#integers[this.#firstInteger + INTEGERS.pid] = value;
   }
 
   /** What the worker is doing. */
   get state(): State {
-    return STATES[this.#integers[INTEGERS.state]!] ?? "free";
+    return STATES[this.#integers[this.#firstInteger + INTEGERS.state]!] ?? "free";
   }
   set state(value: State) {
-    this.#integers[INTEGERS.state] = STATES.indexOf(value);
+    this.#integers[this.#firstInteger + INTEGERS.state] = STATES.indexOf(value);
     this.beatAt = Date.now();
   }
 
   /** How often the master had re-executed itself when it forked this worker. */
   get generation(): number {
-    return this.#integers[INTEGERS.generation]!;
+    return this.#integers[this.#firstInteger + INTEGERS.generation]!;
   }
   set generation(value: number) {
-    this.#integers[INTEGERS.generation] = value;
+    this.#integers[this.#firstInteger + INTEGERS.generation] = value;
   }
 
   /** Increases for as long as the worker's event loop runs. */
   get heartbeat(): number {
-    return this.#integers[INTEGERS.heartbeat]!;
+    return this.#integers[this.#firstInteger + INTEGERS.heartbeat]!;
   }
   set heartbeat(value: number) {
-    this.#integers[INTEGERS.heartbeat] = value;
+    this.#integers[this.#firstInteger + INTEGERS.heartbeat] = value;
     this.beatAt = Date.now();
   }
 
   /** The number of requests whose response is not complete. */
   get inFlight(): number {
-    return this.#integers[INTEGERS.inFlight]!;
+    return this.#integers[this.#firstInteger + INTEGERS.inFlight]!;
   }
   set inFlight(value: number) {
-    this.#integers[INTEGERS.inFlight] = value;
+    this.#integers[this.#firstInteger + INTEGERS.inFlight] = value;
   }
 
   /** The number of open client connections, as of the worker's last check. */
   get connections(): number {
-    return this.#integers[INTEGERS.connections]!;
+    return this.#integers[this.#firstInteger + INTEGERS.connections]!;
   }
   set connections(value: number) {
-    this.#integers[INTEGERS.connections] = value;
+    this.#integers[this.#firstInteger + INTEGERS.connections] = value;
   }
 
   /** The number of these connections on which a request is being answered. */
   get active(): number {
-    return this.#integers[INTEGERS.active]!;
+    return this.#integers[this.#firstInteger + INTEGERS.active]!;
   }
   set active(value: number) {
-    this.#integers[INTEGERS.active] = value;
+    this.#integers[this.#firstInteger + INTEGERS.active] = value;
   }
 
   /** The number of these connections that are a WebSocket, or not HTTP any more. */
   get upgraded(): number {
-    return this.#integers[INTEGERS.upgraded]!;
+    return this.#integers[this.#firstInteger + INTEGERS.upgraded]!;
   }
   set upgraded(value: number) {
-    this.#integers[INTEGERS.upgraded] = value;
+    this.#integers[this.#firstInteger + INTEGERS.upgraded] = value;
   }
 
   /** The worker's number, from 1, which its replacement inherits; or {@linkcode ADMIN}. */
   get number(): number {
-    return this.#integers[INTEGERS.number]!;
+    return this.#integers[this.#firstInteger + INTEGERS.number]!;
   }
   set number(value: number) {
-    this.#integers[INTEGERS.number] = value;
+    this.#integers[this.#firstInteger + INTEGERS.number] = value;
   }
 
   /**
@@ -179,70 +179,70 @@ export class Slot {
    * its negative if a log could not be opened.
    */
   get reopened(): number {
-    return this.#integers[INTEGERS.reopened]!;
+    return this.#integers[this.#firstInteger + INTEGERS.reopened]!;
   }
   set reopened(value: number) {
-    this.#integers[INTEGERS.reopened] = value;
+    this.#integers[this.#firstInteger + INTEGERS.reopened] = value;
   }
 
   /** When `heartbeat` or `state` was last set. */
   get beatAt(): number {
-    return this.#numbers[NUMBERS.beatAt]!;
+    return this.#numbers[this.#firstNumber + NUMBERS.beatAt]!;
   }
   set beatAt(value: number) {
-    this.#numbers[NUMBERS.beatAt] = value;
+    this.#numbers[this.#firstNumber + NUMBERS.beatAt] = value;
   }
 
   /** When the worker was forked, in milliseconds since 1970. */
   get started(): number {
-    return this.#numbers[NUMBERS.started]!;
+    return this.#numbers[this.#firstNumber + NUMBERS.started]!;
   }
   set started(value: number) {
-    this.#numbers[NUMBERS.started] = value;
+    this.#numbers[this.#firstNumber + NUMBERS.started] = value;
   }
 
   /** The number of requests received. */
   get requests(): number {
-    return this.#numbers[NUMBERS.requests]!;
+    return this.#numbers[this.#firstNumber + NUMBERS.requests]!;
   }
   set requests(value: number) {
-    this.#numbers[NUMBERS.requests] = value;
+    this.#numbers[this.#firstNumber + NUMBERS.requests] = value;
   }
 
   /** The number of requests whose handler threw or answered with a status of 500 or above. */
   get errors(): number {
-    return this.#numbers[NUMBERS.errors]!;
+    return this.#numbers[this.#firstNumber + NUMBERS.errors]!;
   }
   set errors(value: number) {
-    this.#numbers[NUMBERS.errors] = value;
+    this.#numbers[this.#firstNumber + NUMBERS.errors] = value;
   }
 
   /** The share of one processor that the worker has used recently: 0 to 1, or more with threads. */
   get busy(): number {
-    return this.#numbers[NUMBERS.busy]!;
+    return this.#numbers[this.#firstNumber + NUMBERS.busy]!;
   }
   set busy(value: number) {
-    this.#numbers[NUMBERS.busy] = value;
+    this.#numbers[this.#firstNumber + NUMBERS.busy] = value;
   }
 
   /** Why this worker was started: how its predecessor ended, or `"start"`. */
   get reason(): string {
-    return this.#reason.get();
+    return this.#open().reason.get();
   }
   set reason(value: string) {
-    this.#reason.set(value);
+    this.#open().reason.set(value);
   }
 
   /** The last request: method and URL, truncated to the available space. */
   get request(): string {
-    const method = METHODS[this.#integers[INTEGERS.method]!];
-    return method ? `${method} ${this.#request.get()}` : this.#request.get();
+    const method = METHODS[this.#integers[this.#firstInteger + INTEGERS.method]!];
+    return method ? `${method} ${this.#open().request.get()}` : this.#open().request.get();
   }
 
   set request(value: string) {
     this.#lastMethod = "";
-    this.#integers[INTEGERS.method] = 0;
-    this.#request.set(value);
+    this.#integers[this.#firstInteger + INTEGERS.method] = 0;
+    this.#open().request.set(value);
   }
 
   /**
@@ -253,8 +253,8 @@ export class Slot {
     const known = METHODS.indexOf(method);
     if (known <= 0) this.request = `${method} ${url}`;
     else {
-      this.#integers[INTEGERS.method] = known;
-      this.#request.set(url);
+      this.#integers[this.#firstInteger + INTEGERS.method] = known;
+      this.#open().request.set(url);
       this.#lastMethod = method;
       this.#lastUrl = url;
     }
@@ -277,12 +277,7 @@ export class Slot {
 
   /** Creates the views of what most processes do not need of most slots. */
   #open(): Details {
-    const at = DETAILS_AT + this.index * DETAILS_BYTES;
-    return this.#details ??= {
-      metrics: new RequestMetrics(this.#memory, at),
-      current: new RequestTable(this.#memory, at + CURRENT_AT, CURRENT),
-      slow: new RequestTable(this.#memory, at + SLOW_AT, SLOW),
-    };
+    return this.#details ??= openDetails(this.#integers.buffer, this.index);
   }
 
   /** Resets the slot for another worker. */
@@ -290,17 +285,37 @@ export class Slot {
     this.metrics.clear();
     this.current.clear();
     this.slow.clear();
-    this.#integers.fill(0);
-    this.#numbers.fill(0);
+    this.#integers.fill(0, this.#firstInteger, this.#firstInteger + 16);
+    this.#numbers.fill(0, this.#firstNumber, this.#firstNumber + 8);
     this.reason = "";
     this.request = "";
   }
 }
 
+/** Views of the whole memory of a scoreboard. */
+interface Views {
+  readonly integers: Int32Array<ArrayBuffer>;
+  readonly numbers: Float64Array<ArrayBuffer>;
+}
+
 interface Details {
+  readonly reason: Text;
+  readonly request: Text;
   readonly metrics: RequestMetrics;
   readonly current: RequestTable;
   readonly slow: RequestTable;
+}
+
+function openDetails(memory: ArrayBuffer, index: number): Details {
+  const slot = HEADER_BYTES + index * SLOT_BYTES;
+  const at = DETAILS_AT + index * DETAILS_BYTES;
+  return {
+    reason: new Text(memory, slot + REASON_AT, REASON_BYTES),
+    request: new Text(memory, slot + REQUEST_AT, REQUEST_BYTES),
+    metrics: new RequestMetrics(memory, at),
+    current: new RequestTable(memory, at + CURRENT_AT, CURRENT),
+    slow: new RequestTable(memory, at + SLOW_AT, SLOW),
+  };
 }
 
 // Layout of the header's first page: 16 numbers of 4 bytes, 8 of 8 bytes, strings, a number of 8
@@ -382,7 +397,9 @@ export class Scoreboard {
     this.pastMetrics = new RequestMetrics(memory, PAST_METRICS_AT);
     this.pastSlow = new RequestTable(memory, PAST_SLOW_AT, PAST_SLOW);
     this.listeners = new ListenerTable(memory, LISTENERS_AT);
-    this.slots = Array.from({ length: SLOTS }, (_, index) => new Slot(memory, index));
+    const integers = new Int32Array(memory, 0, SCOREBOARD_BYTES / Int32Array.BYTES_PER_ELEMENT);
+    const numbers = new Float64Array(memory, 0, SCOREBOARD_BYTES / Float64Array.BYTES_PER_ELEMENT);
+    this.slots = Array.from({ length: SLOTS }, (_, i) => new Slot({ integers, numbers }, i));
   }
 
   /** The master's pid. */
