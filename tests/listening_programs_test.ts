@@ -1,5 +1,6 @@
 /** Programs that listen themselves, as `tine serve` takes them. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import http2 from "node:http2";
 import { readStatus } from "../server/prefork/status/status.ts";
 
 import {
@@ -14,6 +15,7 @@ import {
   spawnServer,
   startServer,
   until,
+  within,
   writeApp,
 } from "./support.ts";
 
@@ -301,6 +303,55 @@ Deno.test("a server of Node's that is replaced finishes its requests and closes 
     new RegExp(`onnection: keep-alive[^]*${old}[^]*onnection: close[^]*${old}`),
   );
   assert(await ask(server.port, "/") !== `${old}`);
+});
+
+Deno.test("a program's streams of HTTP/2 are requests, which a server that stops finishes", async () => {
+  await using folder = scratch();
+  const log = `${folder.path}/log`;
+  await using server = await startProgram(
+    folder.path,
+    `import http2 from "node:http2";
+     import { existsSync } from "node:fs";
+     const server = http2.createServer(); // without a listener to "request", as gRPC's
+     server.on("stream", (stream) => {
+       const timer = setInterval(() => {
+         if (!existsSync("${folder.path}/answer")) return;
+         clearInterval(timer);
+         stream.respond({ ":status": 201 });
+         stream.end("answer");
+       }, 20);
+     });
+     server.listen(1);`,
+    ["--workers", "1", "--access-log", log, "--access-log-format", "json"],
+  );
+  const client = http2.connect(`http://localhost:${server.port}`);
+  try {
+    const goesAway = new Promise((resolve) => client.on("goaway", resolve));
+    const stream = client.request({ ":path": "/a?b=c" });
+    const answer = new Promise<string>((resolve, reject) => {
+      let text = "";
+      stream.on("data", (data: Uint8Array) => text += new TextDecoder().decode(data));
+      stream.on("error", reject);
+      stream.on("close", () => resolve(text));
+    });
+    const state = () => {
+      const { requests, inFlight } = readStatus(server.pid).workers[0]!;
+      return [requests, inFlight];
+    };
+    await until(() => state()[1] === 1, "the request");
+    assertEquals(state(), [1, 1]);
+    server.kill();
+    // It closes idle connections at that time.
+    await within(goesAway, 20_000, "GOAWAY");
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    Deno.writeTextFileSync(`${folder.path}/answer`, "");
+    assertEquals(await within(answer, 20_000, "the answer"), "answer");
+    assertEquals(await server.ended(), { code: 0, signal: null });
+  } finally {
+    client.destroy();
+  }
+  const { method, url, status } = JSON.parse(Deno.readTextFileSync(log));
+  assertEquals({ method, url, status }, { method: "GET", url: "/a?b=c", status: 201 });
 });
 
 Deno.test("a WebSocket on a server of Node's may be silent, and is closed with 1001", async () => {

@@ -48,6 +48,25 @@ interface ServerResponse {
   end(text?: string): void;
 }
 
+/** What is known of a response that has been sent. */
+type SentResponse = Pick<ServerResponse, "getHeader" | "_contentLength">;
+
+/** The relevant part of a stream of `node:http2`, on which a program answers a request itself. */
+interface Http2Stream {
+  readonly session?: Http2Session | undefined;
+  readonly headersSent: boolean;
+  readonly sentHeaders?: Readonly<Record<string, unknown>> | undefined;
+  on(event: "close", listener: () => void): void;
+}
+
+/** The relevant part of a connection of `node:http2`. */
+interface Http2Session {
+  readonly socket: NodeSocket;
+  readonly closed: boolean;
+  close(): void;
+  on(event: "close", listener: () => void): void;
+}
+
 /** A request whose response is not complete. */
 interface NodeExchange extends Client {
   readonly exchange: Exchange;
@@ -87,6 +106,7 @@ export async function acceptNode(
   const isLimited = maxHeaderBytes !== undefined || maxBodyBytes !== Infinity;
   const local = addrOf(listening.address);
   const sockets = new LinkedList<NodeSocket>();
+  const sessions = new LinkedList<Http2Session>();
   const exchanges = new LinkedList<NodeExchange>();
   const clients = new WeakMap<NodeSocket, Client>();
   // The clients that proxies have named, where a header of the PROXY protocol begins a connection.
@@ -101,6 +121,17 @@ export async function acceptNode(
       case "checkExpectation":
         if (!begin(args[0] as IncomingMessage, args[1] as ServerResponse)) return true;
         break;
+      case "stream":
+        // Otherwise it becomes such a request.
+        if (server.listenerCount("request") === 0) {
+          beginStream(args[0] as Http2Stream, args[1] as Record<string, string>);
+        }
+        break;
+      case "session": {
+        const entry = sessions.add(args[0] as Http2Session);
+        (args[0] as Http2Session).on("close", () => sessions.remove(entry));
+        break;
+      }
       case "upgrade":
       case "connect":
         upgrade(args[0] as IncomingMessage, args[1] as NodeSocket);
@@ -139,7 +170,10 @@ export async function acceptNode(
     return client;
   }
 
-  function beginEntry(request: IncomingMessage, peer: Deno.Addr): EndEntry | undefined {
+  function beginEntry(
+    request: NodeRequest & Pick<IncomingMessage, "socket" | "headers">,
+    peer: Deno.Addr,
+  ): EndEntry | undefined {
     if (accessLog === undefined) return undefined;
     const named = seen.get(request.socket) ?? peer;
     const client = proxyView?.clientOf((name) => request.headers[name], named) ?? named;
@@ -196,19 +230,57 @@ export async function acceptNode(
     return !isLimited || isWithinLimits(request, response, node);
   }
 
+  /** Counts a request that the program answers on its stream, without a response of Node's. */
+  function beginStream(stream: Http2Stream, headers: Record<string, string>): void {
+    const socket = stream.session?.socket;
+    if (socket === undefined) return; // the connection has ended
+    shared.count();
+    const { ":method": method = "", ":path": url = "" } = headers;
+    const client = clientOf(socket);
+    const exchange = meter.begin(client, method, url);
+    slot.setRequest(method, url);
+    requestIds?.giveNode({ headers, rawHeaders: [] });
+    const request = { method, url, httpVersion: "2.0", headers, socket };
+    const endEntry = beginEntry(request, client.remoteAddr);
+    const getHeader = (name: string) => stream.sentHeaders?.[name];
+    untilClosed(stream, exchange, () => {
+      const status = stream.headersSent ? Number(getHeader(":status")) : CLIENT_CLOSED_REQUEST;
+      return { status, response: { getHeader }, endEntry };
+    });
+  }
+
   /** Has an exchange count as in flight until its response is complete, or cannot be any more. */
   function begun(node: NodeExchange): void {
     const { exchange, response, endEntry } = node;
-    const entries = [exchanges.add(node), inFlight.add(exchange)] as const;
+    const entry = exchanges.add(node);
+    untilClosed(response, exchange, () => {
+      exchanges.remove(entry);
+      const status = response.headersSent ? response.statusCode : CLIENT_CLOSED_REQUEST;
+      return { status, response, endEntry };
+    });
+  }
+
+  /**
+   * Has an exchange count as in flight until its response or its stream has been closed.
+   *
+   * @param closing The response or the stream.
+   * @param exchange The exchange.
+   * @param end Called then, and returns how it has ended.
+   */
+  function untilClosed(
+    closing: Pick<Http2Stream, "on">,
+    exchange: Exchange,
+    end: () => { status: number; response: SentResponse; endEntry: EndEntry | undefined },
+  ): void {
+    const entry = inFlight.add(exchange);
     slot.inFlight = inFlight.size;
     let isOpen = true;
-    response.on("close", () => {
+    closing.on("close", () => {
       if (!isOpen) return;
       isOpen = false;
-      exchanges.remove(entries[0]);
-      inFlight.remove(entries[1]);
+      inFlight.remove(entry);
       slot.inFlight = inFlight.size;
-      const status = response.headersSent ? response.statusCode : CLIENT_CLOSED_REQUEST;
+      const { status, response, endEntry } = end();
       if (status >= 500) slot.errors++;
       const bytes = bytesOf(response);
       meter.end(exchange, status, bytes);
@@ -292,6 +364,9 @@ export async function acceptNode(
           if (!response.headersSent) response.shouldKeepAlive = false;
         }
       },
+      goAway(): void {
+        for (const session of sessions) if (!session.closed) session.close();
+      },
       async end(): Promise<void> {
         if (server._handle === null) return; // the program has closed it
         const closed = new Promise<void>((resolve) => server.close(() => resolve()));
@@ -316,7 +391,7 @@ function nameOf({ remoteAddr }: Client): string | undefined {
 }
 
 /** Returns the size of a response's body if it was known before the body was sent. */
-function bytesOf(response: ServerResponse): number | null {
+function bytesOf(response: SentResponse): number | null {
   const length = response.getHeader("content-length") ?? response._contentLength;
   return length === undefined || length === null ? null : Number(length);
 }
