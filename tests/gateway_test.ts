@@ -11,6 +11,7 @@ import {
   processState,
   type Program,
   ROOT,
+  run,
   scratch,
   start,
   startFunction,
@@ -74,6 +75,38 @@ Deno.test("the iterative rung closes the descriptors of connections that have en
   const before = descriptorsOf(server.pid).size;
   for (let i = 0; i < 50; i++) await get(port, "/");
   await until(() => descriptorsOf(server.pid).size <= before, `${before} descriptors`);
+});
+
+Deno.test("every rung refuses a socket that does not listen", async () => {
+  const output = await run(
+    async () => {
+      tine.becomeForkable();
+      const app = { fetch: () => new Response() };
+      const log = (line: string) => {
+        console.log(line);
+        Deno.exit();
+      };
+      for (
+        const serve of [
+          (socket: tine.Socket) => tine.serveIterative(socket, () => {}, { log }),
+          (socket: tine.Socket) => tine.serveForking(socket, () => {}, { log }),
+          (socket: tine.Socket) => tine.serveFetchIterative(socket, app, { log }),
+          (socket: tine.Socket) => tine.serveFetchForking(socket, app, { log }),
+        ]
+      ) {
+        const socket = new tine.Socket(tine.AF_INET, tine.SOCK_STREAM);
+        socket.bind(["127.0.0.1", 0]);
+        try {
+          await serve(socket);
+        } catch (error) {
+          console.log(String(error));
+        }
+      }
+    },
+    [],
+    { flags: ["-A"] },
+  );
+  assertEquals(output, "SyscallError: Cannot accept: EINVAL (Invalid argument)\n".repeat(4));
 });
 
 Deno.test("the forking rung serves clients at the same time, each in a child that runs the hooks", async () => {

@@ -5,11 +5,13 @@
 import { socketOf } from "../../ffi/runtime/connection.ts";
 import { acceptFrom } from "../../ffi/runtime/acceptor.ts";
 import { delay, every, type Timer } from "../../ffi/runtime/timers.ts";
+import { EINVAL, SyscallError } from "../../ffi/errno.ts";
 import { getpid } from "../../ffi/process.ts";
 import { signal as setAction } from "../../ffi/signal.ts";
 import { heldSignals } from "../../ffi/signal_mask.ts";
 import { SIGINT, SIGTERM } from "../../ffi/signals.ts";
 import type { Socket } from "../../ffi/socket.ts";
+import { listens } from "../accept.ts";
 import { sleepInterruptibly } from "../sleep_interruptibly.ts";
 import { StopRequests } from "../stop_requests.ts";
 import type { App } from "../app/load_app.ts";
@@ -75,6 +77,8 @@ export async function serveFetchIterative(
   checkSeconds("grace", grace);
   const log = reliable(options.log);
   const address = listenSocket.getsockname();
+  // Deno's listener would fail again and again.
+  if (!listens(listenSocket)) throw new SyscallError("accept", EINVAL);
   await warmUp(options);
   const { server: listener, acceptor } = acceptFrom(
     listenSocket.fileno(),
