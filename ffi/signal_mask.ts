@@ -130,7 +130,8 @@ export function sigprocmask(how: number, signals: readonly number[] = []): numbe
       );
   }
   setKernelMask(sigset([...after, ...held]));
-  program = after;
+  // Some cannot be blocked, such as SIGKILL: that is no error.
+  program = after.intersection(new Set(signalsIn(kernelMask())));
   programSet = undefined;
   return [...before].sort((a, b) => a - b);
 }

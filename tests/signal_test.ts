@@ -267,6 +267,15 @@ Deno.test("sigprocmask() blocks a handled signal until it is unblocked", async (
   assertThrows(() => tine.sigprocmask(tine.SIG_BLOCK, [99]), RangeError);
 });
 
+Deno.test("sigprocmask() does not name signals that the kernel never blocks", async () => {
+  const output = await run(() => {
+    const { SIG_BLOCK, SIG_SETMASK, SIGHUP, SIGKILL, SIGSTOP } = tine;
+    tine.sigprocmask(SIG_BLOCK, [SIGKILL, SIGHUP]);
+    console.log(tine.sigprocmask(SIG_SETMASK, [SIGSTOP, 32]), tine.sigprocmask(SIG_BLOCK));
+  });
+  assertEquals(output, "[ 1 ] []\n");
+});
+
 Deno.test("wait() prefers a child's status to another signal's EINTR, and EINTR to nothing", async () => {
   const output = await run(() => {
     tine.becomeForkable({ signals: [tine.SIGCHLD] });
