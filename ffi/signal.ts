@@ -21,14 +21,17 @@ export const SIGACTION_BYTES = 8 + SIGSET_BYTES + 16;
  * A function runs only at interruption points (`accept poll pause sleep nanosleep wait waitpid recv
  * connect`), which then fail with `EINTR`. It never interrupts other code or another handler, and
  * an exception that it throws is thrown by the interruption point. If several signals are pending,
- * the handler of each runs, once. A signal that arrives at another time stays pending, once. A forked child inherits the handlers.
+ * the handler of each runs, once. A signal that arrives at another time stays pending, once.
+ *
+ * A forked child inherits the handlers. It no longer blocks other signals: to handle one of them, it
+ * calls {@linkcode becomeForkable} again, with the signal, which runs nothing again there.
  *
  * @param signum The signal's number.
  * @param action A function that is called with the number, {@linkcode SIG_IGN} or
  *   {@linkcode SIG_DFL}.
  * @returns The previous action; {@linkcode SIG_DFL} if the runtime handled the signal.
  * @throws {Error} If a function is given for a signal that the runtime's threads do not block,
- *   because it was not passed to `becomeForkable()`.
+ *   because it was not passed to `becomeForkable()`, or not in this child.
  * @throws {RangeError} If there is no such signal.
  * @throws {TypeError} If the action is none of the three.
  * @throws {SyscallError} `EINVAL` for SIGKILL and SIGSTOP.
@@ -57,7 +60,7 @@ export function signal(signum: number, action: SignalAction): SignalAction {
   if (typeof action === "function" && isHandleable && !heldSignals().has(signum)) {
     throw new Error(
       `Cannot handle ${name}: a thread of the runtime could receive it. Name it in the first ` +
-        `line of the program: becomeForkable({ signals: [${
+        `line of the program, and of a child that is to handle it: becomeForkable({ signals: [${
           [...new Set([SIGCHLD, ...heldSignals(), signum])].map(signalName).join(", ")
         }] })`,
     );

@@ -216,6 +216,32 @@ Deno.test("signal() returns the previous action, and SIG_IGN and SIG_DFL take ef
   ]);
 });
 
+Deno.test("signal() says how a child handles a signal that its parent does not", async () => {
+  const output = await run(async () => {
+    tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGUSR1] });
+    const child = () => {
+      const handle = () => tine.signal(tine.SIGUSR1, () => console.log("handled"));
+      try {
+        handle();
+      } catch (error) {
+        console.log((error as Error).message);
+      }
+      tine.becomeForkable({ signals: [tine.SIGCHLD, tine.SIGUSR1] });
+      handle();
+      tine.kill(tine.getpid(), tine.SIGUSR1);
+      tine.sleep(60);
+    };
+    tine.waitpid(tine.forkChild(child));
+    tine.waitpid(await tine.forkRuntimeChild(() => Promise.resolve(child())));
+  });
+  assertEquals(
+    output,
+    ("Cannot handle SIGUSR1: a thread of the runtime could receive it. Name it in the first line " +
+      "of the program, and of a child that is to handle it: " +
+      "becomeForkable({ signals: [SIGCHLD, SIGUSR1] })\nhandled\n").repeat(2),
+  );
+});
+
 Deno.test("signal() rejects a handler for a signal that a thread of the runtime could receive", () => {
   assertThrows(
     () => tine.signal(tine.SIGTERM, () => {}),
