@@ -75,7 +75,12 @@ export function withFile(socket: Socket, access: () => SocketAccess, log: Log): 
     socket.close();
     return fresh;
   } catch (error) {
-    log(`The socket file ${path} cannot be made again: ${(error as Error).message}`);
+    log(
+      `The socket file ${path} cannot be made again: ${
+        (error as Error).message
+      }. Let the server's ` +
+        "user create files in its folder and send SIGHUP, or start the server again",
+    );
     return socket;
   }
 }
