@@ -639,6 +639,32 @@ Deno.test("tine serve refuses a program that starts workers itself, and leaves n
   assertMatch(await refused(folder.path, nested), /cannot call servePrefork\(\)/);
 });
 
+Deno.test("a program that listens itself may export what its workers run", async () => {
+  await using folder = scratch();
+  const body = `http.createServer((_, response) => response.end(String(started))).listen(1);
+    let started;
+    const onWorkerStart = async (worker) => {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      started = worker.pid;
+    };
+    const onWorkerStop = ({ number }) => console.log("stopped", number);`;
+  const programs = {
+    "main.ts": `import http from "node:http"; ${body} export { onWorkerStart, onWorkerStop };`,
+    "main.cjs": `const http = require("node:http"); ${body}
+      Object.assign(exports, { onWorkerStart, onWorkerStop });`,
+  };
+  for (const [name, source] of Object.entries(programs)) {
+    const app = writeApp(folder.path, source, name);
+    for (const mode of [[], ["--no-preload"]]) {
+      await using server = await startServer(["--workers", "1", ...mode], { app });
+      assertEquals(await server.get("/"), String(server.workers[0]));
+      server.kill();
+      assertEquals(await server.ended(), { code: 0, signal: null });
+      assertEquals(server.stdout, "stopped 1\n");
+    }
+  }
+});
+
 Deno.test("a program finds its worker's number in TINE_WORKER", async () => {
   await using folder = scratch();
   const source = `const loaded = Deno.env.get("TINE_WORKER");

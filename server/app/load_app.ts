@@ -162,20 +162,42 @@ export function appOf(module: Record<string, unknown>, specifier: string): App {
   const fetch = target.fetch.bind(target) as App["fetch"];
   return {
     fetch,
-    ...hook("onListen", [target]),
-    ...hook("onWorkerStart", [module, target]),
-    ...hook("onWorkerStop", [module, target]),
+    ...hook("onListen", [target], specifier),
+    ...hooksOf(module, specifier),
   };
+}
 
-  function hook(name: string, owners: Record<string, unknown>[]): Record<string, unknown> {
-    const owner = owners.find((owner) => owner[name] !== undefined);
-    if (owner === undefined) return {};
-    const value = owner[name];
-    if (typeof value !== "function") {
-      throw new AppError(`Cannot serve ${specifier}: its ${name} is not a function`);
-    }
-    return { [name]: value.bind(owner === module ? undefined : owner) };
+/** What a program has run in its workers. */
+export type Hooks = Pick<App, "onWorkerStart" | "onWorkerStop">;
+
+/**
+ * Returns the hooks that a module exports, by their names or in its default export.
+ *
+ * @param module What the module exports.
+ * @param specifier The module, for messages.
+ * @throws {AppError} If one is not a function.
+ */
+export function hooksOf(module: Record<string, unknown>, specifier: string): Hooks {
+  const owners = [module, module.default].filter(isObject);
+  return {
+    ...hook("onWorkerStart", owners, specifier, module),
+    ...hook("onWorkerStop", owners, specifier, module),
+  };
+}
+
+function hook(
+  name: string,
+  owners: Record<string, unknown>[],
+  specifier: string,
+  namespace?: Record<string, unknown>,
+): Record<string, unknown> {
+  const owner = owners.find((owner) => owner[name] !== undefined);
+  if (owner === undefined) return {};
+  const value = owner[name];
+  if (typeof value !== "function") {
+    throw new AppError(`Cannot serve ${specifier}: its ${name} is not a function`);
   }
+  return { [name]: value.bind(owner === namespace ? undefined : owner) };
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

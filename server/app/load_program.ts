@@ -8,13 +8,23 @@ import { busyThreads } from "../../ffi/runtime/pool.ts";
 import { isSyscallError } from "../../ffi/errno.ts";
 import { surveyEventLoop } from "../../ffi/runtime/event_loop.ts";
 import type { Catcher, CaughtServer } from "./caught_servers.ts";
-import { type App, AppError, appOf, hasApp, importModule } from "./load_app.ts";
+import {
+  type App,
+  AppError,
+  appOf,
+  hasApp,
+  type Hooks,
+  hooksOf,
+  importModule,
+} from "./load_app.ts";
 import type { MainModule } from "./main_module.ts";
 
 /** What a program serves. */
 export interface Program {
   /** Its default export, if that has a `fetch` method. */
   readonly app: App | undefined;
+  /** What it has run in its workers, whether or not it listens itself. */
+  readonly hooks: Hooks;
   /** The servers that it started itself. */
   readonly servers: readonly CaughtServer[];
   /** Reports the servers that it starts later; `undefined` if they are not caught. */
@@ -139,7 +149,9 @@ async function programOf(
   if (isApp && !hasApp(module!) && catcher.unbound !== undefined) {
     throw new AppError(`Cannot serve ${name}: ${catcher.unbound}`); // the program took no notice
   }
-  return { app: isApp ? appOf(module!, name) : undefined, servers, catcher };
+  // A program that still awaits its server has exported nothing yet.
+  const hooks = module === undefined ? {} : hooksOf(module, name);
+  return { app: isApp ? appOf(module!, name) : undefined, hooks, servers, catcher };
 }
 
 function refuse(name: string, catcher: Catcher): void {

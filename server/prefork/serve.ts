@@ -754,7 +754,7 @@ function loadable(app: Source): Program | MainModule | string {
 }
 
 function asProgram(app: App): Program {
-  return { app, servers: [], catcher: undefined };
+  return { app, hooks: app, servers: [], catcher: undefined };
 }
 
 function openAdmin({ admin }: Config): Socket | undefined {

@@ -105,9 +105,9 @@ export async function runWorker(context: WorkerContext): Promise<never> {
     const info: WorkerInfo = { pid: getpid(), number };
     if (number !== ADMIN) setenv(NUMBER, String(number));
     const { program, listeners } = await load(context);
-    const { app } = program;
+    const { app, hooks } = program;
     const stopHeartbeat = startHeartbeat(slot, config.timeout);
-    await app?.onWorkerStart?.(info);
+    await hooks.onWorkerStart?.(info);
     const onMaxRequests = () => tell(channel, "retire", `${config.maxRequests} requests`);
     const onManyNames = () => tell(channel, "retire", "names in TLS");
     const service = await openService(program, {
@@ -136,7 +136,7 @@ export async function runWorker(context: WorkerContext): Promise<never> {
     next().then(beginEnd);
     if (order !== "leave") await service.acceptRest();
     await service.drain(() => end);
-    await app?.onWorkerStop?.(info);
+    await hooks.onWorkerStop?.(info);
     stopHeartbeat();
     return exit(0);
   } catch (error) {
