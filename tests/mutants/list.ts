@@ -2932,4 +2932,20 @@ export const MUTANTS: readonly Mutant[] = [
     test: "tests/subprocess_test.ts",
     filter: "a subprocess of the old code",
   },
+  {
+    name: "young-objects-moved-by-each-worker",
+    file: "server/prefork/master/workers.ts",
+    text: "    this.#prepareForks();\n",
+    replacement: "",
+    test: "tests/young_objects_test.ts",
+    filter: "has workers begin with few",
+  },
+  {
+    name: "young-objects-collected-once",
+    file: "ffi/runtime/heap.ts",
+    text: "const COLLECTIONS = 2;",
+    replacement: "const COLLECTIONS = 1;",
+    test: "tests/young_objects_test.ts",
+    filter: "makes objects that are in use old",
+  },
 ];

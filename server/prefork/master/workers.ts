@@ -3,6 +3,7 @@
  * master waits before it retries after a failure.
  */
 import { AwakeThreadsError, forkWithoutWaiting } from "../../../ffi/forking/fork.ts";
+import { collectYoungObjects } from "../../../ffi/runtime/heap.ts";
 import { concludeTest, UnsupportedRuntimeError } from "../../../ffi/forking/self_check.ts";
 import { isSyscallError } from "../../../ffi/errno.ts";
 import { _exit, getpid, kill } from "../../../ffi/process.ts";
@@ -74,6 +75,7 @@ export class Workers {
   #toReplace: Worker[] = [];
   #failures = 0;
   #spawnAt = 0;
+  #isPrepared = false;
   /** How often in a row a fork failed because V8's threads did not sleep. */
   #stuck = 0;
   #announced = false;
@@ -172,9 +174,17 @@ export class Workers {
     slot.pid = pid;
     const { bootTimeout } = this.#context.config;
     if (number !== ADMIN) this.#context.scoreboard.countStart(this.#kindOf(slot.reason));
+    this.#prepareForks();
     this.#add({ pid, number, slot, channel: ours }, {
       killAt: performance.now() + bootTimeout * 1000,
     });
+  }
+
+  /** Does for all workers but the first, while that boots, what each would have to do for itself. */
+  #prepareForks(): void {
+    if (this.#isPrepared || !this.#context.config.preload) return;
+    this.#isPrepared = true;
+    collectYoungObjects();
   }
 
   /**
