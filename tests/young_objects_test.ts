@@ -16,7 +16,7 @@ Deno.test("collectYoungObjects() makes objects that are in use old, and leaves n
       gc({ type: "minor" });
       const empty = young();
       const used: unknown[] = [];
-      while (young() < empty + 400_000) used.push(Array.from({ length: 100 }, (_, i) => ({ i })));
+      while (young() < empty + 400_000) used.push(Array.from({ length: 1000 }, (_, i) => ({ i })));
       collectYoungObjects();
       console.log(young() < empty + 200_000, used.length > 0);
     },
