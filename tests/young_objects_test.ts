@@ -12,6 +12,7 @@ Deno.test("collectYoungObjects() makes objects that are in use old, and leaves n
       const { collectYoungObjects } = await import(Deno.args[0]!);
       const { gc } = globalThis as unknown as { gc(options: { type: "minor" }): void };
       const young = new Function(`return (${Deno.args[1]})()`) as () => number;
+      young(); // loads a module
       gc({ type: "minor" });
       gc({ type: "minor" });
       const empty = young();
