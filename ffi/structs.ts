@@ -20,10 +20,10 @@ export function secondsOfTimespec(time: BigInt64Array): number {
 /**
  * `struct timeval { time_t tv_sec; suseconds_t tv_usec; }`
  *
- * @param seconds The seconds, truncated to microseconds.
+ * @param seconds The seconds, truncated to microseconds. Less than one is one: 0 means no time limit.
  */
 export function timeval(seconds: number): BigInt64Array<ArrayBuffer> {
-  return secondsAndParts(seconds, 1e6);
+  return secondsAndParts(seconds > 0 ? Math.max(seconds, 1e-6) : 0, 1e6);
 }
 
 /** Returns the seconds in a `struct timeval`. */

@@ -237,6 +237,21 @@ for (const [timer, signal] of Object.entries(TIMERS)) {
   });
 }
 
+Deno.test("a time of less than a microsecond neither cancels a timer nor removes a time limit", async () => {
+  const output = await run(() => {
+    tine.becomeForkable({ signals: [tine.SIGALRM] });
+    tine.signal(tine.SIGALRM, () => console.log("SIGALRM"));
+    tine.setitimer(tine.ITIMER_REAL, 1e-9);
+    console.log(tine.sleep(1) > 0);
+    const [socket] = tine.socketpair(tine.SOCK_STREAM);
+    socket.setsockopt(tine.SOL_SOCKET, tine.SO_RCVTIMEO, 1e-9);
+    console.log(socket.getsockopt(tine.SOL_SOCKET, tine.SO_RCVTIMEO) > 0);
+    socket.setsockopt(tine.SOL_SOCKET, tine.SO_RCVTIMEO, 0);
+    console.log(socket.getsockopt(tine.SOL_SOCKET, tine.SO_RCVTIMEO));
+  });
+  assertEquals(output, "SIGALRM\ntrue\ntrue\n0\n");
+});
+
 Deno.test("setitimer() sends the signal again at each interval, until it is set to 0", async () => {
   const output = await run(() => {
     tine.becomeForkable({ signals: [tine.SIGALRM] });
