@@ -68,6 +68,7 @@ export function poll(requests: readonly PollRequest[], timeout?: number): PollRe
  * @param blocked The signals to block while it waits. The default is the program's mask.
  * @returns The descriptors that are ready; empty if the time limit expired.
  * @throws {SyscallError} `EINTR` after a handler has run.
+ * @throws {RangeError} If the timeout is negative or not a number.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/ppoll.2.html ppoll(2)}
  */
