@@ -98,7 +98,7 @@ export interface ChildTask {
  * they end the server immediately, like any program.
  *
  * Each connection is one line in the log: the client, the child, its exit status, its duration, and
- * how many of the allowed children remain.
+ * how many children are left, of how many that are allowed.
  *
  * @param listenSocket A listening socket. It is closed when the server stops, and immediately in
  *   each child.

@@ -895,6 +895,26 @@ Deno.test("under --watch, a runtime child gets an error from Worker, which would
   );
 });
 
+Deno.test("a child with a runtime waits for _exit(), and that of forkRuntimeChild() ends with its promise", async () => {
+  const output = await run(async () => {
+    tine.becomeForkable();
+    const [readEnd, writeEnd] = tine.pipe(tine.O_CLOEXEC);
+    const pid = tine.fork({ runtime: true });
+    if (pid === 0) {
+      setTimeout(() => writeEnd.write(new Uint8Array(1))); // the last thing that it has to do
+      return;
+    }
+    readEnd.read(1);
+    tine.sleep(0.2);
+    console.log(tine.waitpid(pid, tine.WNOHANG).pid);
+    tine.kill(pid, tine.SIGKILL);
+    tine.waitpid(pid);
+    const other = await tine.forkRuntimeChild(() => new Promise((resolve) => setTimeout(resolve)));
+    console.log(JSON.stringify(tine.waitpid(other).status));
+  });
+  assertEquals(output, '0\n{"kind":"exited","code":0,"raw":0}\n');
+});
+
 Deno.test("under --watch, fork({ runtime: true }) throws until a child would not hang at its first turn", async () => {
   const { stdout } = await runWatched(`
     const forkTimer = async () => {

@@ -89,7 +89,7 @@ export interface ForkOptions {
  *
  * With `{ runtime: true }` the child has an event loop of its own. Work that the parent has in
  * progress (timers, Deno's sockets and requests, subprocesses) remains the parent's: it never
- * continues in the child.
+ * continues in the child. Such a child does not end when nothing is left to do: call `_exit()`.
  *
  * @param options Options of the child.
  * @returns 0 in the child; the child's pid in the parent.
