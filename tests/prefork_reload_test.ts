@@ -214,8 +214,15 @@ Deno.test("the status tells whether the last reload succeeded, when, and the app
     ],
     [good + "const x = ;", /^SyntaxError: .* at \/.*app\.ts:1:\d+$/],
     [`import "./missing.ts";`, /^Module not found "\/.*missing\.ts" at \/.*app\.ts:1:8$/],
+    ['JSON.parse("{oops");', /^Cannot load .*app\.ts: .* in JSON .* at \/\S*app\.ts:1:6$/],
+    [
+      `import { createRequire } from "node:module";
+       createRequire(import.meta.url)("./broken.cjs");`,
+      /^Cannot load .*app\.ts: Unexpected .* in a module that is required at \/\S*app\.ts:2:\d+$/,
+    ],
     ['export function onWorkerStart() { throw new Error("no\\nway"); }' + good, /^no$/],
   ];
+  writeApp(folder.path, "module.exports = ;", "broken.cjs");
   for (const [source, reason] of broken) {
     const before = Date.now();
     writeApp(folder.path, source);

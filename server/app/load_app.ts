@@ -215,10 +215,17 @@ export function explain(error: unknown, url: string): string {
     return `${path(url)} is a directory: name the file in it`;
   }
   // Deno's message about a module that it could not load or read contains the place.
-  if ("code" in error && error.code === "ERR_MODULE_NOT_FOUND" || error instanceof SyntaxError) {
-    return oneLine(message);
+  if ("code" in error && error.code === "ERR_MODULE_NOT_FOUND") return oneLine(message);
+  const { stack = "" } = error;
+  if (error instanceof SyntaxError) {
+    const text = oneLine(message);
+    const [place] = placesIn(stack);
+    if (PLACE.test(text) || place === undefined) return text;
+    // Nothing names a CommonJS module that V8 cannot parse.
+    const where = stack.includes("compileFunction") ? " in a module that is required" : "";
+    return `${text}${where} at ${path(place)}`;
   }
-  const place = placeIn(error.stack ?? "", url);
+  const place = placeIn(stack, url);
   return `it threw at its top level: ${oneLine(`${error.name}: ${message}`)}` +
     (place === undefined ? "" : ` at ${path(place)}`) +
     (isOfCommonJs(error) ? `. ${COMMON_JS}` : "");
@@ -236,11 +243,19 @@ function isOfCommonJs({ name, message }: Error): boolean {
 
 /** Returns the place in the app's own file from the stack, or else in the innermost file. */
 function placeIn(stack: string, url: string): string | undefined {
-  const places = [...stack.matchAll(/\(?((?:file|https?):[^\s()]+:\d+:\d+)\)?$/gm)]
-    .map(([, place]) => place!)
-    .filter((place) => !place.startsWith(import.meta.url));
+  const places = placesIn(stack);
   return places.find((place) => place.startsWith(`${url}:`)) ?? places[0];
 }
+
+/** Returns all places in files from the stack, the innermost first. */
+function placesIn(stack: string): string[] {
+  return [...stack.matchAll(/\(?((?:file|https?):[^\s()]+:\d+:\d+)\)?$/gm)]
+    .map(([, place]) => place!)
+    .filter((place) => !place.startsWith(import.meta.url));
+}
+
+/** A place in a file, as Deno's messages have it. */
+const PLACE = /\S:\d+:\d+/;
 
 // deno-lint-ignore no-control-regex
 const COLOUR = /\x1b\[[0-9;]*m/g;
