@@ -108,8 +108,6 @@ Deno.test("paths in a configuration file are relative to its folder", async () =
     errorLog: "/var/log/error.log",
     pidFile: "../tine.pid",
     admin: "admin.sock",
-    cert: "cert.pem",
-    key: `${path}/key.pem`,
   });
   const { app, config } = settings(["--config", file]);
   assertEquals(
@@ -123,7 +121,8 @@ Deno.test("paths in a configuration file are relative to its folder", async () =
       `${path}/admin.sock`,
     ],
   );
-  const [own] = config.listen[0]!.certificates;
+  configure(path, { app: "src/app.ts", cert: "cert.pem", key: `${path}/key.pem` });
+  const [own] = settings(["--config", file]).config.listen[0]!.certificates;
   assertMatch(own!.cert, /^-----BEGIN CERTIFICATE/);
   assertMatch(own!.key, /^-----BEGIN PRIVATE KEY/);
   configure(path, { app: "npm:x", accessLog: "-", admin: "localhost:9090", path: "\0abstract" });
