@@ -269,6 +269,25 @@ Deno.test("servePrefork() restarts as another version of tine with a different s
   assert(workers.includes(Number(await server.get("/pid"))));
 });
 
+Deno.test("servePrefork() survives a new version of tine that lacks what only an option needs", async () => {
+  await using folder = scratch();
+  for (const name of ["deno.json", "mod.ts", "ffi", "server"]) {
+    await copy(new URL(name, ROOT).pathname, `${folder.path}/${name}`);
+  }
+  const cli = `${folder.path}/server/cli.ts`;
+  const log = `${folder.path}/access.log`;
+  await using server = await startServer(["--access-log", log], { cli });
+  const { workers } = server;
+  const file = `${folder.path}/server/prefork/logs/access_log.ts`;
+  Deno.renameSync(file, `${file}.away`);
+  server.kill("SIGHUP");
+  await server.logged(/access_log\.ts[^]*cannot be loaded[^]*the old code stays in use/);
+  assertEquals(server.workers, workers);
+  Deno.renameSync(`${file}.away`, file);
+  server.kill("SIGHUP");
+  await server.replaced(workers);
+});
+
 Deno.test("servePrefork() tries new code for at most --boot-timeout, and not while it stops", async () => {
   await using folder = scratch();
   const app = writeApp(folder.path, answering("old"));

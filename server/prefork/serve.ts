@@ -233,6 +233,7 @@ async function tryOut(app: Source, config: Config, bind: Bind): Promise<Program>
   checkCertificates(config.listen);
   const program = await loadInTime(app, { ...config, preload: true }, bind) as Program;
   checkServers(program, config);
+  await loadModules(config, program); // tine may be a new one
   checkStrictly(app, config);
   testFork({ runtime: true }); // Deno may be a new one, too
   checkAccessLog(config);
@@ -261,7 +262,7 @@ export async function keepServing(
 async function keepOld(error: unknown, origin: Origin, inheritance: Inheritance): Promise<number> {
   const { scoreboard, config } = inheritance;
   reportUnloadable(error, inheritance);
-  const begun = { ...withSockets(config, inheritance), loaded: undefined };
+  const begun = { ...withSockets(config, inheritance), loaded: undefined, modules: undefined };
   return await run(scoreboard.app, config, origin, begun, inheritance);
 }
 
@@ -331,7 +332,7 @@ async function run(
   app: Source,
   config: Config,
   origin: Origin,
-  { place, sockets, loaded }: Start,
+  { place, sockets, loaded, modules }: Start,
   inheritance: Partial<Inheritance> & Pick<Inheritance, "watcher">,
 ): Promise<number> {
   const cleanUp = cleanUpFor(config, place);
@@ -357,11 +358,6 @@ async function run(
       for (const one of describeOpenResources()) log(formatOpenResource(one));
       disownOpenResources();
     }
-    const admin = config.admin === undefined ? undefined : await import("./status/admin.ts");
-    const modules = await loadOptionalModules(
-      config,
-      typeof loaded === "object" ? loaded.servers : [],
-    );
     await awaitModuleWatcher();
     // No promise job is pending when a turn of the event loop begins, so none runs in a child.
     const turn = nextTurn();
@@ -401,8 +397,8 @@ async function run(
     });
     if (typeof outcome === "number") return outcome;
     return await (outcome.number === ADMIN
-      ? runAdmin(config, admin!, modules, place, outcome)
-      : serveAsWorker(current, modules, place, outcome, loaded!));
+      ? runAdmin(config, modules!, place, outcome)
+      : serveAsWorker(current, modules!.worker, place, outcome, loaded!));
   } finally {
     cleanUp();
   }
@@ -442,6 +438,18 @@ interface Start {
   readonly sockets: ProgramSockets;
   /** `undefined` if new code could not be loaded after a restart. */
   readonly loaded: Program | string | undefined;
+  /** What the children need beside it. */
+  readonly modules: Modules | undefined;
+}
+
+type Modules = Awaited<ReturnType<typeof loadModules>>;
+
+/** Loads the modules that only the children of some servers need. */
+async function loadModules(config: Config, loaded: Program | string) {
+  return {
+    admin: config.admin === undefined ? undefined : await import("./status/admin.ts"),
+    worker: await loadOptionalModules(config, isProgram(loaded) ? loaded.servers : []),
+  };
 }
 
 /**
@@ -472,6 +480,7 @@ async function start(app: Source, config: Config, origin: Origin): Promise<Start
       return whenThereIsRoom(loaded);
     });
     const loaded = await interruptibly(loading, cleanUp);
+    const modules = await loadModules(config, loaded);
     checkStrictly(app, config);
     if (config.pidFile !== undefined) writePidFile(config.pidFile);
     admin ??= openAdmin(config);
@@ -485,7 +494,7 @@ async function start(app: Source, config: Config, origin: Origin): Promise<Start
     }
     checkAccessLog(config);
     if (config.errorLog !== undefined) redirectStderr(config.errorLog);
-    return { place, sockets, loaded };
+    return { place, sockets, loaded, modules };
   } catch (error) {
     cleanUp();
     throw error;
@@ -514,12 +523,13 @@ async function restart(app: Source, config: Config, inherited: Place): Promise<S
       whenThereIsRoom,
     );
     checkStrictly(app, config);
+    const modules = await loadModules(config, loaded);
     sockets.listen(isProgram(loaded) ? loaded : undefined);
-    return { place: { ...place, ...sockets.listeners }, sockets, loaded };
+    return { place: { ...place, ...sockets.listeners }, sockets, loaded, modules };
   } catch (error) {
     sockets.close();
     reportUnloadable(error, place);
-    return { ...withSockets(config, place), loaded: undefined };
+    return { ...withSockets(config, place), loaded: undefined, modules: undefined };
   }
 }
 
@@ -705,8 +715,7 @@ function serveAsWorker(
 /** Runs the child that serves the admin socket. */
 function runAdmin(
   config: Config,
-  { adminHandler }: typeof import("./status/admin.ts"),
-  modules: OptionalModules,
+  { admin, worker }: Modules,
   place: Place,
   child: ChildContext,
 ): Promise<never> {
@@ -723,9 +732,9 @@ function runAdmin(
   return runForkedWorker({
     ...child,
     config: adminConfig(config),
-    modules,
+    modules: worker,
     program: asProgram({
-      fetch: adminHandler(place.scoreboard, admitHosts(address, names), tellMaster),
+      fetch: admin!.adminHandler(place.scoreboard, admitHosts(address, names), tellMaster),
     }),
     listeners: [place.admin!],
     requested: [],

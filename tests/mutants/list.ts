@@ -3012,4 +3012,12 @@ export const MUTANTS: readonly Mutant[] = [
     test: "tests/process_test.ts",
     filter: "leaves signals as they were",
   },
+  {
+    name: "canary-lacks-what-an-option-needs",
+    file: "server/prefork/serve.ts",
+    text: "  await loadModules(config, program); // tine may be a new one\n",
+    replacement: "",
+    test: "tests/prefork_reexecution_test.ts",
+    filter: "lacks what only an option needs",
+  },
 ];
